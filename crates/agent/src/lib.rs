@@ -1,0 +1,1 @@
+//! The node daemon: watch, compile, difference, apply

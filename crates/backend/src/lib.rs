@@ -1,0 +1,1 @@
+//! Program to NetState to kernel, one folder per back end

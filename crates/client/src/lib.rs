@@ -1,0 +1,1 @@
+//! A cluster watched through the Kubernetes API

@@ -1,0 +1,1 @@
+//! The CNI plug-in and its address management

@@ -1,0 +1,1 @@
+//! World and node to Program and findings

@@ -1,0 +1,1 @@
+//! What stands behind the API: endpoint slices, workloads, allocation

@@ -1,0 +1,1 @@
+//! Virtual IPs by VRRP and the L4 balancer behind them

@@ -1,0 +1,1 @@
+//! The only crate with system calls: netlink, namespaces, raw sockets

@@ -1,0 +1,1 @@
+//! A cluster network in namespaces

@@ -1,0 +1,1 @@
+//! Kubernetes objects as one valid, indexed World

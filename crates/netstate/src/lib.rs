@@ -1,0 +1,30 @@
+//! Kernel network configuration as values.
+//!
+//! *Here*: links, addresses, routes, neighbours, forwarding entries and nf_tables rule sets as plain
+//! values, the difference between two of them, and the evaluation of a packet against a rule set.
+//! *Not here*: netlink (crate `kernel`), anything Kubernetes (crate `program`).
+//! *Start at* [`NetState`], then [`nft::Table`].
+
+pub mod link;
+pub mod nft;
+
+pub use link::{Address, FdbEntry, Link, LinkKind, Mac, Neighbour, Route};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What one network namespace is configured to do, or should be.
+///
+/// The same type holds what is wanted and what was read back from the kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetState {
+    /// By interface name.
+    pub links: BTreeMap<String, Link>,
+    pub addresses: BTreeSet<Address>,
+    pub routes: BTreeSet<Route>,
+    pub neighbours: BTreeSet<Neighbour>,
+    pub fdb: BTreeSet<FdbEntry>,
+    /// By family and name.
+    pub tables: BTreeMap<nft::TableId, nft::Table>,
+    /// Path below `/proc/sys` to value, for example `net/ipv4/ip_forward` to `1`.
+    pub sysctls: BTreeMap<String, String>,
+}

@@ -1,0 +1,1 @@
+//! What a node must do with packets, as values, and its interpreter

@@ -1,0 +1,1 @@
+//! Bytes to structs and back, and the sans-I/O protocol machines
