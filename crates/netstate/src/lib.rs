@@ -8,7 +8,8 @@
 pub mod link;
 pub mod nft;
 
-pub use link::{Address, FdbEntry, Link, LinkKind, Mac, Neighbour, Route};
+pub use link::{Address, FdbEntry, Link, LinkKind, Neighbour, Route};
+pub use wire::Mac;
 
 use std::collections::{BTreeMap, BTreeSet};
 
