@@ -1,0 +1,1 @@
+//! Links, addresses, routes, neighbours and forwarding entries over `NETLINK_ROUTE`.
