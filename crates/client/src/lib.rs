@@ -1,1 +1,25 @@
-//! A cluster watched through the Kubernetes API
+//! The door to a Kubernetes API, real or embedded.
+//!
+//! *Here*: finding the API ([`connect`]), watching whole kinds with recovery ([`watch_kinds`]), and reading and
+//! writing single objects as [`serde_json::Value`] ([`get`], [`create`], [`patch_status`], …).
+//!
+//! *Not here*: what objects mean (crate `model`), the server side (crate `apiserver`), any decision.
+//!
+//! *Start at* [`watch_kinds`] and [`Event`].
+
+mod backoff;
+mod connect;
+mod error;
+mod kind;
+mod object;
+mod watch;
+
+pub use connect::connect;
+pub use error::Error;
+pub use kind::Kind;
+pub use kube::Client;
+pub use object::{create, delete, get, list, patch_merge, patch_status, replace};
+pub use watch::{Event, Watch, Watcher, watch_kinds};
+
+/// What every call of this crate returns.
+pub type Result<T> = std::result::Result<T, Error>;

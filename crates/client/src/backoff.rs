@@ -1,0 +1,58 @@
+//! How long to wait before asking again.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(30);
+/// A watch that lived this long starts over with a short wait.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+/// Doubling waits with jitter, so that many agents do not come back in one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The wait after a failure that came `lived` after the last one; `random` spreads it over its upper half.
+    pub(crate) fn after(&mut self, lived: Duration, random: u64) -> Duration {
+        if lived >= self.longest() + HEALTHY {
+            self.failures = 0;
+        }
+        let longest = self.longest();
+        self.failures = self.failures.saturating_add(1);
+        let half = longest / 2;
+        let spread = u64::try_from(half.as_millis()).unwrap_or(u64::MAX).max(1);
+        half + Duration::from_millis(random % spread)
+    }
+
+    fn longest(&self) -> Duration {
+        FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_up_to_the_longest_and_starts_over() {
+        let mut backoff = Backoff::default();
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            waits.push(backoff.after(Duration::ZERO, u64::MAX - 1).as_millis());
+        }
+        assert!(waits.is_sorted(), "{waits:?}");
+        assert!(waits[0] < 100 && waits[11] <= 30_000 && waits[11] >= 15_000, "{waits:?}");
+        assert!(backoff.after(Duration::from_secs(60), 0) < Duration::from_millis(100));
+    }
+
+    #[test]
+    fn a_long_wait_is_not_health() {
+        let mut backoff = Backoff::default();
+        for _ in 0..12 {
+            backoff.after(Duration::ZERO, 0);
+        }
+        assert!(backoff.after(Duration::from_secs(30), 0) >= Duration::from_secs(15));
+    }
+}

@@ -1,0 +1,155 @@
+//! Single objects, as whole JSON values.
+
+use crate::{Error, Kind, Result, Watch};
+use kube::Client;
+use kube::core::Request;
+use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams};
+use serde_json::Value;
+
+/// Marks our writes in `metadata.managedFields`.
+const MANAGER: &str = "podway";
+
+/// The object, or `None` if there is none (or the API lacks the kind).
+pub async fn get(
+    client: &Client,
+    kind: Kind,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<Option<Value>> {
+    let request = Request::new(kind.path(namespace)).get(name, &GetParams::default());
+    match send(client, request, "get", kind, name).await {
+        Ok(object) => Ok(Some(object)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// All objects that the watch would follow, each with `apiVersion` and `kind`, in one request.
+pub async fn list(client: &Client, watch: &Watch) -> Result<Vec<Value>> {
+    let params = ListParams {
+        label_selector: watch.labels.clone(),
+        field_selector: watch.fields.clone(),
+        ..ListParams::default()
+    };
+    let request = Request::new(watch.kind.path(watch.namespace.as_deref())).list(&params);
+    let mut list = send(client, request, "list", watch.kind, "").await?;
+    let items = match list.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) => items,
+        _ => Vec::new(),
+    };
+    Ok(items.into_iter().map(|item| named(watch.kind, item)).collect())
+}
+
+/// Creates the object of a manifest; one that names no namespace goes to `default`.
+pub async fn create(client: &Client, manifest: &Value) -> Result<Value> {
+    let place = Place::of(manifest)?;
+    let request = Request::new(place.path()).create(&PostParams::default(), bytes(manifest));
+    send(client, request, "create", place.kind, &place.name).await
+}
+
+/// Replaces the object (all but its status). A manifest with `metadata.resourceVersion` only wins if that is still
+/// the current one, else [`Error::Conflict`].
+pub async fn replace(client: &Client, manifest: &Value) -> Result<Value> {
+    let place = Place::of(manifest)?;
+    let request =
+        Request::new(place.path()).replace(&place.name, &PostParams::default(), bytes(manifest));
+    send(client, request, "replace", place.kind, &place.name).await
+}
+
+/// Applies a JSON merge patch (RFC 7386) to the object.
+pub async fn patch_merge(
+    client: &Client,
+    kind: Kind,
+    namespace: Option<&str>,
+    name: &str,
+    patch: &Value,
+) -> Result<Value> {
+    let request = Request::new(kind.path(namespace)).patch(name, &params(), &Patch::Merge(patch));
+    send(client, request, "patch", kind, name).await
+}
+
+/// Applies a JSON merge patch to the object's status subresource; the patch is a whole object: `{"status": …}`.
+pub async fn patch_status(
+    client: &Client,
+    kind: Kind,
+    namespace: Option<&str>,
+    name: &str,
+    patch: &Value,
+) -> Result<Value> {
+    let request = Request::new(kind.path(namespace)).patch_subresource(
+        "status",
+        name,
+        &params(),
+        &Patch::Merge(patch),
+    );
+    send(client, request, "patch the status of", kind, name).await
+}
+
+/// Asks for the object's end; false if there was none. `grace` in seconds; 0 removes a pod at once.
+pub async fn delete(
+    client: &Client,
+    kind: Kind,
+    namespace: Option<&str>,
+    name: &str,
+    grace: Option<u32>,
+) -> Result<bool> {
+    let params = DeleteParams { grace_period_seconds: grace, ..DeleteParams::default() };
+    let request = Request::new(kind.path(namespace)).delete(name, &params);
+    match send(client, request, "delete", kind, name).await {
+        Ok(_) => Ok(true),
+        Err(Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Fills in the type, which items of lists lack.
+pub(crate) fn named(kind: Kind, mut object: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("apiVersion".into(), kind.api_version().into());
+        fields.insert("kind".into(), kind.kind.into());
+    }
+    object
+}
+
+async fn send(
+    client: &Client,
+    request: std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    verb: &'static str,
+    kind: Kind,
+    name: &str,
+) -> Result<Value> {
+    let failed = |source| Error::of_request(verb, kind, name, source);
+    let request = request.map_err(|source| failed(kube::Error::BuildRequest(source)))?;
+    client.request(request).await.map_err(failed)
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+fn bytes(manifest: &Value) -> Vec<u8> {
+    manifest.to_string().into_bytes()
+}
+
+struct Place {
+    kind: Kind,
+    namespace: Option<String>,
+    name: String,
+}
+
+impl Place {
+    fn of(manifest: &Value) -> Result<Self> {
+        let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str);
+        let kind =
+            Kind::of(text("/apiVersion").unwrap_or_default(), text("/kind").unwrap_or_default())
+                .ok_or(Error::Manifest { field: "kind" })?;
+        let name = text("/metadata/name").or(text("/metadata/generateName"));
+        let name = name.ok_or(Error::Manifest { field: "metadata.name" })?.to_owned();
+        let namespace = text("/metadata/namespace").unwrap_or("default").to_owned();
+        Ok(Self { kind, namespace: kind.namespaced.then_some(namespace), name })
+    }
+
+    fn path(&self) -> String {
+        self.kind.path(self.namespace.as_deref())
+    }
+}
