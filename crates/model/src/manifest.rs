@@ -1,0 +1,1 @@
+//! Manifests: YAML or JSON text to JSON values that know their lines.
