@@ -1,5 +1,6 @@
 //! What can go wrong at the kernel's door.
 
+use crate::namespace::Obstacle;
 use nix::errno::Errno;
 use std::io;
 use std::path::PathBuf;
@@ -38,6 +39,15 @@ pub enum Error {
     /// The kernel's answer does not have the form its headers promise.
     #[error("{operation}: the kernel's answer is malformed: {problem}")]
     Malformed { operation: &'static str, problem: &'static str },
+    /// The machine's settings stand in the way of namespaces; the obstacle says what to do about it.
+    #[error("{obstacle}")]
+    Prevented { obstacle: Obstacle, errno: Errno },
+    /// More than one send can carry; nothing was sent.
+    #[error("{operation}: {octets} octets in one transaction, and this socket may send {room}")]
+    TooLarge { operation: &'static str, octets: usize, room: usize },
+    /// The kernel's tables changed under every attempt to read them.
+    #[error("{operation} {object}: it changes faster than it can be read")]
+    Unsettled { operation: &'static str, object: String },
     /// A name or value that the kernel has no way to hold; nothing was sent.
     #[error("{operation} {object}: {problem}")]
     Unusable { operation: &'static str, object: String, problem: &'static str },
@@ -47,9 +57,11 @@ impl Error {
     /// The kernel's error number, where there was one.
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Error::Refused { errno, .. } | Error::System { errno, .. } => Some(*errno),
+            Error::Refused { errno, .. }
+            | Error::System { errno, .. }
+            | Error::Prevented { errno, .. } => Some(*errno),
             Error::File { source, .. } => source.raw_os_error().map(Errno::from_raw),
-            Error::Malformed { .. } | Error::Unusable { .. } => None,
+            _ => None,
         }
     }
 }

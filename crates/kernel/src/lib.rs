@@ -19,6 +19,8 @@ pub mod nft;
 pub mod packet;
 pub mod process;
 pub mod route;
+pub mod spawn;
+pub mod stream;
 pub mod sysctl;
 
 pub use error::{Error, Result};
