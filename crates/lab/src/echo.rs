@@ -1,0 +1,318 @@
+//! The built-in server: answers every request with who answered and whom it saw.
+//!
+//! It stands in for images that a lab does not have, as agnhost does in real clusters.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Map, Value, json};
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long a client may take for the head of a request.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest datagram over IPv4.
+const DATAGRAM: usize = 65_507;
+
+/// Which ports to answer on, and as whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    pub tcp: Vec<u16>,
+    pub udp: Vec<u16>,
+    pub identity: Identity,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    pub pod: String,
+    pub namespace: String,
+    pub node: String,
+    pub pod_ip: String,
+}
+
+impl Identity {
+    /// The names that the kubelet gives its containers, read from an environment.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let text = |name| variable(name).unwrap_or_default();
+        Identity {
+            pod: text("POD_NAME"),
+            namespace: text("POD_NAMESPACE"),
+            node: text("NODE_NAME"),
+            pod_ip: text("POD_IP"),
+        }
+    }
+}
+
+/// A port that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {protocol} port {port}")]
+pub struct ListenError {
+    pub protocol: &'static str,
+    pub port: u16,
+    #[source]
+    pub source: io::Error,
+}
+
+/// The server with all its ports open: connections are taken from here on, answered once it [runs](Server::run).
+#[derive(Debug)]
+pub struct Server {
+    tcp: Vec<TcpListener>,
+    udp: Vec<UdpSocket>,
+    identity: Arc<Identity>,
+}
+
+impl Server {
+    /// Opens every port for IPv4 and, where the kernel has it, IPv6.
+    pub async fn listen(config: Config) -> Result<Self, ListenError> {
+        let mut server =
+            Server { tcp: Vec::new(), udp: Vec::new(), identity: Arc::new(config.identity) };
+        for port in config.tcp {
+            let failed = |source| ListenError { protocol: "TCP", port, source };
+            let listener = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+                Err(error) if lacks_ipv6(&error) => {
+                    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+                }
+                other => other,
+            };
+            server.tcp.push(listener.map_err(failed)?);
+        }
+        for port in config.udp {
+            let failed = |source| ListenError { protocol: "UDP", port, source };
+            let socket = match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+                Err(error) if lacks_ipv6(&error) => {
+                    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).await
+                }
+                other => other,
+            };
+            server.udp.push(socket.map_err(failed)?);
+        }
+        Ok(server)
+    }
+
+    /// The TCP addresses it listens on, in the order of the configuration.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.tcp.iter().map(TcpListener::local_addr).collect()
+    }
+
+    /// Answers until `stop`, then takes no more connections and finishes the requests it has.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let (stopping, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        for listener in self.tcp {
+            tasks.spawn(accept(listener, Arc::clone(&self.identity), stopped.clone()));
+        }
+        for socket in self.udp {
+            tasks.spawn(reflect(socket, Arc::clone(&self.identity), stopped.clone()));
+        }
+        drop(stopped);
+        stop.await;
+        stopping.send_replace(true);
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::AddrNotAvailable)
+        || error.raw_os_error() == Some(kernel::Errno::EAFNOSUPPORT as i32)
+}
+
+async fn accept(listener: TcpListener, identity: Arc<Identity>, mut stop: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(converse(stream, Arc::clone(&identity), stop.clone()));
+            }
+            // The peer gave up already, or descriptors ran out: then wait until a few are free again.
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn converse(stream: TcpStream, identity: Arc<Identity>, mut stop: watch::Receiver<bool>) {
+    let (Ok(client), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    let service = service_fn(|request| answer(request, &identity, client, local));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        _gone_or_done = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+    }
+    // A client that went away is its own affair.
+    connection.await.ok();
+}
+
+async fn answer(
+    mut request: Request<Incoming>,
+    identity: &Identity,
+    client: SocketAddr,
+    local: SocketAddr,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    // Left unread, a long body would end in a reset instead of the answer.
+    while let Some(Ok(_)) = request.body_mut().frame().await {}
+    let mut report = report(identity, client, local);
+    let headers = request.headers();
+    let host = headers.get(HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
+    report["method"] = request.method().as_str().into();
+    report["path"] = request.uri().path_and_query().map_or("/", |path| path.as_str()).into();
+    report["host"] = host.or_else(|| request.uri().host().map(str::to_owned)).into();
+    report["headers"] = headers_of(headers);
+    let mut response = Response::new(Full::from(line(&report)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// Each datagram is answered with one.
+async fn reflect(socket: UdpSocket, identity: Arc<Identity>, mut stop: watch::Receiver<bool>) {
+    let Ok(local) = socket.local_addr() else { return };
+    let mut buffer = vec![0; DATAGRAM];
+    loop {
+        let received = tokio::select! {
+            received = socket.recv_from(&mut buffer) => received,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        // An error here is an ICMP answer to an earlier datagram.
+        let Ok((length, client)) = received else { continue };
+        let mut report = report(&identity, client, local);
+        report["payload"] = String::from_utf8_lossy(&buffer[..length]).into();
+        socket.send_to(&line(&report), client).await.ok();
+    }
+}
+
+fn report(identity: &Identity, client: SocketAddr, local: SocketAddr) -> Value {
+    json!({
+        "pod": identity.pod,
+        "namespace": identity.namespace,
+        "node": identity.node,
+        "podIP": identity.pod_ip,
+        "clientIP": client.ip().to_canonical(),
+        "clientPort": client.port(),
+        "localPort": local.port(),
+        "method": null,
+        "path": null,
+        "host": null,
+        "headers": {},
+    })
+}
+
+/// Names to values; a header that came several times has its values joined as RFC 9110 section 5.2 allows.
+fn headers_of(headers: &HeaderMap) -> Value {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let entry = |name: &hyper::header::HeaderName| {
+        let values: Vec<_> = headers.get_all(name).iter().map(text).collect();
+        (name.as_str().to_owned(), values.join(", ").into())
+    };
+    Value::Object(headers.keys().map(entry).collect::<Map<_, _>>())
+}
+
+fn line(report: &Value) -> Vec<u8> {
+    format!("{report}\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::oneshot;
+
+    fn on_runtime(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(10), test).await.expect("in time");
+        });
+    }
+
+    async fn server() -> (Server, SocketAddr) {
+        let identity = Identity::from_variables(|name| Some(format!("the {name}")));
+        let server = Server::listen(Config { tcp: vec![0], udp: vec![], identity }).await.unwrap();
+        let port = server.addresses().unwrap()[0].port();
+        (server, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    async fn exchange(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[test]
+    fn any_request_is_answered_with_what_was_seen() {
+        let requests = [
+            ("GET / HTTP/1.1\r\nHost: a.example:80\r\n", "GET", "/", Some("a.example:80")),
+            ("GET /x?y=1 HTTP/1.1\r\nHost: b\r\nX-A: 1\r\nx-a: 2\r\n", "GET", "/x?y=1", Some("b")),
+            ("DELETE /deep/path HTTP/1.0\r\n", "DELETE", "/deep/path", None),
+        ];
+        on_runtime(async move {
+            let (server, address) = server().await;
+            let (stop, stopped) = oneshot::channel::<()>();
+            let running = tokio::spawn(server.run(async { drop(stopped.await) }));
+            for (head, method, path, host) in requests {
+                let answer = exchange(address, &format!("{head}Connection: close\r\n\r\n")).await;
+                let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+                assert!(head.contains(" 200 OK") && head.contains("application/json"), "{head}");
+                let body: Value = serde_json::from_str(body).unwrap();
+                assert_eq!(body["method"], method);
+                assert_eq!(body["path"], path);
+                assert_eq!(body["host"], json!(host));
+                assert_eq!(body["pod"], "the POD_NAME");
+                assert_eq!(body["podIP"], "the POD_IP");
+                assert_eq!(body["clientIP"], "127.0.0.1");
+                assert_eq!(body["localPort"], address.port());
+                assert_eq!(
+                    body["headers"].get("x-a"),
+                    path.contains('y').then(|| json!("1, 2")).as_ref()
+                );
+            }
+            drop(stop);
+            running.await.unwrap();
+        });
+    }
+
+    #[test]
+    fn a_stop_lets_requests_finish_and_takes_no_more() {
+        on_runtime(async {
+            let (server, address) = server().await;
+            let (stop, stopped) = oneshot::channel::<()>();
+            let running = tokio::spawn(server.run(async { drop(stopped.await) }));
+            let mut half = TcpStream::connect(address).await.unwrap();
+            half.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+                .await
+                .unwrap();
+            // Another request on the same listener proves that the first connection was accepted.
+            exchange(address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+            drop(stop);
+            while TcpStream::connect(address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+            half.write_all(b"cd").await.unwrap();
+            let mut answer = String::new();
+            half.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+            running.await.unwrap();
+        });
+    }
+}

@@ -1,0 +1,156 @@
+//! What a lab's network will be, from manifests and flags. Pure: nothing is made here.
+
+mod address;
+mod node;
+
+use crate::Manifest;
+use ipnet::Ipv4Net;
+use model::{Field, FieldError};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// What the user may choose about the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wishes {
+    /// How many nodes to make where the manifests bring none.
+    pub nodes: u32,
+    pub pod_cidr: Ipv4Net,
+    pub service_cidr: Ipv4Net,
+    /// The client's address; none: a free one at the high end of the nodes' subnet.
+    pub client_ip: Option<Ipv4Addr>,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        let net = |a, b, length| {
+            Ipv4Net::new(Ipv4Addr::new(a, b, 0, 0), length).expect("length of at most 32 bits")
+        };
+        Wishes {
+            nodes: 3,
+            pod_cidr: net(10, 244, 16),
+            service_cidr: net(10, 96, 12),
+            client_ip: None,
+        }
+    }
+}
+
+/// A lab's network, every address decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The segment that nodes and client share, host bits zero.
+    pub underlay: Ipv4Net,
+    /// The lab's own address on it, where the API listens.
+    pub gateway: Ipv4Addr,
+    pub client: Ipv4Addr,
+    pub nodes: Vec<PlannedNode>,
+    pub pod_cidr: Ipv4Net,
+    pub service_cidr: Ipv4Net,
+    /// Virtual addresses that are on the segment though its prefix does not cover them.
+    pub onlink: Vec<Ipv4Addr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedNode {
+    pub name: String,
+    /// Its InternalIP.
+    pub address: Ipv4Addr,
+    pub pod_cidr: Ipv4Net,
+}
+
+/// Why manifests and flags make no network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error("{source_name}: {object}: {error}")]
+    Field { source_name: String, object: String, error: FieldError },
+    #[error("{source_name}: {object}: {field}: {value} is {problem}")]
+    Conflict {
+        source_name: String,
+        object: String,
+        field: &'static str,
+        value: String,
+        problem: Problem,
+    },
+    #[error("{flag} {value}: {problem}")]
+    Flag { flag: &'static str, value: String, problem: Problem },
+}
+
+/// What is wrong with an address or a prefix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("also {0}")]
+    Taken(String),
+    #[error("outside {0}; set {1}")]
+    Outside(Ipv4Net, &'static str),
+    #[error("in the same place as {0}")]
+    Overlaps(String),
+    #[error("too far from {0} for one subnet")]
+    TooFar(Ipv4Addr),
+    #[error("not an address of the nodes' subnet {0}")]
+    NotInSubnet(Ipv4Net),
+    #[error("too small for {0} nodes")]
+    TooSmall(usize),
+    #[error("at least one node is needed")]
+    NoNodes,
+}
+
+/// Decides the network of a lab with these objects.
+pub fn plan(manifests: &[Manifest], wishes: &Wishes) -> Result<Plan, PlanError> {
+    let declared = node::declared(manifests)?;
+    let virtual_ips = virtual_ips(manifests)?;
+    let mut taken: BTreeSet<Ipv4Addr> = virtual_ips.iter().copied().collect();
+    taken.extend(wishes.client_ip);
+    let addressed = node::addressed(declared, wishes.nodes, &mut taken)?;
+    let underlay = address::underlay(&addressed)?;
+    check_ranges(underlay, wishes)?;
+    if let Some(wish) = wishes.client_ip {
+        address::check_client(wish, underlay, &virtual_ips, &addressed)?;
+    }
+    let full = || node::too_many(&addressed, underlay);
+    let gateway = address::lowest_free(underlay, &taken).ok_or_else(full)?;
+    taken.insert(gateway);
+    let client = wishes.client_ip.or_else(|| address::highest_free(underlay, &taken));
+    let client = client.ok_or_else(full)?;
+    Ok(Plan {
+        underlay,
+        gateway,
+        client,
+        nodes: node::with_pod_cidrs(addressed, wishes.pod_cidr)?,
+        pod_cidr: wishes.pod_cidr,
+        service_cidr: wishes.service_cidr,
+        onlink: virtual_ips.into_iter().filter(|address| !underlay.contains(address)).collect(),
+    })
+}
+
+fn virtual_ips(manifests: &[Manifest]) -> Result<Vec<Ipv4Addr>, PlanError> {
+    let mut addresses = Vec::new();
+    for manifest in manifests.iter().filter(|it| it.is("VirtualIP")) {
+        let listed = Field::root(&manifest.value).at("spec").at("addresses").items();
+        for entry in listed.map_err(|error| manifest.field_error(error))? {
+            match entry.ip().map_err(|error| manifest.field_error(error))? {
+                IpAddr::V4(address) => addresses.push(address),
+                IpAddr::V6(_) => {}
+            }
+        }
+    }
+    Ok(addresses)
+}
+
+fn check_ranges(underlay: Ipv4Net, wishes: &Wishes) -> Result<(), PlanError> {
+    let ranges = [("--pod-cidr", wishes.pod_cidr), ("--service-cidr", wishes.service_cidr)];
+    for (flag, range) in ranges {
+        if address::overlap(range, underlay) {
+            let problem = Problem::Overlaps(format!("the nodes' subnet {underlay}"));
+            return Err(PlanError::Flag { flag, value: range.to_string(), problem });
+        }
+    }
+    if address::overlap(wishes.pod_cidr, wishes.service_cidr) {
+        let problem = Problem::Overlaps(format!("--service-cidr {}", wishes.service_cidr));
+        let value = wishes.pod_cidr.to_string();
+        return Err(PlanError::Flag { flag: "--pod-cidr", value, problem });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
