@@ -1,1 +1,15 @@
-//! Netlink: messages, attributes, sockets.
+//! Netlink: messages, attributes, and one small synchronous socket.
+//!
+//! The kernel works on a request inside the `send` that brings it, so every answer is already queued when `send`
+//! returns: nothing here ever waits, and a lost answer is an error instead of a hang.
+
+mod attribute;
+mod batch;
+mod monitor;
+mod socket;
+
+pub use attribute::{Attribute, Attributes, Message, Messages};
+pub(crate) use batch::flags;
+pub use batch::{Batch, Body};
+pub use monitor::{Changed, Monitor};
+pub use socket::{Refusal, Socket};

@@ -1,3 +1,8 @@
 //! The kernel's door against the real kernel, each test in network namespaces of its own.
+//!
+//! Witnesses are Debian's `ip`, `nft` and `conntrack`. The same tests run as root and, in a user namespace, as anyone.
 
-mod spawn;
+#![allow(unsafe_code, reason = "the process enters its user namespace before any thread exists")]
+
+mod route;
+mod space;
