@@ -1,1 +1,10 @@
-//! Program to NetState to kernel, one folder per back end
+//! A node's program, lowered to kernel configuration and kept there.
+//!
+//! *Here*: one folder per back end, each with the same files: `lower.rs` (pure: program to
+//! configuration), `apply.rs` (configuration to kernel), `read.rs` (kernel to configuration).
+//! `nft` is the service table, `link` the pod network's device, routes and neighbours.
+//! *Not here*: Kubernetes semantics (crate `compile`), netlink encoding (crate `kernel`).
+//! *Start at* [`nft::Backend`] and [`link::Backend`].
+
+pub mod link;
+pub mod nft;

@@ -5,10 +5,12 @@
 //! *Not here*: netlink (crate `kernel`), anything Kubernetes (crate `program`).
 //! *Start at* [`NetState`], then [`nft::Table`].
 
+pub mod delta;
 pub mod link;
 pub mod nft;
 
-pub use link::{Address, FdbEntry, Link, LinkKind, Neighbour, Route};
+pub use delta::{ElementChange, TableDelta};
+pub use link::{Address, FdbEntry, Link, LinkKind, Neighbour, Route, Unreachable};
 pub use wire::Mac;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +24,7 @@ pub struct NetState {
     pub links: BTreeMap<String, Link>,
     pub addresses: BTreeSet<Address>,
     pub routes: BTreeSet<Route>,
+    pub unreachable: BTreeSet<Unreachable>,
     pub neighbours: BTreeSet<Neighbour>,
     pub fdb: BTreeSet<FdbEntry>,
     /// By family and name.

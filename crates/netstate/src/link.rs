@@ -76,6 +76,15 @@ impl Route {
     pub const BOOT: u8 = 3;
 }
 
+/// A destination in the main table that is refused with ICMP unreachable unless a longer prefix leads on
+/// (`RTN_UNREACHABLE`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unreachable {
+    pub destination: IpNet,
+    /// Who made it (`rtm_protocol`).
+    pub protocol: u8,
+}
+
 /// A permanent entry of the neighbour table (ARP, NDP).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Neighbour {

@@ -189,6 +189,16 @@ pub struct Set {
     pub elements: BTreeMap<Key, Element>,
 }
 
+impl Set {
+    /// Whether both differ in nothing but their elements.
+    pub fn same_shape(&self, other: &Set) -> bool {
+        self.key == other.key
+            && self.data == other.data
+            && self.interval == other.interval
+            && self.counters == other.counters
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetData {
     /// A plain set.

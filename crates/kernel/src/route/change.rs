@@ -1,13 +1,15 @@
 //! Changes of links and what hangs on them, many in one send.
 
 use super::abi::{IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD};
-use super::entry::{Verb, write_address, write_fdb, write_neighbour, write_route};
+use super::entry::{
+    Verb, write_address, write_fdb, write_neighbour, write_route, write_unreachable,
+};
 use super::link::{NewLink, write_header, write_named, write_new, write_up};
 use super::names::Names;
 use super::read::read_names;
 use crate::netlink::{Batch, Refusal, Socket};
 use crate::{Error, Result};
-use netstate::{Address, FdbEntry, Link, Neighbour, Route};
+use netstate::{Address, FdbEntry, Link, Neighbour, Route, Unreachable};
 use nix::errno::Errno;
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -49,6 +51,8 @@ pub enum Change {
     AddRoute(Route),
     /// Deletes only a route that is the same in gateway, device and protocol.
     DeleteRoute(Route),
+    AddUnreachable(Unreachable),
+    DeleteUnreachable(Unreachable),
     AddNeighbour(Neighbour),
     DeleteNeighbour(Neighbour),
     AddFdb(FdbEntry),
@@ -70,6 +74,8 @@ impl Change {
             Change::DeleteAddress(_) => "delete address",
             Change::AddRoute(_) => "add route",
             Change::DeleteRoute(_) => "delete route",
+            Change::AddUnreachable(_) => "add unreachable route",
+            Change::DeleteUnreachable(_) => "delete unreachable route",
             Change::AddNeighbour(_) => "add neighbour",
             Change::DeleteNeighbour(_) => "delete neighbour",
             Change::AddFdb(_) => "add forwarding entry",
@@ -90,6 +96,7 @@ impl Change {
             Change::DeleteLink(_)
                 | Change::DeleteAddress(_)
                 | Change::DeleteRoute(_)
+                | Change::DeleteUnreachable(_)
                 | Change::DeleteNeighbour(_)
                 | Change::DeleteFdb(_)
         )
@@ -134,6 +141,8 @@ impl Change {
             Change::DeleteRoute(route) => {
                 write_route(batch, Verb::Delete, route, index_of(&route.device)?)
             }
+            Change::AddUnreachable(route) => write_unreachable(batch, Verb::Add, route),
+            Change::DeleteUnreachable(route) => write_unreachable(batch, Verb::Delete, route),
             Change::AddNeighbour(entry) => {
                 write_neighbour(batch, Verb::Add, entry, index_of(&entry.device)?)
             }
@@ -170,6 +179,9 @@ impl fmt::Display for Change {
                     write!(f, " via {via}")?;
                 }
                 write!(f, " dev {}", route.device)
+            }
+            Change::AddUnreachable(route) | Change::DeleteUnreachable(route) => {
+                write!(f, "unreachable {}", route.destination)
             }
             Change::AddNeighbour(entry) | Change::DeleteNeighbour(entry) => {
                 write!(f, "{} lladdr {} dev {}", entry.address, entry.mac, entry.device)

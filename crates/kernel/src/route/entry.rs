@@ -5,7 +5,7 @@ use super::link::create_flags;
 use super::names::Names;
 use crate::netlink::{Attributes, Batch, Body, Message};
 use ipnet::IpNet;
-use netstate::{Address, FdbEntry, Neighbour, Route};
+use netstate::{Address, FdbEntry, Neighbour, Route, Unreachable};
 use std::net::IpAddr;
 use wire::Mac;
 
@@ -79,6 +79,26 @@ pub(super) fn write_route(batch: &mut Batch, verb: Verb, route: &Route, index: u
         if let Some(source) = route.source {
             write_ip(body, RTA_PREFSRC, source);
         }
+    });
+}
+
+pub(super) fn write_unreachable(batch: &mut Batch, verb: Verb, route: &Unreachable) {
+    let (kind, flags) = verb.pick(libc::RTM_NEWROUTE, libc::RTM_DELROUTE);
+    let destination = route.destination;
+    batch.request(kind, flags, |body| {
+        let mut header = [0; 12];
+        header[..8].copy_from_slice(&[
+            family(destination.addr()),
+            destination.prefix_len(),
+            0,
+            0,
+            libc::RT_TABLE_MAIN,
+            route.protocol,
+            libc::RT_SCOPE_UNIVERSE,
+            libc::RTN_UNREACHABLE,
+        ]);
+        body.fixed(&header);
+        write_ip(body, RTA_DST, destination.addr());
     });
 }
 
@@ -157,17 +177,11 @@ pub(super) fn read_routes(
     into: &mut Vec<Route>,
 ) -> Result<(), UnknownDevice> {
     let Some((header, attributes)) = message.split::<12>() else { return Ok(()) };
-    let [family, length, _, _, table, protocol, _, kind, flags @ ..] = *header;
-    let flags = u32::from_ne_bytes(flags);
-    let table =
-        attributes.find(RTA_TABLE).and_then(|table| table.u32()).unwrap_or(u32::from(table));
-    let main = table == u32::from(libc::RT_TABLE_MAIN);
-    if !main || kind != libc::RTN_UNICAST || flags & RTM_F_CLONED != 0 {
+    let Some(destination) = main_destination(header, &attributes, libc::RTN_UNICAST) else {
         return Ok(());
-    }
-    let zero = if family == AF_INET { &[0; 4][..] } else { &[0; 16] };
-    let octets = attributes.find(RTA_DST).map_or(zero, |destination| destination.value);
-    let Some(destination) = net(octets, length) else { return Ok(()) };
+    };
+    let protocol = header[5];
+    let flags = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
     let source = attributes.find(RTA_PREFSRC).and_then(|source| ip(source.value));
     let mut add = |index: u32, flags: u32, hop: &Attributes<'_>| {
         let onlink = flags & RTNH_F_ONLINK != 0;
@@ -180,6 +194,26 @@ pub(super) fn read_routes(
     }
     let hops = attributes.find(RTA_MULTIPATH).map_or(&[][..], |hops| hops.value);
     NextHops { rest: hops }.try_for_each(|(index, flags, hop)| add(index, flags, &hop))
+}
+
+/// Unreachable destinations of the main table.
+pub(super) fn read_unreachable(message: Message<'_>) -> Option<Unreachable> {
+    let (header, attributes) = message.split::<12>()?;
+    let destination = main_destination(header, &attributes, libc::RTN_UNREACHABLE)?;
+    Some(Unreachable { destination, protocol: header[5] })
+}
+
+/// The destination of a route of this kind in the main table, as `struct rtmsg` and its attributes have it.
+fn main_destination(header: &[u8; 12], attributes: &Attributes<'_>, wanted: u8) -> Option<IpNet> {
+    let [family, length, _, _, table, _, _, kind, flags @ ..] = *header;
+    let table =
+        attributes.find(RTA_TABLE).and_then(|table| table.u32()).unwrap_or(u32::from(table));
+    let main = table == u32::from(libc::RT_TABLE_MAIN);
+    if !main || kind != wanted || u32::from_ne_bytes(flags) & RTM_F_CLONED != 0 {
+        return None;
+    }
+    let zero = if family == AF_INET { &[0; 4][..] } else { &[0; 16] };
+    net(attributes.find(RTA_DST).map_or(zero, |destination| destination.value), length)
 }
 
 fn read_gateway(hop: &Attributes<'_>) -> Option<IpAddr> {

@@ -1,12 +1,14 @@
 //! What is there.
 
 use super::abi::{IFLA_EXT_MASK, IFLA_IFNAME, RTEXT_FILTER_SKIP_STATS};
-use super::entry::{UnknownDevice, read_address, read_fdb, read_neighbour, read_routes};
+use super::entry::{
+    UnknownDevice, read_address, read_fdb, read_neighbour, read_routes, read_unreachable,
+};
 use super::link::{FoundLink, RawLink, write_header};
 use super::names::Names;
 use crate::netlink::{Batch, Message, Socket, flags};
 use crate::{Error, Result};
-use netstate::{Address, FdbEntry, Neighbour, NetState, Route};
+use netstate::{Address, FdbEntry, Neighbour, NetState, Route, Unreachable};
 use nix::errno::Errno;
 use std::collections::BTreeSet;
 
@@ -44,6 +46,15 @@ pub fn routes(socket: &mut Socket) -> Result<BTreeSet<Route>> {
     entries(socket, "read routes", libc::RTM_GETROUTE, &[0; 12], read_routes)
 }
 
+/// The unreachable destinations of the main table.
+pub fn unreachable(socket: &mut Socket) -> Result<BTreeSet<Unreachable>> {
+    let operation = "read unreachable routes";
+    entries(socket, operation, libc::RTM_GETROUTE, &[0; 12], |message, _names, into| {
+        into.extend(read_unreachable(message));
+        Ok(())
+    })
+}
+
 /// The permanent neighbours.
 pub fn neighbours(socket: &mut Socket) -> Result<BTreeSet<Neighbour>> {
     entries(socket, "read neighbours", libc::RTM_GETNEIGH, &[0; 12], |message, names, into| {
@@ -75,6 +86,7 @@ pub fn read(socket: &mut Socket) -> Result<NetState> {
         links,
         addresses: addresses(socket)?,
         routes: routes(socket)?,
+        unreachable: unreachable(socket)?,
         neighbours: neighbours(socket)?,
         fdb: fdb(socket)?,
         ..NetState::default()
