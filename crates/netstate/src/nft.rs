@@ -105,6 +105,8 @@ pub enum Statement {
     /// Answers with a TCP reset for TCP, ICMP port unreachable otherwise.
     Reject,
     Verdict(Verdict),
+    /// A kernel expression that has no statement here, by its name; only ever read, never written.
+    Unknown(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
