@@ -12,6 +12,7 @@ mod connect;
 mod error;
 mod kind;
 mod object;
+mod replica;
 mod watch;
 
 pub use connect::connect;
@@ -19,6 +20,7 @@ pub use error::Error;
 pub use kind::Kind;
 pub use kube::Client;
 pub use object::{create, delete, get, list, patch_merge, patch_status, replace};
+pub use replica::Replica;
 pub use watch::{Event, Watch, Watcher, watch_kinds};
 
 /// What every call of this crate returns.
