@@ -1,2 +1,37 @@
-//! Podway.
-fn main() {}
+//! Tasks of the house itself, run as `cargo xtask NAME`.
+//!
+//! *Here*: checks that clippy does not make (`tidy`), and what benchmarks compare Podway with
+//! (`kube-proxy-shape`).
+//! *Not here*: anything that a user of Podway needs.
+//! *Start at* [`tidy::run`].
+
+mod shape;
+mod tidy;
+
+use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask tidy
+       cargo xtask kube-proxy-shape --services N --endpoints M > FILE.nft";
+
+fn main() -> Result<ExitCode> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["tidy"] => tidy::run(&root()),
+        ["kube-proxy-shape", "--services", services, "--endpoints", endpoints] => {
+            let size = shape::Size { services: services.parse()?, endpoints: endpoints.parse()? };
+            shape::write(size, &mut std::io::stdout().lock())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => bail!("{USAGE}"),
+    }
+}
+
+/// The workspace's folder.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_owned()
+}
