@@ -4,7 +4,7 @@
 
 use crate::{Error, Result};
 use nix::errno::Errno;
-use nix::sys::socket::{self, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrIn, sockopt};
+use nix::sys::socket::{self, MsgFlags, SockFlag, SockType, SockaddrIn, sockopt};
 use std::io;
 use std::mem::size_of;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -84,13 +84,21 @@ impl FrameSocket {
 
     /// The Ethernet address of the interface.
     pub fn mac(&self) -> Result<Mac> {
-        let address: LinkAddr = socket::getsockname(self.0.as_raw_fd())
+        // SAFETY: all-zero octets are a valid sockaddr_ll, a structure of integers.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        let mut length = length_of::<libc::sockaddr_ll>();
+        let pointer = (&raw mut address).cast();
+        // SAFETY: both pointers outlive the call, and `length` is the room behind `pointer`.
+        let result = unsafe { libc::getsockname(self.0.as_raw_fd(), pointer, &raw mut length) };
+        Errno::result(result)
             .map_err(|errno| failed("read the address of", "packet socket", errno))?;
-        let problem = Error::Malformed {
-            operation: "read the address of a packet socket",
-            problem: "no Ethernet address",
-        };
-        address.addr().map(Mac).ok_or(problem)
+        match (address.sll_halen, address.sll_addr.first_chunk()) {
+            (6, Some(mac)) => Ok(Mac(*mac)),
+            _ => Err(Error::Malformed {
+                operation: "read the address of a packet socket",
+                problem: "no Ethernet address",
+            }),
+        }
     }
 
     /// Sends a whole frame, header included.

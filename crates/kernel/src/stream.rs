@@ -1,11 +1,10 @@
 //! TCP sockets as a balancer wants them: listening on addresses that may come and go, and noticing
 //! peers that vanished.
 
-use crate::{Error, Result};
-use nix::errno::Errno;
 use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt,
 };
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -14,13 +13,7 @@ use std::time::Duration;
 const BACKLOG: i32 = 4096;
 
 /// Listens on `address`, which the machine need not have yet (`IP_FREEBIND`). Never blocks.
-pub fn listen(address: SocketAddr) -> Result<TcpListener> {
-    let failure =
-        |errno| Error::System { operation: "listen on", object: address.to_string(), errno };
-    open_listener(address).map_err(failure)
-}
-
-fn open_listener(address: SocketAddr) -> nix::Result<TcpListener> {
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd: OwnedFd = socket::socket(family, SockType::Stream, flags, None)?;
@@ -32,25 +25,22 @@ fn open_listener(address: SocketAddr) -> nix::Result<TcpListener> {
     Ok(TcpListener::from(fd))
 }
 
+/// Sends the end of the stream; the other direction stays open.
+pub fn finish(stream: &impl AsFd) -> io::Result<()> {
+    Ok(socket::shutdown(stream.as_fd().as_raw_fd(), socket::Shutdown::Write)?)
+}
+
 /// Probes a silent peer after `idle`, then every `interval`, and gives up after `count` of them.
 pub fn set_keepalive(
     stream: &impl AsFd,
     idle: Duration,
     interval: Duration,
     count: u32,
-) -> Result<()> {
+) -> io::Result<()> {
     let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1);
     let fd = stream.as_fd();
-    let set = || -> nix::Result<()> {
-        socket::setsockopt(&fd, sockopt::KeepAlive, &true)?;
-        socket::setsockopt(&fd, sockopt::TcpKeepIdle, &seconds(idle))?;
-        socket::setsockopt(&fd, sockopt::TcpKeepInterval, &seconds(interval))?;
-        socket::setsockopt(&fd, sockopt::TcpKeepCount, &count)
-    };
-    let failure = |errno: Errno| Error::System {
-        operation: "set keepalive on",
-        object: "connection".to_owned(),
-        errno,
-    };
-    set().map_err(failure)
+    socket::setsockopt(&fd, sockopt::KeepAlive, &true)?;
+    socket::setsockopt(&fd, sockopt::TcpKeepIdle, &seconds(idle))?;
+    socket::setsockopt(&fd, sockopt::TcpKeepInterval, &seconds(interval))?;
+    Ok(socket::setsockopt(&fd, sockopt::TcpKeepCount, &count)?)
 }

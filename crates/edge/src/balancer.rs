@@ -1,0 +1,10 @@
+//! The L4 balancer: accept, choose a healthy back end, connect, carry octets both ways.
+
+mod backend;
+mod dial;
+mod health;
+mod listener;
+mod pool;
+mod relay;
+
+pub(crate) use listener::Listener;

@@ -1,0 +1,175 @@
+//! One port of a virtual IP: accepts, and serves each connection in a task of its own.
+
+use super::dial::{Effort, dial};
+use super::pool::Pool;
+use super::relay;
+use crate::config;
+use crate::status;
+use crate::task::Task;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+
+/// Between attempts to open a port that is taken, or to accept when descriptors ran out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A silent peer is probed after a minute and given up a minute later: a client or node that vanished
+/// must not hold a connection for ever, an idle one may stay as long as it likes.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_mins(1), Duration::from_secs(15), 4);
+
+#[derive(Debug, Default)]
+struct Counters {
+    accepted: AtomicU64,
+    unserved: AtomicU64,
+    retries: AtomicU64,
+    hedges: AtomicU64,
+}
+
+/// A running listener. Dropping it closes the port; connections that were accepted live on.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    config: config::Listener,
+    pool: watch::Sender<Arc<Pool>>,
+    counters: Arc<Counters>,
+    /// By address of the virtual IP.
+    doors: BTreeMap<Ipv4Addr, Door>,
+    changed: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Door {
+    address: SocketAddr,
+    open: Arc<AtomicBool>,
+    _task: Task,
+}
+
+impl Listener {
+    pub(crate) fn start(
+        config: config::Listener,
+        addresses: &[Ipv4Addr],
+        changed: &Arc<Notify>,
+    ) -> Self {
+        let pool = Arc::new(Pool::new(&config, None, changed));
+        let mut listener = Listener {
+            config,
+            pool: watch::Sender::new(pool),
+            counters: Arc::default(),
+            doors: BTreeMap::new(),
+            changed: Arc::clone(changed),
+        };
+        listener.open(addresses);
+        listener
+    }
+
+    pub(crate) fn apply(&mut self, config: config::Listener, addresses: &[Ipv4Addr]) {
+        if config.port != self.config.port {
+            self.doors.clear();
+        }
+        if config != self.config {
+            let pool = Pool::new(&config, Some(&self.pool.borrow()), &self.changed);
+            self.pool.send_replace(Arc::new(pool));
+            self.config = config;
+        }
+        self.open(addresses);
+    }
+
+    fn open(&mut self, addresses: &[Ipv4Addr]) {
+        self.doors.retain(|address, _door| addresses.contains(address));
+        for &address in addresses {
+            if !self.doors.contains_key(&address) {
+                let door = self.door(SocketAddr::from((address, self.config.port)));
+                self.doors.insert(address, door);
+            }
+        }
+    }
+
+    fn door(&self, address: SocketAddr) -> Door {
+        let open = Arc::new(AtomicBool::new(false));
+        let (pool, counters) = (self.pool.subscribe(), Arc::clone(&self.counters));
+        let (flag, changed) = (Arc::clone(&open), Arc::clone(&self.changed));
+        let task = async move {
+            let listener = open_port(address).await;
+            flag.store(true, Relaxed);
+            changed.notify_one();
+            accept(listener, pool, counters).await;
+        };
+        Door { address, open, _task: Task::spawn(task) }
+    }
+
+    pub(crate) fn status(&self) -> status::Listener {
+        let open = self.doors.values().filter(|door| door.open.load(Relaxed));
+        status::Listener {
+            name: self.config.name.clone(),
+            listening: open.map(|door| door.address).collect(),
+            accepted: self.counters.accepted.load(Relaxed),
+            unserved: self.counters.unserved.load(Relaxed),
+            retries: self.counters.retries.load(Relaxed),
+            hedges: self.counters.hedges.load(Relaxed),
+            backends: self.pool.borrow().status(),
+        }
+    }
+}
+
+/// Tries until the port is free: an earlier edge may still be on its way out.
+async fn open_port(address: SocketAddr) -> TcpListener {
+    let mut told = false;
+    loop {
+        let opened = kernel::stream::listen(address).and_then(TcpListener::from_std);
+        match opened {
+            Ok(listener) => return listener,
+            Err(error) if !told => {
+                told = true;
+                tracing::warn!(%address, %error, "cannot listen, will try again");
+            }
+            Err(_told) => {}
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn accept(listener: TcpListener, pool: watch::Receiver<Arc<Pool>>, counters: Arc<Counters>) {
+    loop {
+        match listener.accept().await {
+            Ok((client, _from)) => {
+                counters.accepted.fetch_add(1, Relaxed);
+                let pool = Arc::clone(&pool.borrow());
+                // Not owned by the listener: a connection outlives it.
+                drop(tokio::spawn(serve(client, pool, Arc::clone(&counters))));
+            }
+            // The client gave up first, or descriptors ran out; both pass.
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(client: TcpStream, pool: Arc<Pool>, counters: Arc<Counters>) {
+    let (connection, Effort { retries, hedges }) = dial(&pool).await;
+    // The connection must not keep the health checks of a replaced pool alive.
+    drop(pool);
+    counters.retries.fetch_add(retries, Relaxed);
+    counters.hedges.fetch_add(hedges, Relaxed);
+    let Some((lease, backend)) = connection else {
+        counters.unserved.fetch_add(1, Relaxed);
+        relay::reset(&client);
+        return;
+    };
+    for stream in [&client, &backend] {
+        tune(stream);
+    }
+    relay::relay(&client, &backend, &lease.received, &lease.sent).await;
+}
+
+fn tune(stream: &TcpStream) {
+    let (idle, interval, count) = KEEPALIVE;
+    // They fail only on a connection that is already gone, which the relay finds out.
+    stream.set_nodelay(true).ok();
+    kernel::stream::set_keepalive(stream, idle, interval, count).ok();
+}
