@@ -1,0 +1,4 @@
+//! Tests of the model from outside.
+
+#[cfg(test)]
+mod examples;
