@@ -56,6 +56,13 @@ impl Batch {
         self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
     }
 
+    /// Takes the last request back.
+    pub(crate) fn pop(&mut self) {
+        if let Some(start) = self.starts.pop() {
+            self.bytes.truncate(start);
+        }
+    }
+
     pub(crate) fn body(&mut self) -> Body<'_> {
         Body { bytes: &mut self.bytes }
     }

@@ -89,7 +89,17 @@ impl Socket {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        batch.acknowledge(batch.len() - 1);
+        self.execute_until(operation, batch, batch.len() - 1)
+    }
+
+    /// As [`Socket::execute`], with message `last` the one that the kernel acknowledges when it has done all.
+    pub(crate) fn execute_until(
+        &mut self,
+        operation: &'static str,
+        batch: &mut Batch,
+        last: usize,
+    ) -> Result<Vec<Refusal>> {
+        batch.acknowledge(last);
         self.exchange(operation, batch, |_unexpected| Ok(())).map(|answer| answer.refusals)
     }
 

@@ -3,6 +3,8 @@
 //! Witnesses are Debian's `ip`, `nft` and `conntrack`. The same tests run as root and, in a user namespace, as anyone.
 
 #![allow(unsafe_code, reason = "the process enters its user namespace before any thread exists")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod nft;
 mod route;
 mod space;

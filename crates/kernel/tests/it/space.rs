@@ -3,7 +3,8 @@
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getgid, getuid};
 use std::fs::File;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 /// An ordinary user becomes root of a user namespace, which the kernel allows only before threads start.
 #[used]
@@ -65,15 +66,22 @@ pub(crate) fn inside<T: Send>(file: &File, action: impl FnOnce() -> T + Send) ->
 }
 
 /// What a witness prints; it must succeed.
+#[track_caller]
 pub(crate) fn run(line: &str) -> String {
+    feed(line, "")
+}
+
+/// What a witness prints when it reads `input`; it must succeed.
+#[track_caller]
+pub(crate) fn feed(line: &str, input: &str) -> String {
     let mut words = line.split_whitespace();
-    let output = Command::new(words.next().unwrap())
-        .args(words)
-        .output()
-        .unwrap_or_else(|e| panic!("{line}: {e}"));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    text
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Whether a line of `text` holds all the words.

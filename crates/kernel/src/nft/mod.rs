@@ -1,1 +1,0 @@
-//! nf_tables over `NETLINK_NETFILTER`.
