@@ -1,1 +1,49 @@
-//! The node daemon: watch, compile, difference, apply
+//! The node daemon: watch, compile, difference, apply.
+//!
+//! *Here*: one loop that keeps a node's kernel as the cluster's objects want it, and the files that a
+//! container runtime needs to know of it.
+//! *Not here*: what the objects mean (crate `compile`), how the kernel is told (crates `backend`, `kernel`),
+//! virtual IPs and balancing (crate `edge`, a process of its own, so that a killed agent cuts no connection).
+//! *Start at* [`run`].
+//!
+//! ```text
+//!  API events ──► Replica ──touched──► recompile ──changes──► back ends ──► kernel
+//!                                                                 ▲
+//!  kernel notifications (somebody else changed something) ──► reconcile: read, compare, mend
+//! ```
+//!
+//! The agent may be killed at any moment: what is in the kernel goes on working, and the next one reads it
+//! back and changes only what differs.
+
+mod announce;
+mod cni_files;
+mod node;
+mod watch;
+
+pub use cni_files::CniFiles;
+pub use node::Error;
+
+use compile::Settings;
+use std::future::Future;
+
+/// What an agent must be told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The name of the Node object that it is.
+    pub node: String,
+    pub settings: Settings,
+    /// Where the container runtime's files go; `None`: somebody else's plug-in wires the pods.
+    pub cni: Option<CniFiles>,
+}
+
+/// Keeps the node as the cluster wants it until `shutdown`; then leaves everything in place.
+pub async fn run(
+    client: client::Client,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    tokio::select! {
+        outcome = watch::follow(client, options) => outcome,
+        () = shutdown => Ok(()),
+    }
+}

@@ -71,7 +71,9 @@ impl Compiler<'_> {
         match touched {
             Touched::Node(name) if &**name == self.node => self.update_own_node(program),
             Touched::Node(name) => self.update_peer(program, name),
-            Touched::Pod(key) => self.update_pod(program, key),
+            Touched::Pod(key) => {
+                program.replace_pod(key, network::local_pod(self.world, self.node, key))
+            }
             Touched::Service(key) => {
                 let bindings = service::bindings(self.world, key, &mut self.findings);
                 program.replace_service(key, bindings)
@@ -107,26 +109,6 @@ impl Compiler<'_> {
             return Vec::new();
         }
         vec![Change::Peer { node: name.clone(), before, after }]
-    }
-
-    fn update_pod(&mut self, program: &mut Program, key: &model::ObjectKey) -> Vec<Change> {
-        let wanted = network::local_pod(self.world, self.node, key);
-        let gone = program.pods.iter().filter(|(address, pod)| {
-            pod.pod == *key && !wanted.iter().any(|(wanted, _)| wanted == *address)
-        });
-        let gone: Vec<_> = gone.map(|(address, _)| *address).collect();
-        let mut changes = Vec::new();
-        for address in gone {
-            let before = program.pods.remove(&address);
-            changes.push(Change::Pod { address, before, after: None });
-        }
-        for (address, pod) in wanted {
-            let before = program.pods.insert(address, pod.clone());
-            if before.as_ref() != Some(&pod) {
-                changes.push(Change::Pod { address, before, after: Some(pod) });
-            }
-        }
-        changes
     }
 
     fn update_virtual_ips(&mut self, program: &mut Program) -> Vec<Change> {

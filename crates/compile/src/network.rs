@@ -5,6 +5,7 @@ use crate::finding::{Code, Finding};
 use ipnet::IpNet;
 use model::{Kind, Node, ObjectKey, Origin, World};
 use program::{LocalPod, Peer, PodNetwork};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use wire::Mac;
 
@@ -65,11 +66,11 @@ pub(crate) fn peer(node: &Node, findings: &mut Vec<Finding>) -> Option<Peer> {
 }
 
 /// The addresses of a pod that runs on this node, in a namespace of its own.
-pub(crate) fn local_pod(world: &World, node: &str, key: &ObjectKey) -> Vec<(IpAddr, LocalPod)> {
+pub(crate) fn local_pod(world: &World, node: &str, key: &ObjectKey) -> BTreeMap<IpAddr, LocalPod> {
     let here = |pod: &&model::Pod| {
         pod.node.as_deref() == Some(node) && !pod.host_network && !pod.phase.is_over()
     };
-    let Some(pod) = world.pod(key).filter(here) else { return Vec::new() };
+    let Some(pod) = world.pod(key).filter(here) else { return BTreeMap::new() };
     let origin = Origin::new(Kind::Pod, &key.namespace, &key.name, "status.podIP");
     let local = LocalPod { pod: key.clone(), origin };
     pod.addresses.iter().map(|address| (*address, local.clone())).collect()

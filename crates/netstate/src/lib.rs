@@ -6,6 +6,7 @@
 //! *Start at* [`NetState`], then [`nft::Table`].
 
 pub mod delta;
+pub mod eval;
 pub mod link;
 pub mod nft;
 

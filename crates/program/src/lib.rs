@@ -6,18 +6,20 @@
 //! *Start at* [`Program`], then [`trace::trace`].
 
 pub mod change;
+pub mod claims;
 pub mod edge;
 pub mod network;
 pub mod service;
 pub mod trace;
 
 pub use change::Change;
+pub use claims::Claims;
 pub use edge::VirtualIp;
 pub use network::{LocalPod, Peer, PodNetwork};
 pub use service::{Action, Binding, Endpoint, Frontend, Masquerade, Pool, Scope, ServicePortName};
 pub use trace::{Arrival, Outcome, Packet, Step, Trace, trace};
 
-use model::ObjectKey;
+use model::{ObjectKey, Protocol};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,11 +31,11 @@ pub struct Program {
     pub addresses: Vec<IpAddr>,
     /// `None` until the node has a pod subnet.
     pub network: Option<PodNetwork>,
-    pub services: service::Table,
+    pub services: Claims<Frontend, Binding>,
     /// The other nodes' pods, by node name.
     pub peers: BTreeMap<Arc<str>, Peer>,
     /// The pods on this node, by address.
-    pub pods: BTreeMap<IpAddr, LocalPod>,
+    pub pods: Claims<IpAddr, LocalPod>,
     /// The virtual IPs this node takes part in, by name.
     pub virtual_ips: BTreeMap<Arc<str>, VirtualIp>,
 }
@@ -57,6 +59,31 @@ impl Program {
         service: &ObjectKey,
         bindings: BTreeMap<Frontend, Binding>,
     ) -> Vec<Change> {
-        self.services.replace(service, bindings)
+        let change = |replaced: claims::Replaced<Frontend, Binding>| Change::Frontend {
+            frontend: replaced.key,
+            before: replaced.before,
+            after: replaced.after,
+        };
+        self.services.replace(service, bindings).into_iter().map(change).collect()
+    }
+
+    /// Replaces the addresses of one pod of this node and returns what changed by it.
+    pub fn replace_pod(
+        &mut self,
+        pod: &ObjectKey,
+        addresses: BTreeMap<IpAddr, LocalPod>,
+    ) -> Vec<Change> {
+        let change = |replaced: claims::Replaced<IpAddr, LocalPod>| Change::Pod {
+            address: replaced.key,
+            before: replaced.before,
+            after: replaced.after,
+        };
+        self.pods.replace(pod, addresses).into_iter().map(change).collect()
+    }
+
+    /// The front ends that have this address, on whatever port.
+    pub fn frontends_at(&self, address: IpAddr) -> impl Iterator<Item = (&Frontend, &Binding)> {
+        let bound = |protocol, port| Frontend { scope: Scope::Address(address), protocol, port };
+        self.services.range(bound(Protocol::Tcp, 0)..=bound(Protocol::Sctp, u16::MAX))
     }
 }

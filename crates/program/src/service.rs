@@ -1,8 +1,6 @@
 //! Services as a node sees them: front ends, and pools of endpoints behind them.
 
-use crate::change::Change;
 use model::{ObjectKey, Origin, Protocol};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -85,84 +83,4 @@ pub struct Endpoint {
     pub node: Option<Arc<str>>,
     pub pod: Option<ObjectKey>,
     pub origin: Origin,
-}
-
-/// All front ends of a node.
-///
-/// Several Services may claim one front end; the first by name has it, whatever the order of events.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Table {
-    claims: BTreeMap<Frontend, BTreeMap<ObjectKey, Binding>>,
-    claimed_by: BTreeMap<ObjectKey, Vec<Frontend>>,
-}
-
-impl Table {
-    pub fn get(&self, frontend: &Frontend) -> Option<&Binding> {
-        self.claims.get(frontend)?.values().next()
-    }
-
-    /// Front ends in order: addresses first, node ports last.
-    pub fn iter(&self) -> impl Iterator<Item = (&Frontend, &Binding)> {
-        self.claims
-            .iter()
-            .filter_map(|(frontend, claims)| Some((frontend, claims.values().next()?)))
-    }
-
-    /// Whether any front end has this address, on whatever port.
-    pub fn has_address(&self, address: IpAddr) -> bool {
-        self.at_address(address).next().is_some()
-    }
-
-    /// The front ends that have this address.
-    pub fn at_address(&self, address: IpAddr) -> impl Iterator<Item = (&Frontend, &Binding)> {
-        let bound = |protocol, port| Frontend { scope: Scope::Address(address), protocol, port };
-        let range = bound(Protocol::Tcp, 0)..=bound(Protocol::Sctp, u16::MAX);
-        let range = self.claims.range(range);
-        range.filter_map(|(frontend, claims)| Some((frontend, claims.values().next()?)))
-    }
-
-    /// The claims that lost, with the Service that has the front end instead.
-    pub fn shadowed(&self) -> impl Iterator<Item = (&Frontend, &Binding, &Binding)> {
-        self.claims.iter().flat_map(|(frontend, claims)| {
-            let winner = claims.values().next();
-            let losers = claims.values().skip(1);
-            losers.filter_map(move |loser| Some((frontend, loser, winner?)))
-        })
-    }
-
-    pub(crate) fn replace(
-        &mut self,
-        service: &ObjectKey,
-        bindings: BTreeMap<Frontend, Binding>,
-    ) -> Vec<Change> {
-        let old = self.claimed_by.remove(service).unwrap_or_default();
-        let mut touched = old;
-        touched.extend(bindings.keys().copied());
-        touched.sort_unstable();
-        touched.dedup();
-        if !bindings.is_empty() {
-            self.claimed_by.insert(service.clone(), bindings.keys().copied().collect());
-        }
-        let mut bindings = bindings;
-        touched
-            .into_iter()
-            .filter_map(|frontend| {
-                let before = self.get(&frontend).cloned();
-                self.claim(frontend, service, bindings.remove(&frontend));
-                let after = self.get(&frontend).cloned();
-                (before != after).then_some(Change::Frontend { frontend, before, after })
-            })
-            .collect()
-    }
-
-    fn claim(&mut self, frontend: Frontend, service: &ObjectKey, binding: Option<Binding>) {
-        let claims = self.claims.entry(frontend).or_default();
-        match binding {
-            Some(binding) => claims.insert(service.clone(), binding),
-            None => claims.remove(service),
-        };
-        if claims.is_empty() {
-            self.claims.remove(&frontend);
-        }
-    }
 }

@@ -142,9 +142,7 @@ impl<'a> Run<'a> {
                     return Outcome::Rejected;
                 }
             }
-        } else if let Some((_, other)) =
-            program.services.at_address(self.packet.destination.ip()).next()
-        {
+        } else if let Some((_, other)) = program.frontends_at(self.packet.destination.ip()).next() {
             let kind = StepKind::UnknownServicePort { port: other.port.clone() };
             self.rewrite(kind, &other.origin, |_| {});
             return Outcome::Rejected;

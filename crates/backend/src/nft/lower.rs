@@ -22,7 +22,9 @@ pub fn table(program: &Program) -> Table {
     for address in program.addresses.iter().filter(|address| address.is_ipv4()) {
         insert(set::NODE_ADDRESSES, address_key(*address), bare());
     }
-    for address in program.pods.keys().filter(|address| address.is_ipv4()) {
+    for address in
+        program.pods.iter().map(|(address, _)| address).filter(|address| address.is_ipv4())
+    {
         insert(set::HAIRPIN, hairpin_key(*address), bare());
     }
     let in_use = InUse::of(program);

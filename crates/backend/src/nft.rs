@@ -6,5 +6,9 @@
 //! map `slots`. So a change of one Service is a handful of elements in one transaction, whatever the
 //! size of the cluster.
 
+mod apply;
 pub mod layout;
 pub mod lower;
+pub mod read;
+
+pub use apply::{Applied, Backend, Error};

@@ -1,0 +1,145 @@
+//! The loop.
+
+use crate::Options;
+use crate::announce::announce;
+use crate::node::{Error, Node};
+use client::{Client, Event, Kind, Replica, Watch, Watcher, watch_kinds};
+use futures::FutureExt;
+use kernel::netlink::{Changed, Monitor};
+use model::Touched;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, info};
+
+/// How soon a failed change is tried again, at first and at the longest.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// Follows the API and the kernel for ever.
+pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error> {
+    let mut watcher = watch_kinds(&client, &watches(&options.node));
+    let mut node = Node::open(options)?;
+    let (links, rules) = node.monitors()?;
+    let (mut links, mut rules) = (async_fd(links)?, async_fd(rules)?);
+    let mut replica = Replica::default();
+    wait_for_first_lists(&mut watcher, &mut replica).await;
+    node.compile(replica.world());
+    info!("all objects known");
+    let mut retry = Retry::default();
+    retry.after(node.reconcile());
+    loop {
+        retry.after(introduce(&client, &node, &replica).await);
+        tokio::select! {
+            event = watcher.next() => {
+                let touched = absorb(&mut replica, &mut watcher, event);
+                retry.after(node.update(replica.world(), &touched));
+            }
+            changed = heard(&mut links) => node.suspect(changed),
+            changed = heard(&mut rules) => node.suspect(changed),
+            () = retry.due() => retry.after(node.reconcile()),
+        }
+        if node.is_in_doubt() && !retry.is_waiting() {
+            retry.after(node.reconcile());
+        }
+    }
+}
+
+/// Pods elsewhere do not matter here: Services know them as endpoints.
+fn watches(node: &str) -> [Watch; 5] {
+    let own_pods = Watch { fields: Some(format!("spec.nodeName={node}")), ..Kind::POD.into() };
+    [
+        Kind::NODE.into(),
+        own_pods,
+        Kind::SERVICE.into(),
+        Kind::ENDPOINT_SLICE.into(),
+        Kind::VIRTUAL_IP.into(),
+    ]
+}
+
+/// A half-known cluster must not be programmed: it would take away what is there and right.
+async fn wait_for_first_lists(watcher: &mut Watcher, replica: &mut Replica) {
+    loop {
+        match watcher.next().await {
+            Event::Synced => return,
+            event => drop(replica.absorb(event)),
+        }
+    }
+}
+
+/// Takes in this event and all others that are already there, so that a burst is one change.
+fn absorb(replica: &mut Replica, watcher: &mut Watcher, first: Event) -> BTreeSet<Touched> {
+    let mut touched: BTreeSet<Touched> = replica.absorb(first).into_iter().collect();
+    while let Some(event) = watcher.next().now_or_never() {
+        touched.extend(replica.absorb(event));
+    }
+    touched
+}
+
+async fn introduce(client: &Client, node: &Node, replica: &Replica) -> Result<(), Error> {
+    if let (Some(own), Some(vtep)) = (replica.world().node(node.name()), node.vtep()) {
+        announce(client, own, &vtep).await?;
+    }
+    Ok(())
+}
+
+fn async_fd(monitor: Monitor) -> Result<AsyncFd<Monitor>, Error> {
+    Ok(AsyncFd::new(monitor)?)
+}
+
+/// Waits until somebody else changed something. What cannot be read counts as changed.
+async fn heard(monitor: &mut AsyncFd<Monitor>) -> Changed {
+    loop {
+        let Ok(mut ready) = monitor.readable_mut().await else { return Changed::EVERYTHING };
+        let changed = ready.get_inner_mut().drain().unwrap_or(Changed::EVERYTHING);
+        ready.clear_ready();
+        if changed.any() {
+            return changed;
+        }
+    }
+}
+
+/// When to try again what failed.
+#[derive(Default)]
+struct Retry {
+    wait: Duration,
+    at: Option<Instant>,
+}
+
+impl Retry {
+    fn after(&mut self, outcome: Result<(), Error>) {
+        match outcome {
+            Ok(()) => {}
+            Err(failure) => {
+                self.wait = (self.wait * 2).clamp(FIRST_RETRY, LONGEST_RETRY);
+                self.at = Some(Instant::now() + self.wait);
+                error!(error = %chain(&failure), again_in = ?self.wait, "not as it should be");
+            }
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.at.is_some()
+    }
+
+    async fn due(&mut self) {
+        match self.at {
+            Some(at) => {
+                sleep_until(at).await;
+                self.at = None;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

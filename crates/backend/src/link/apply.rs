@@ -1,0 +1,88 @@
+//! The tunnel kept as the program wants it.
+
+use super::lower::{self, DEVICE, Underlay};
+use super::plan;
+use kernel::netlink::Socket;
+use kernel::route;
+use netstate::{NetState, Route};
+use program::{Change, Peer, Program};
+use std::net::IpAddr;
+
+/// Why the pod network is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No interface of this machine has the address that the Node object names.
+    #[error("no interface has the node's address {address}")]
+    NoUnderlay { address: IpAddr },
+    #[error("reading the network configuration")]
+    Read(#[source] kernel::Error),
+    /// The kernel refused some of the changes; the others are made.
+    #[error("{} of {changes} changes refused, first: {}", refused.len(), refused[0])]
+    Refused { changes: usize, refused: Vec<kernel::Error> },
+}
+
+/// The door to the tunnel device, its routes, neighbours and forwarding entries, in the network
+/// namespace in which it was opened.
+#[derive(Debug)]
+pub struct Backend {
+    socket: Socket,
+}
+
+impl Backend {
+    /// The socket that the changes go through, to tell them from other people's.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub fn open() -> Result<Self, Error> {
+        Ok(Backend { socket: Socket::route().map_err(Error::Read)? })
+    }
+
+    /// The interface that has the node's own address.
+    pub fn underlay(&mut self, address: IpAddr) -> Result<Underlay, Error> {
+        let addresses = route::addresses(&mut self.socket).map_err(Error::Read)?;
+        let found = addresses.iter().find(|have| have.net.addr() == address);
+        let device = &found.ok_or(Error::NoUnderlay { address })?.device;
+        let link = route::link(&mut self.socket, device).map_err(Error::Read)?;
+        let mtu = link.and_then(|found| found.link.mtu).unwrap_or(1500);
+        Ok(Underlay { device: device.clone(), mtu, address })
+    }
+
+    /// Reads what is there and changes what differs; returns the number of changes.
+    ///
+    /// What is right already is not touched, so a restart disturbs nothing.
+    pub fn reconcile(&mut self, program: &Program, underlay: &Underlay) -> Result<usize, Error> {
+        let observed = self.read()?;
+        self.apply(&plan::changes(&observed, &lower::lower(program, underlay)))
+    }
+
+    /// Makes the changes of the program that concern peers.
+    pub fn change_peers(&mut self, changes: &[Change]) -> Result<usize, Error> {
+        let state = |peer: &Option<Peer>| peer.as_ref().map(lower::peer).unwrap_or_default();
+        let steps = changes.iter().flat_map(|change| match change {
+            Change::Peer { before, after, .. } => plan::changes(&state(before), &state(after)),
+            _ => Vec::new(),
+        });
+        self.apply(&steps.collect::<Vec<_>>())
+    }
+
+    /// Our part of the configuration: the device, what hangs on it, and the unreachable subnet.
+    fn read(&mut self) -> Result<NetState, Error> {
+        let mut state = route::read(&mut self.socket).map_err(Error::Read)?;
+        state.links.retain(|name, _| name == DEVICE);
+        state.addresses.retain(|address| address.device == DEVICE && address.net.addr().is_ipv4());
+        state.routes.retain(|route| route.device == DEVICE && route.protocol == Route::PODWAY);
+        state.unreachable.retain(|route| route.protocol == Route::PODWAY);
+        state.neighbours.retain(|neighbour| neighbour.device == DEVICE);
+        state.fdb.retain(|entry| entry.device == DEVICE);
+        Ok(state)
+    }
+
+    fn apply(&mut self, changes: &[route::Change]) -> Result<usize, Error> {
+        let done = changes.len();
+        match route::apply(&mut self.socket, changes) {
+            Ok(()) => Ok(done),
+            Err(refused) => Err(Error::Refused { changes: done, refused }),
+        }
+    }
+}

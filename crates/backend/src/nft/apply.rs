@@ -1,0 +1,175 @@
+//! The service table kept as the program wants it.
+
+use super::layout::{set, sets, table_id};
+use super::lower::{self, InUse};
+use kernel::netlink::Socket;
+use kernel::nft::{Observed, Transaction, read_table};
+use netstate::nft::{Chain, Key, Set, Table, TableId};
+use netstate::{ElementChange, TableDelta};
+use program::{Change, Program};
+use std::collections::BTreeMap;
+
+/// Why the service table is not as it should be. What was there before is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("reaching the kernel's rules")]
+    Open(#[source] kernel::Error),
+    #[error("reading the service table")]
+    Read(#[source] kernel::Error),
+    #[error("changing the service table")]
+    Commit(#[source] kernel::Error),
+}
+
+/// What a change took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub chains: usize,
+    pub elements: usize,
+    /// Atomic steps: one, but for changes that an unprivileged socket cannot carry at once.
+    pub transactions: usize,
+}
+
+/// The door to the service table of the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct Backend {
+    socket: Socket,
+    transaction: Transaction,
+    shapes: BTreeMap<String, Set>,
+    in_use: InUse,
+}
+
+impl Backend {
+    pub fn open() -> Result<Self, Error> {
+        Ok(Backend {
+            socket: Socket::netfilter().map_err(Error::Open)?,
+            transaction: Transaction::new(),
+            shapes: sets(),
+            in_use: InUse::default(),
+        })
+    }
+
+    /// The socket that the changes go through, to tell them from other people's.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Reads the table, compares, and changes what differs, counters and all else left as they are.
+    pub fn reconcile(&mut self, program: &Program) -> Result<Applied, Error> {
+        let wanted = lower::table(program);
+        let observed = read_table(&mut self.socket, &wanted.id).map_err(Error::Read)?;
+        self.in_use = InUse::of(program);
+        match observed {
+            Some(observed) if fits(&observed, &wanted) => {
+                self.apply(&TableDelta::between(Some(&observed.table), &wanted))
+            }
+            _ => self.rebuild(&wanted),
+        }
+    }
+
+    /// Makes the changes of the program. After an error [`Backend::reconcile`] puts things right.
+    pub fn change(&mut self, program: &Program, changes: &[Change]) -> Result<Applied, Error> {
+        let delta = lower::changes(&mut self.in_use, program.network.as_ref(), changes);
+        self.apply(&delta)
+    }
+
+    /// In place of whatever bears our name, in one step.
+    fn rebuild(&mut self, wanted: &Table) -> Result<Applied, Error> {
+        self.transaction.clear();
+        self.transaction.delete_table(&wanted.id).whole(wanted);
+        let elements = wanted.sets.values().map(|set| set.elements.len()).sum();
+        self.commit(wanted.chains.len(), elements)
+    }
+
+    fn apply(&mut self, delta: &TableDelta) -> Result<Applied, Error> {
+        if delta.is_empty() {
+            return Ok(Applied::default());
+        }
+        self.transaction.clear();
+        write(&mut self.transaction, &self.shapes, delta);
+        self.commit(delta.chains.len(), delta.elements.values().map(BTreeMap::len).sum())
+    }
+
+    fn commit(&mut self, chains: usize, elements: usize) -> Result<Applied, Error> {
+        let outcome = match self.transaction.octets() < self.socket.room() {
+            true => self.transaction.commit(&mut self.socket),
+            false => self.transaction.commit_in_parts(&mut self.socket),
+        };
+        let stats = outcome.map_err(Error::Commit)?;
+        Ok(Applied { chains, elements, transactions: stats.transactions })
+    }
+}
+
+/// Whether the difference can be made by changing chains' rules and elements alone.
+fn fits(observed: &Observed, wanted: &Table) -> bool {
+    let sets = observed.table.sets.iter();
+    let mut sets = sets.filter_map(|(name, set)| Some((set, wanted.sets.get(name)?)));
+    let chains = observed.table.chains.iter();
+    let mut chains = chains.filter_map(|(name, chain)| Some((chain, wanted.chains.get(name)?)));
+    observed.unknown.is_empty()
+        && sets.all(|(have, want)| have.same_shape(want))
+        && chains.all(|(have, want): (&Chain, &Chain)| have.hook == want.hook)
+}
+
+/// In an order that is right even where the commit must be cut in parts: an endpoint's slot is there
+/// before the front end that leads to it, and goes after it.
+fn write(transaction: &mut Transaction, shapes: &BTreeMap<String, Set>, delta: &TableDelta) {
+    let id = table_id();
+    transaction.table(&id);
+    for (name, set) in &delta.sets {
+        if let Some(set) = set {
+            transaction.set(&id, name, set);
+        }
+    }
+    for (name, chain) in &delta.chains {
+        if let Some(chain) = chain {
+            transaction.chain(&id, name, chain).flush_chain(&id, name);
+        }
+    }
+    for (name, chain) in &delta.chains {
+        for rule in chain.iter().flat_map(|chain| &chain.rules) {
+            transaction.rule(&id, name, rule);
+        }
+    }
+    let none = BTreeMap::new();
+    let slots = delta.elements.get(set::SLOTS).unwrap_or(&none);
+    let (leaving, staying): (Vec<_>, Vec<_>) =
+        slots.iter().partition(|(_, change)| change.after.is_none());
+    put(transaction, &id, set::SLOTS, &shapes[set::SLOTS], &staying);
+    for (name, changes) in delta.elements.iter().filter(|(name, _)| *name != set::SLOTS) {
+        let Some(shape) = shapes.get(name) else { continue };
+        put(transaction, &id, name, shape, &changes.iter().collect::<Vec<_>>());
+    }
+    put(transaction, &id, set::SLOTS, &shapes[set::SLOTS], &leaving);
+    remove_leftovers(transaction, &id, delta);
+}
+
+/// Deletes what is there and not wanted so, then adds what is wanted.
+fn put(
+    transaction: &mut Transaction,
+    id: &TableId,
+    name: &str,
+    shape: &Set,
+    changes: &[(&Key, &ElementChange)],
+) {
+    let old = changes.iter().filter_map(|(key, change)| {
+        let until = change.before.as_ref()?.until.as_ref();
+        Some((*key, until))
+    });
+    let new = changes.iter().filter_map(|(key, change)| Some((*key, change.after.as_ref()?)));
+    transaction.delete_elements(id, name, shape, old).elements(id, name, shape, new);
+}
+
+fn remove_leftovers(transaction: &mut Transaction, id: &TableId, delta: &TableDelta) {
+    let gone = || delta.chains.iter().filter(|(_, chain)| chain.is_none()).map(|(name, _)| name);
+    for name in gone() {
+        transaction.flush_chain(id, name);
+    }
+    for name in gone() {
+        transaction.delete_chain(id, name);
+    }
+    for (name, set) in &delta.sets {
+        if set.is_none() {
+            transaction.delete_set(id, name);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Random clusters and packets: the specification, the trace of the program, the evaluation of the
+//! lowered table and the kernel itself say the same.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::excessive_nesting, reason = "tests")]
+
+mod cluster;
+mod lowering;
+mod oracle;
