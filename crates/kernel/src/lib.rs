@@ -11,6 +11,7 @@
 )]
 
 pub mod conntrack;
+pub mod directory;
 mod error;
 pub mod mount;
 pub mod namespace;
@@ -22,6 +23,7 @@ pub mod route;
 pub mod spawn;
 pub mod stream;
 pub mod sysctl;
+pub mod watch;
 
 pub use error::{Error, Result};
 pub use nix::errno::Errno;

@@ -129,6 +129,11 @@ pub(crate) fn forget(pid: u32) {
     wait_for(pid.cast_signed(), 0).ok();
 }
 
+/// The user that this process acts as (its effective user id).
+pub fn user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
 /// Whether this process may make namespaces, mounts and devices without a user namespace (`CAP_SYS_ADMIN`
 /// and `CAP_NET_ADMIN`), as root usually may.
 pub fn may_administer() -> Result<bool> {

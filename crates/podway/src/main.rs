@@ -1,2 +1,56 @@
-//! Podway.
-fn main() {}
+//! Podway: arguments, wiring, printing and exit codes; everything else is in the crates behind it.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the binary is what prints")]
+
+mod lab;
+mod manifests;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The whole Kubernetes network path in one binary
+#[derive(Debug, Parser)]
+#[command(name = "podway", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Lab(lab::Lab),
+    #[command(hide = true, name = ::lab::supervisor::SUBCOMMAND)]
+    LabSupervisor,
+    #[command(hide = true, name = ::lab::node_init::SUBCOMMAND)]
+    LabNode(lab::Node),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log();
+    let outcome = match arguments.command {
+        Command::Lab(lab) => lab::run(lab),
+        Command::LabSupervisor => lab::supervise(),
+        Command::LabNode(node) => lab::be_node(node),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("podway: {error:#}");
+        ExitCode::from(exit_code(&error))
+    })
+}
+
+/// Talk goes to standard error, as much of it as `RUST_LOG` says.
+fn start_log() {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(std::io::stderr().is_terminal()).init();
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<lab::Faults>() {
+        return 2;
+    }
+    error.downcast_ref::<::lab::Error>().map_or(1, ::lab::Error::exit_code)
+}

@@ -1,0 +1,43 @@
+//! Where things are inside a lab: all below its own `/run`, which nobody outside sees and which goes with it.
+
+use std::path::{Path, PathBuf};
+
+pub(crate) const RUN: &str = "/run";
+pub(crate) const NETNS: &str = "/run/netns";
+pub(crate) const CONTROL: &str = "/run/podway/control.sock";
+pub(crate) const LOGS: &str = "/run/podway/logs";
+pub(crate) const NODES: &str = "/run/podway/nodes";
+
+/// The network namespace with this name; `ip netns` finds it too.
+pub fn netns(name: &str) -> PathBuf {
+    Path::new(NETNS).join(name)
+}
+
+/// The network namespace of a node.
+pub fn node_netns(node: &str) -> PathBuf {
+    netns(&format!("node-{node}"))
+}
+
+/// The network namespace of a pod, by `metadata.uid`.
+pub fn pod_netns(uid: &str) -> PathBuf {
+    netns(&format!("pod-{uid}"))
+}
+
+pub fn client_netns() -> PathBuf {
+    netns("client")
+}
+
+/// Logs of what runs on a node: `agent.log`, `edge.log`, `kubelet.log`.
+pub fn node_logs(node: &str) -> PathBuf {
+    Path::new(LOGS).join(node)
+}
+
+/// Logs of a pod, one file `CONTAINER.log` for each container.
+pub fn pod_logs(node: &str, namespace: &str, pod: &str) -> PathBuf {
+    node_logs(node).join("pods").join(format!("{namespace}_{pod}"))
+}
+
+/// What the kubelet of a node keeps.
+pub fn node_root(node: &str) -> PathBuf {
+    Path::new(NODES).join(node)
+}

@@ -1,0 +1,222 @@
+//! The cluster inside a lab: its API, its controllers, its nodes.
+
+use super::events::{Event, Events};
+use super::load::{Load, load};
+use super::node::{self, Node};
+use super::readiness::{self, Readiness};
+use crate::message::{NodeStatus, Order, Place, PodStatus, Status, Summary};
+use crate::plan::Plan;
+use crate::{Error, Manifest, Result, Target, layout};
+use client::{Client, Kind, Watch, Watcher, watch_kinds};
+use serde_json::Value;
+use std::time::Duration;
+
+pub(super) struct Cluster {
+    name: String,
+    plan: Plan,
+    server: String,
+    client: Client,
+    nodes: Vec<Node>,
+}
+
+impl Cluster {
+    /// Starts the API on the gateway's address, and what stands behind it.
+    pub(super) async fn start(order: &Order) -> Result<Cluster> {
+        let plan = order.plan.clone();
+        let server = super::api::start(&plan).await?;
+        let client = client::connect(None, Some(&server)).await?;
+        let nodes = node::all(&plan);
+        Ok(Cluster { name: order.name.clone(), plan, server, client, nodes })
+    }
+
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Creates the objects; the first that the API rejects ends it. Returns what was left out.
+    pub(super) async fn load(&self, manifests: &[Manifest]) -> Result<Vec<String>> {
+        let Load { objects, left_out } = load(manifests, &self.plan)?;
+        for manifest in objects {
+            client::create(&self.client, &manifest.value).await.map_err(|source| {
+                let (origin, object) = (manifest.source.clone(), manifest.object());
+                Error::Rejected { origin, object, source: Box::new(source) }
+            })?;
+        }
+        Ok(left_out)
+    }
+
+    /// Starts every node.
+    pub(super) fn switch_on(&mut self) -> Result<()> {
+        let (told, nodes) = (self.told(), &mut self.nodes);
+        nodes.iter_mut().try_for_each(|node| node.switch_on(&told))
+    }
+
+    /// Says once how it went: when all is ready, or when patience is at its end.
+    pub(super) fn await_readiness(&self, patience: Duration, events: Events) {
+        let names = self.nodes.iter().map(|node| node.planned.name.clone());
+        let mut readiness = Readiness::of_nodes(names);
+        let mut watcher = watch_kinds(&self.client, &readiness::KINDS.map(Watch::from));
+        tokio::spawn(async move {
+            let follow = follow(&mut watcher, &mut readiness, &events);
+            // Patience at its end is no failure: what is missing is said below.
+            tokio::time::timeout(patience, follow).await.ok();
+            let (pods, missing) = (readiness.pods(), readiness.missing());
+            events.send(Event::Ready { pods, missing }).ok();
+        });
+    }
+
+    pub(super) fn summary(&self, pods: usize, missing: Vec<String>) -> Summary {
+        let (name, server, plan) = (self.name.clone(), self.server.clone(), self.plan.clone());
+        Summary { name, server, plan, pods, missing }
+    }
+
+    pub(super) async fn status(&self) -> Result<Status> {
+        let objects = self.list(Kind::NODE, None).await?;
+        let pods = self.list(Kind::POD, None).await?;
+        let node = |node: &Node| NodeStatus {
+            name: node.planned.name.clone(),
+            address: node.planned.address,
+            pod_cidr: node.planned.pod_cidr,
+            up: node.init().is_some(),
+            ready: objects.iter().any(|it| {
+                text(it, "/metadata/name") == Some(&node.planned.name) && readiness::is_ready(it)
+            }),
+        };
+        Ok(Status {
+            name: self.name.clone(),
+            server: self.server.clone(),
+            gateway: self.plan.gateway,
+            client: self.plan.client,
+            nodes: self.nodes.iter().map(node).collect(),
+            pods: pods.iter().map(pod_status).collect(),
+        })
+    }
+
+    /// Where a target's network namespace is, and what else one needs to go there.
+    pub(super) async fn locate(&self, target: &Target) -> Result<Place> {
+        let place = |netns, node: Option<&Node>| Place {
+            netns,
+            init: node.and_then(Node::init),
+            node: node.map(|node| node.planned.name.clone()),
+            server: self.server.clone(),
+        };
+        match target {
+            Target::Underlay => Ok(place(None, None)),
+            Target::Client => Ok(place(Some(layout::client_netns()), None)),
+            Target::Node(name) => {
+                let node = self.node(name).ok_or_else(|| self.no(target))?;
+                node.init().ok_or_else(|| Error::Down { target: target.clone() })?;
+                Ok(place(Some(layout::node_netns(name)), Some(node)))
+            }
+            Target::Pod { namespace, name } => {
+                let pod = client::get(&self.client, Kind::POD, Some(namespace), name).await?;
+                let pod = pod.ok_or_else(|| self.no(target))?;
+                let node = text(&pod, "/spec/nodeName").and_then(|name| self.node(name));
+                let netns = node.and_then(|node| pod_netns(&pod, &node.planned.name));
+                match (netns, node) {
+                    (Some(netns), Some(node)) if node.init().is_some() && netns.exists() => {
+                        Ok(place(Some(netns), Some(node)))
+                    }
+                    _ => Err(Error::Down { target: target.clone() }),
+                }
+            }
+        }
+    }
+
+    /// The node is gone when this returns, and with it its pods.
+    pub(super) async fn cut_power(&mut self, name: &str) -> Result<()> {
+        let target = Target::Node(name.to_owned());
+        let missing = self.no(&target);
+        let node = self.nodes.iter_mut().find(|node| node.planned.name == name).ok_or(missing)?;
+        if node.init().is_none() {
+            return Err(Error::Down { target });
+        }
+        tokio::task::block_in_place(|| node.cut_power())?;
+        self.give_up_pods(name).await
+    }
+
+    /// Brings back a node whose power is off.
+    pub(super) fn restart(&mut self, name: &str) -> Result<()> {
+        let target = Target::Node(name.to_owned());
+        let (missing, told) = (self.no(&target), self.told());
+        let node = self.nodes.iter_mut().find(|node| node.planned.name == name).ok_or(missing)?;
+        if node.init().is_some() {
+            return Err(Error::Up { target });
+        }
+        tokio::task::block_in_place(|| {
+            node.plug(&self.plan)?;
+            node.switch_on(&told)
+        })
+    }
+
+    /// A node whose first process dies by itself has lost its power too.
+    pub(super) async fn child_ended(&mut self, pid: u32) -> Result<()> {
+        let node = self.nodes.iter().find(|node| node.init() == Some(pid));
+        let Some(name) = node.map(|node| node.planned.name.clone()) else { return Ok(()) };
+        tracing::warn!(node = name, "the first process of a node has ended");
+        self.cut_power(&name).await
+    }
+
+    /// Without processes and without a name, the network namespaces of a node's pods end.
+    async fn give_up_pods(&self, node: &str) -> Result<()> {
+        for pod in self.list(Kind::POD, Some(format!("spec.nodeName={node}"))).await? {
+            if let Some(uid) = text(&pod, "/metadata/uid") {
+                kernel::namespace::unpin(&layout::pod_netns(uid))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self, kind: Kind, fields: Option<String>) -> Result<Vec<Value>> {
+        Ok(client::list(&self.client, &Watch { fields, ..Watch::from(kind) }).await?)
+    }
+
+    fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.planned.name == name)
+    }
+
+    fn no(&self, target: &Target) -> Error {
+        Error::NoTarget { lab: self.name.clone(), target: target.clone() }
+    }
+
+    fn told(&self) -> node::Cluster {
+        node::Cluster { lab: self.name.clone(), server: self.server.clone() }
+    }
+}
+
+/// Hears what becomes ready until all is, and says how far it is.
+async fn follow(watcher: &mut Watcher, readiness: &mut Readiness, events: &Events) {
+    let mut outline = String::new();
+    while !readiness.is_complete() {
+        readiness.apply(watcher.next().await);
+        let now = readiness.outline();
+        if now != outline {
+            events.send(Event::Step(now.clone())).ok();
+            outline = now;
+        }
+    }
+}
+
+/// A pod on the host network is in its node's namespace.
+fn pod_netns(pod: &Value, node: &str) -> Option<std::path::PathBuf> {
+    match pod.pointer("/spec/hostNetwork").and_then(Value::as_bool) {
+        Some(true) => Some(layout::node_netns(node)),
+        _ => text(pod, "/metadata/uid").map(layout::pod_netns),
+    }
+}
+
+fn pod_status(pod: &Value) -> PodStatus {
+    let field = |pointer| text(pod, pointer).map(str::to_owned);
+    PodStatus {
+        namespace: field("/metadata/namespace").unwrap_or_default(),
+        name: field("/metadata/name").unwrap_or_default(),
+        node: field("/spec/nodeName"),
+        address: field("/status/podIP"),
+        phase: field("/status/phase").unwrap_or_else(|| "Pending".to_owned()),
+        ready: readiness::is_ready(pod),
+    }
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
+    object.pointer(pointer).and_then(Value::as_str)
+}

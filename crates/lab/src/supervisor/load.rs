@@ -1,0 +1,162 @@
+//! The user's objects and the plan's nodes, in the order in which an API takes them. Pure.
+
+use crate::plan::{Plan, PlannedNode};
+use crate::{Error, Manifest, Result};
+use client::Kind;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+
+/// Kinds of Kubernetes that have no part in a lab's network: left out, with a word about it.
+const IDLE: [&str; 17] = [
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "HorizontalPodAutoscaler",
+    "LimitRange",
+    "MutatingWebhookConfiguration",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "PodDisruptionBudget",
+    "PriorityClass",
+    "ResourceQuota",
+    "Role",
+    "RoleBinding",
+    "Secret",
+    "ServiceAccount",
+    "StorageClass",
+    "ValidatingWebhookConfiguration",
+];
+
+/// What to create.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    /// Namespaces first, then nodes, then the rest as written.
+    pub(super) objects: Vec<Manifest>,
+    /// Objects that the lab does without, as `Role default/x`.
+    pub(super) left_out: Vec<String>,
+}
+
+pub(super) fn load(manifests: &[Manifest], plan: &Plan) -> Result<Load> {
+    let mut load = Load { objects: namespaces(manifests), ..Load::default() };
+    load.objects.extend(plan.nodes.iter().map(|node| complete(node, manifests)));
+    for manifest in manifests.iter().filter(|it| !it.is("Namespace") && !it.is("Node")) {
+        if Kind::of(manifest.text("/apiVersion"), manifest.text("/kind")).is_some() {
+            load.objects.push(manifest.clone());
+        } else if IDLE.contains(&manifest.text("/kind")) {
+            load.left_out.push(manifest.object());
+        } else {
+            let (origin, object) = (manifest.source.clone(), manifest.object());
+            return Err(Error::UnknownKind { origin, object });
+        }
+    }
+    Ok(load)
+}
+
+/// Those that are declared, and those that objects are in though nobody declared them.
+fn namespaces(manifests: &[Manifest]) -> Vec<Manifest> {
+    let declared: Vec<&Manifest> = manifests.iter().filter(|it| it.is("Namespace")).collect();
+    let known: BTreeSet<&str> = declared.iter().map(|it| it.text("/metadata/name")).collect();
+    let built_in = ["", "default", "kube-system", "kube-public", "kube-node-lease"];
+    let used = manifests.iter().map(|it| (it.text("/metadata/namespace"), &it.source));
+    let mut made = BTreeSet::new();
+    let implied = used.filter(|(name, _)| !known.contains(name) && !built_in.contains(name));
+    let implied = implied.filter(|(name, _)| made.insert(*name)).map(|(name, source)| Manifest {
+        value: json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        source: source.clone(),
+    });
+    let implied: Vec<Manifest> = implied.collect();
+    declared.into_iter().cloned().chain(implied).collect()
+}
+
+/// The node's object as declared, or a new one, with everything in it that the plan decided.
+fn complete(node: &PlannedNode, manifests: &[Manifest]) -> Manifest {
+    let declared =
+        manifests.iter().find(|it| it.is("Node") && it.text("/metadata/name") == node.name);
+    let mut manifest = declared.cloned().unwrap_or_else(|| Manifest {
+        value: json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}}),
+        source: "--nodes".to_owned(),
+    });
+    let cidr = node.pod_cidr.to_string();
+    let spec = json!({"podCIDR": cidr, "podCIDRs": [cidr]});
+    let addresses = json!([{"type": "InternalIP", "address": node.address.to_string()},
+        {"type": "Hostname", "address": node.name}]);
+    let labels = json!({"kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux"});
+    fill(&mut manifest.value, &json!({"spec": spec, "metadata": {"labels": labels}}));
+    if manifest.text("/status/addresses/0/address").is_empty() {
+        fill(&mut manifest.value, &json!({"status": {"addresses": addresses}}));
+    }
+    manifest
+}
+
+/// Adds to `value` what it lacks of `more`.
+fn fill(value: &mut Value, more: &Value) {
+    let Some(more) = more.as_object() else { return };
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    let Some(members) = value.as_object_mut() else { return };
+    for (name, wanted) in more {
+        match members.get_mut(name) {
+            Some(present) if wanted.is_object() => fill(present, wanted),
+            Some(present) if !present.is_null() => {}
+            _ => drop(members.insert(name.clone(), wanted.clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Wishes, plan};
+
+    fn manifests(values: &[Value]) -> Vec<Manifest> {
+        let manifest = |value: &Value| Manifest { value: value.clone(), source: "x.yaml:1".into() };
+        values.iter().map(manifest).collect()
+    }
+
+    fn object(api_version: &str, kind: &str, namespace: &str, name: &str) -> Value {
+        let mut metadata = json!({"name": name});
+        if !namespace.is_empty() {
+            metadata["namespace"] = namespace.into();
+        }
+        json!({"apiVersion": api_version, "kind": kind, "metadata": metadata})
+    }
+
+    #[test]
+    fn namespaces_and_nodes_come_first_and_idle_kinds_not_at_all() {
+        let given = manifests(&[
+            object("v1", "Service", "shop", "web"),
+            object("rbac.authorization.k8s.io/v1", "Role", "shop", "reader"),
+            object("v1", "Namespace", "", "ops"),
+            object("v1", "Service", "default", "web"),
+            object("v1", "Service", "ops", "web"),
+        ]);
+        let plan = plan(&given, &Wishes { nodes: 1, ..Wishes::default() }).unwrap();
+        let load = load(&given, &plan).unwrap();
+        let order: Vec<String> = load.objects.iter().map(Manifest::object).collect();
+        let expected = [
+            "Namespace ops",
+            "Namespace shop",
+            "Node node-1",
+            "Service shop/web",
+            "Service default/web",
+            "Service ops/web",
+        ];
+        assert_eq!(order, expected);
+        assert_eq!(load.left_out, ["Role shop/reader"]);
+        let node = &load.objects[2].value;
+        assert_eq!(node["status"]["addresses"][0]["address"], "10.1.1.110");
+        assert_eq!(
+            node["spec"],
+            json!({"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]})
+        );
+    }
+
+    #[test]
+    fn a_kind_nobody_knows_is_an_error() {
+        let given = manifests(&[object("apps/v1", "Deploymnet", "default", "web")]);
+        let plan = plan(&given, &Wishes::default()).unwrap();
+        let error = load(&given, &plan).unwrap_err().to_string();
+        assert_eq!(error, "x.yaml:1: Deploymnet default/web: this API serves no such kind");
+    }
+}

@@ -1,0 +1,91 @@
+//! The power switch of a node.
+
+use super::underlay::{self, Machine};
+use crate::node_init;
+use crate::plan::{Plan, PlannedNode};
+use crate::{Error, Result, layout};
+use kernel::namespace::{Kind, Namespace};
+use kernel::process::{Process, Signal};
+use kernel::spawn::{Place, spawn};
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// A node of the lab, its power on or off.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) planned: PlannedNode,
+    /// The bridge's end of its wire.
+    port: String,
+    netns: PathBuf,
+    /// Its first process; none: its power is off.
+    init: Option<Process>,
+}
+
+/// What every node is told.
+#[derive(Debug, Clone)]
+pub(super) struct Cluster {
+    pub(super) lab: String,
+    pub(super) server: String,
+}
+
+impl Node {
+    pub(super) fn new(index: usize, planned: PlannedNode) -> Node {
+        let (port, netns) =
+            (underlay::port(index, &planned.name), layout::node_netns(&planned.name));
+        Node { planned, port, netns, init: None }
+    }
+
+    /// The number of its first process, if its power is on.
+    pub(super) fn init(&self) -> Option<u32> {
+        self.init.as_ref().map(Process::pid)
+    }
+
+    /// Makes its network namespace and plugs it in; nothing runs there yet.
+    pub(super) fn plug(&self, plan: &Plan) -> Result<()> {
+        let (netns, port, address) = (&*self.netns, &*self.port, self.planned.address);
+        underlay::plug(plan, &Machine { netns, port, address, forwards: true })
+    }
+
+    /// Starts its first process, which starts the rest.
+    pub(super) fn switch_on(&mut self, cluster: &Cluster) -> Result<()> {
+        let name = &self.planned.name;
+        let logs = layout::node_logs(name);
+        fs::create_dir_all(&logs).map_err(Error::file("create", &logs))?;
+        let log = logs.join("init.log");
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .map_err(Error::file("open", &log))?;
+        let errors = output.try_clone().map_err(Error::file("open", &log))?;
+        let mut command = Command::new(super::own_program());
+        command.arg0("podway").arg(node_init::SUBCOMMAND);
+        command.args(["--lab", &cluster.lab, "--node", name, "--server", &cluster.server]);
+        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        let place = Place {
+            enter: vec![Namespace::open(Kind::Net, &self.netns)?],
+            make: vec![Kind::Mount, Kind::Pid, Kind::Uts, Kind::Ipc],
+            ..Place::default()
+        };
+        self.init = Some(spawn(command, place)?);
+        Ok(())
+    }
+
+    /// As by a power cut: the wire first, so that nothing it says at its end is heard, then all its processes.
+    ///
+    /// They are gone when this returns; the network namespaces of its pods are the caller's to unmount.
+    pub(super) fn cut_power(&mut self) -> Result<()> {
+        underlay::pull(&self.port)?;
+        if let Some(init) = self.init.take() {
+            init.signal(Signal::SIGKILL)?;
+            init.wait(None)?;
+        }
+        underlay::unplug(&self.netns, &self.port)
+    }
+}
+
+pub(super) fn all(plan: &Plan) -> Vec<Node> {
+    plan.nodes.iter().enumerate().map(|(index, node)| Node::new(index, node.clone())).collect()
+}

@@ -1,0 +1,174 @@
+//! Whether the cluster is ready: every node, every deployment, every pod. Pure.
+
+use client::{Event, Kind};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The kinds whose objects can be unready.
+pub(super) const KINDS: [Kind; 3] = [Kind::NODE, Kind::DEPLOYMENT, Kind::POD];
+
+/// What is known of every object that can be unready.
+#[derive(Debug, Default)]
+pub(super) struct Readiness {
+    objects: BTreeMap<(Kind, String), Standing>,
+    /// The nodes that there will be.
+    nodes: BTreeSet<String>,
+    synced: bool,
+}
+
+/// How far one object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    ready: u64,
+    wanted: u64,
+}
+
+impl Readiness {
+    pub(super) fn of_nodes(nodes: impl IntoIterator<Item = String>) -> Readiness {
+        Readiness { nodes: nodes.into_iter().collect(), ..Readiness::default() }
+    }
+
+    pub(super) fn apply(&mut self, event: Event) {
+        match event {
+            Event::Applied { kind, object } => {
+                self.objects.insert((kind, key(&object)), standing(kind, &object));
+            }
+            Event::Deleted { kind, object } => {
+                self.objects.remove(&(kind, key(&object)));
+            }
+            Event::Restarted { kind, objects } => {
+                self.objects.retain(|(it, _), _| *it != kind);
+                let all = objects.iter().map(|it| ((kind, key(it)), standing(kind, it)));
+                self.objects.extend(all);
+            }
+            Event::Synced => self.synced = true,
+        }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.synced && self.missing().is_empty()
+    }
+
+    pub(super) fn pods(&self) -> usize {
+        self.objects.keys().filter(|(kind, _)| *kind == Kind::POD).count()
+    }
+
+    /// `3 of 3 nodes and 2 of 6 pods are ready`
+    pub(super) fn outline(&self) -> String {
+        let ready = |kind: Kind| {
+            let of_kind = self.objects.iter().filter(|((it, _), _)| *it == kind);
+            of_kind.filter(|(_, standing)| standing.ready >= standing.wanted).count()
+        };
+        let wanted: u64 = self.of_kind(Kind::DEPLOYMENT).map(|standing| standing.wanted).sum();
+        let pods = self.pods().max(usize::try_from(wanted).unwrap_or(usize::MAX));
+        let (nodes, all) = (ready(Kind::NODE), self.nodes.len());
+        format!("{nodes} of {all} nodes and {} of {pods} pods are ready", ready(Kind::POD))
+    }
+
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Standing> {
+        self.objects.iter().filter(move |((it, _), _)| *it == kind).map(|(_, standing)| standing)
+    }
+
+    /// What is not ready, each in a few words.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let absent = self
+            .nodes
+            .iter()
+            .filter(|name| !self.objects.contains_key(&(Kind::NODE, (*name).clone())));
+        let unready = self.objects.iter().filter(|(_, standing)| standing.ready < standing.wanted);
+        let words = unready.map(|((kind, key), standing)| match standing.wanted {
+            1 => format!("{kind} {key}"),
+            wanted => format!("{kind} {key} ({} of {wanted})", standing.ready),
+        });
+        absent.map(|name| format!("Node {name}")).chain(words).collect()
+    }
+}
+
+fn key(object: &Value) -> String {
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
+    let name = text("/metadata/name").unwrap_or_default();
+    match text("/metadata/namespace") {
+        Some(namespace) => format!("{namespace}/{name}"),
+        None => name.to_owned(),
+    }
+}
+
+fn standing(kind: Kind, object: &Value) -> Standing {
+    let number =
+        |pointer, default| object.pointer(pointer).and_then(Value::as_u64).unwrap_or(default);
+    if kind == Kind::DEPLOYMENT {
+        let wanted = number("/spec/replicas", 1);
+        return Standing { ready: number("/status/readyReplicas", 0), wanted };
+    }
+    let finished = kind == Kind::POD && has_finished(object);
+    Standing { ready: u64::from(finished || is_ready(object)), wanted: 1 }
+}
+
+/// A pod that ended well, or is about to go, never becomes ready.
+fn has_finished(pod: &Value) -> bool {
+    let succeeded = pod.pointer("/status/phase").and_then(Value::as_str) == Some("Succeeded");
+    succeeded || pod.pointer("/metadata/deletionTimestamp").is_some_and(|it| !it.is_null())
+}
+
+/// The condition `Ready` is `True`.
+pub(super) fn is_ready(object: &Value) -> bool {
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|it| it["type"] == "Ready" && it["status"] == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn conditioned(name: &str, namespace: Option<&str>, status: &str) -> Value {
+        json!({"metadata": {"name": name, "namespace": namespace},
+            "status": {"conditions": [{"type": "Ready", "status": status}]}})
+    }
+
+    fn deployment(replicas: u64, ready: u64) -> Value {
+        json!({"metadata": {"name": "web", "namespace": "default"}, "spec": {"replicas": replicas},
+            "status": {"readyReplicas": ready}})
+    }
+
+    #[test]
+    fn ready_is_when_nothing_is_missing() {
+        let applied = |kind, object| Event::Applied { kind, object };
+        let finished = json!({"metadata": {"name": "job"}, "status": {"phase": "Succeeded"}});
+        let rows = [
+            (Event::Synced, "Node a"),
+            (applied(Kind::NODE, conditioned("a", None, "Unknown")), "Node a"),
+            (
+                applied(Kind::DEPLOYMENT, deployment(2, 0)),
+                "Node a, Deployment default/web (0 of 2)",
+            ),
+            (
+                applied(Kind::NODE, conditioned("a", None, "True")),
+                "Deployment default/web (0 of 2)",
+            ),
+            (
+                applied(Kind::POD, conditioned("x", Some("default"), "False")),
+                "Pod default/x, Deployment default/web (0 of 2)",
+            ),
+            (applied(Kind::POD, finished), "Pod default/x, Deployment default/web (0 of 2)"),
+            (applied(Kind::DEPLOYMENT, deployment(2, 2)), "Pod default/x"),
+            (
+                Event::Deleted {
+                    kind: Kind::POD,
+                    object: conditioned("x", Some("default"), "False"),
+                },
+                "",
+            ),
+        ];
+        let mut readiness = Readiness::of_nodes(["a".to_owned()]);
+        for (event, expected) in rows {
+            assert!(!readiness.is_complete());
+            readiness.apply(event);
+            let mut missing = readiness.missing();
+            missing.sort_by_key(|words| (!words.starts_with("Node"), !words.starts_with("Pod")));
+            assert_eq!(missing.join(", "), expected);
+        }
+        assert!(readiness.is_complete());
+        assert_eq!(readiness.outline(), "1 of 1 nodes and 1 of 2 pods are ready");
+    }
+}
