@@ -41,12 +41,12 @@ fn the_examples_are_valid() {
         (
             "larger",
             &[
-                ("Deployment", 4),
+                ("Deployment", 3),
                 ("EndpointSlice", 1),
                 ("Namespace", 3),
                 ("Node", 3),
                 ("Pod", 3),
-                ("Service", 10),
+                ("Service", 9),
                 ("VirtualIP", 1),
                 ("other", 1),
             ],

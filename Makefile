@@ -1,0 +1,40 @@
+# Two commands matter: `make demo` and `make test`. `make help` lists the others.
+
+CARGO ?= cargo
+
+.PHONY: help build demo test tidy bench bench-services bench-failover bench-lab
+
+help:
+	@echo 'make demo            a cluster network on this machine, explained; needs Rust only, no root'
+	@echo 'make test            everything that CI checks'
+	@echo 'make build           target/release/podway'
+	@echo 'make tidy            formatting, rules of the house, lints'
+	@echo 'make bench           all benchmarks, printed as ratios'
+	@echo 'make bench-services  programming 10 000 Services, against the shape of kube-proxy 1.36'
+	@echo 'make bench-failover  a virtual IP whose owner dies, against keepalived'
+	@echo 'make bench-lab       from `podway lab up` to the first answered request'
+
+build:
+	$(CARGO) build --release --package podway
+
+demo: build
+	@examples/kubeadm-ha/demo.sh
+
+test:
+	@scripts/test
+
+tidy:
+	$(CARGO) fmt --all --check
+	$(CARGO) xtask tidy
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+
+bench: bench-services bench-failover bench-lab
+
+bench-services:
+	@bench/services
+
+bench-failover:
+	@bench/failover
+
+bench-lab: build
+	@bench/lab
