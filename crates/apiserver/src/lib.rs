@@ -1,1 +1,24 @@
-//! The embedded Kubernetes API
+//! The embedded Kubernetes API: the server of a lab.
+//!
+//! *Here*: the Kubernetes wire protocol over HTTP (`http`), what a write means (`registry`), defaults and validation
+//! (`admission`), objects and their history in memory (`store`), the table of kinds ([`resources`]).
+//!
+//! *Not here*: controllers, scheduling, kubelets: they are clients. Production uses the cluster's own API server.
+//!
+//! *Start at* [`ApiServer`]; then `registry/mod.rs`, where a request becomes a write. Everything but `http` and
+//! `server` is pure.
+
+mod admission;
+mod error;
+mod http;
+mod patch;
+mod registry;
+pub mod resources;
+mod selector;
+mod server;
+mod store;
+mod table;
+mod time;
+
+pub use error::Error;
+pub use server::{ApiServer, Config};

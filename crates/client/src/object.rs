@@ -4,7 +4,7 @@ use crate::{Error, Kind, Result, Watch};
 use kube::Client;
 use kube::core::Request;
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Marks our writes in `metadata.managedFields`.
 const MANAGER: &str = "podway";
@@ -100,6 +100,22 @@ pub async fn delete(
         Err(Error::NotFound { .. }) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Gives a pod its node (`pods/binding`); [`Error::Conflict`] if it has one.
+pub async fn bind(client: &Client, namespace: &str, pod: &str, node: &str) -> Result<()> {
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding",
+        "metadata": {"name": pod, "namespace": namespace},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+    });
+    let request = Request::new(Kind::POD.path(Some(namespace))).create_subresource(
+        "binding",
+        pod,
+        &PostParams::default(),
+        bytes(&binding),
+    );
+    send(client, request, "bind", Kind::POD, pod).await.map(drop)
 }
 
 /// Fills in the type, which items of lists lack.

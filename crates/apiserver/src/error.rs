@@ -1,0 +1,225 @@
+//! Every way to say no, as the `Status` object that clients understand.
+//!
+//! Wording and codes: `k8s.io/apimachinery/pkg/api/errors`, which clients match on.
+
+use crate::resources::Resource;
+use serde_json::{Value, json};
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    #[error("{} {name:?} not found", resource.qualified())]
+    NotFound { resource: &'static Resource, name: String },
+    #[error("the server could not find the requested resource")]
+    UnknownPath,
+    #[error("{} {name:?} already exists", resource.qualified())]
+    AlreadyExists { resource: &'static Resource, name: String },
+    #[error("Operation cannot be fulfilled on {} {name:?}: {clash}", resource.qualified())]
+    Conflict { resource: &'static Resource, name: String, clash: Clash },
+    #[error("{} {name:?} is invalid: {}", resource.name, listed(causes))]
+    Invalid { resource: &'static Resource, name: String, causes: Vec<Cause> },
+    #[error("{} {name:?} is forbidden: {why}", resource.qualified())]
+    Forbidden { resource: &'static Resource, name: String, why: Prohibition },
+    #[error("{message}")]
+    BadRequest { message: String },
+    /// The client's place in history is forgotten: it has to list again.
+    #[error("{message}")]
+    Expired { message: String },
+    #[error("Too large resource version: {wanted}, current: {current}")]
+    FutureVersion { wanted: u64, current: u64 },
+    #[error("the server does not allow this method on the requested resource")]
+    MethodNotAllowed,
+    #[error("only the following media types are accepted: application/json")]
+    NotAcceptable,
+    #[error(
+        "the body of the request was in an unknown format - accepted media types include: {accepted}"
+    )]
+    UnsupportedMediaType { accepted: &'static str },
+    #[error("Request entity too large: limit is {limit}")]
+    TooLarge { limit: usize },
+}
+
+/// What two writers disagreed about.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Clash {
+    #[error(
+        "the object has been modified; please apply your changes to the latest version and try again"
+    )]
+    Modified,
+    #[error(
+        "Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
+    )]
+    Precondition { field: &'static str, wanted: String, found: String },
+    #[error("pod {pod} is already assigned to node {node:?}")]
+    Assigned { pod: String, node: String },
+}
+
+/// What is never allowed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Prohibition {
+    #[error("unable to create new content in namespace {namespace} because it is being terminated")]
+    Terminating { namespace: String },
+    #[error("this namespace may not be deleted")]
+    LastingNamespace,
+}
+
+/// One wrong field.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cause {
+    pub reason: Reason,
+    /// Path as clients print it: `spec.ports[0].port`.
+    pub field: String,
+    /// The message without the path.
+    pub message: String,
+}
+
+/// The machine-readable half of a [`Cause`] (`metav1.CauseType`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    Required,
+    Invalid,
+    NotSupported,
+    Duplicate,
+    Forbidden,
+}
+
+impl Reason {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Required => "FieldValueRequired",
+            Self::Invalid => "FieldValueInvalid",
+            Self::NotSupported => "FieldValueNotSupported",
+            Self::Duplicate => "FieldValueDuplicate",
+            Self::Forbidden => "FieldValueForbidden",
+        }
+    }
+}
+
+fn listed(causes: &[Cause]) -> String {
+    let lines: Vec<String> =
+        causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+    match lines.as_slice() {
+        [only] => only.clone(),
+        _ => format!("[{}]", lines.join(", ")),
+    }
+}
+
+impl Error {
+    /// HTTP status code.
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::NotFound { .. } | Self::UnknownPath => 404,
+            Self::AlreadyExists { .. } | Self::Conflict { .. } => 409,
+            Self::Invalid { .. } => 422,
+            Self::Forbidden { .. } => 403,
+            Self::BadRequest { .. } => 400,
+            Self::Expired { .. } => 410,
+            Self::FutureVersion { .. } => 504,
+            Self::MethodNotAllowed => 405,
+            Self::NotAcceptable => 406,
+            Self::UnsupportedMediaType { .. } => 415,
+            Self::TooLarge { .. } => 413,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } | Self::UnknownPath => "NotFound",
+            Self::AlreadyExists { .. } => "AlreadyExists",
+            Self::Conflict { .. } => "Conflict",
+            Self::Invalid { .. } => "Invalid",
+            Self::Forbidden { .. } => "Forbidden",
+            Self::BadRequest { .. } => "BadRequest",
+            Self::Expired { .. } => "Expired",
+            Self::FutureVersion { .. } => "Timeout",
+            Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::NotAcceptable => "NotAcceptable",
+            Self::UnsupportedMediaType { .. } => "UnsupportedMediaType",
+            Self::TooLarge { .. } => "RequestEntityTooLarge",
+        }
+    }
+
+    /// The `Status` object.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.to_string(),
+            "reason": self.reason(),
+            "details": self.details(),
+            "code": self.code(),
+        })
+    }
+
+    fn details(&self) -> Value {
+        match self {
+            Self::NotFound { resource, name }
+            | Self::AlreadyExists { resource, name }
+            | Self::Conflict { resource, name, .. } => about(resource, resource.plural, name),
+            Self::Forbidden { resource, name, why } => {
+                let mut details = about(resource, resource.plural, name);
+                if let Prohibition::Terminating { namespace } = why {
+                    let message = format!("namespace {namespace} is being terminated");
+                    let cause = json!({"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"});
+                    details["causes"] = json!([cause]);
+                }
+                details
+            }
+            Self::Invalid { resource, name, causes } => {
+                let mut details = about(resource, resource.name, name);
+                let cause = |cause: &Cause| json!({"reason": cause.reason.name(), "message": cause.message, "field": cause.field});
+                details["causes"] = causes.iter().map(cause).collect();
+                details
+            }
+            Self::FutureVersion { .. } => json!({
+                "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+                "retryAfterSeconds": 1,
+            }),
+            _ => json!({}),
+        }
+    }
+}
+
+fn about(resource: &Resource, kind: &str, name: &str) -> Value {
+    let mut details = json!({"name": name, "kind": kind});
+    if !resource.group.is_empty() {
+        details["group"] = resource.group.into();
+    }
+    details
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::Kind;
+
+    #[test]
+    fn statuses_read_like_the_real_servers() {
+        let deployment = Kind::Deployment.resource();
+        let missing = Error::NotFound { resource: deployment, name: "web".into() };
+        assert_eq!(missing.to_string(), r#"deployments.apps "web" not found"#);
+        assert_eq!(missing.status()["details"]["group"], "apps");
+        let cause = |field: &str| Cause {
+            reason: Reason::Required,
+            field: field.into(),
+            message: "Required value".into(),
+        };
+        let invalid = |causes| Error::Invalid { resource: deployment, name: "web".into(), causes };
+        assert_eq!(
+            invalid(vec![cause("a")]).to_string(),
+            r#"Deployment "web" is invalid: a: Required value"#
+        );
+        assert_eq!(
+            invalid(vec![cause("a"), cause("b")]).to_string(),
+            r#"Deployment "web" is invalid: [a: Required value, b: Required value]"#
+        );
+        assert_eq!(
+            invalid(vec![cause("a")]).status()["details"]["causes"][0]["reason"],
+            "FieldValueRequired"
+        );
+    }
+}

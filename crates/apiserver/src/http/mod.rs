@@ -1,0 +1,124 @@
+//! Requests to registry calls, results to responses.
+
+mod accept;
+mod discovery;
+mod objects;
+mod query;
+mod reply;
+mod route;
+mod watch;
+
+use crate::error::Error;
+use crate::registry::Part;
+use crate::server::ApiServer;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use query::Query;
+use reply::{Reply, Response};
+use route::{Place, Route, Subresource};
+use serde_json::json;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tracing::debug;
+
+/// Serves one connection, HTTP/1.1 or HTTP/2, until either side ends it.
+pub(crate) async fn serve_connection(server: Arc<ApiServer>, stream: TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "cannot switch off Nagle's algorithm");
+    }
+    let service = service_fn(move |request| {
+        let server = server.clone();
+        async move { Ok::<Response, Infallible>(answer(server, request).await) }
+    });
+    let connection = auto::Builder::new(TokioExecutor::new());
+    if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
+        debug!(%error, "connection ended");
+    }
+}
+
+async fn answer(server: Arc<ApiServer>, request: Request<Incoming>) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let reply = handle(server, request).await.unwrap_or_else(|error| {
+        debug!(%method, path, %error, "refused");
+        Reply::error(&error)
+    });
+    reply.into_response()
+}
+
+async fn handle(server: Arc<ApiServer>, request: Request<Incoming>) -> Result<Reply, Error> {
+    let query = Query::parse(request.uri().query().unwrap_or_default())?;
+    let route = route::route(request.uri().path()).ok_or(Error::UnknownPath)?;
+    match route {
+        Route::Objects(place) => handle_objects(server, place, query, request).await,
+        _ if request.method() != Method::GET => Err(Error::MethodNotAllowed),
+        Route::Health => Ok(Reply::text("ok")),
+        Route::Version => Ok(Reply::json(&discovery::version())),
+        Route::Root => Ok(Reply::json(&discovery::root())),
+        Route::Api | Route::Apis => {
+            let accept = accept::header(&request);
+            Ok(discovery::groups(route == Route::Api, accept, server.advertise))
+        }
+        Route::Group(group) => discovery::group(&group).map(|group| Reply::json(&group)),
+        Route::GroupVersion(group, version) => {
+            discovery::resources(&group, &version).map(|list| Reply::json(&list))
+        }
+    }
+}
+
+async fn handle_objects(
+    server: Arc<ApiServer>,
+    place: Place,
+    query: Query,
+    request: Request<Incoming>,
+) -> Result<Reply, Error> {
+    let view = accept::view(accept::header(&request))?;
+    let method = request.method().clone();
+    match (&place.name, place.subresource) {
+        (None, _) => match method {
+            Method::GET if query.watch => watch::start(&server, &place, &query, view),
+            Method::GET => objects::list(&server, &place, &query, view),
+            Method::POST if place.namespace.is_some() || !place.resource.namespaced => {
+                objects::create(&server, &place, &query, request).await
+            }
+            Method::DELETE => objects::delete_collection(&server, &place, &query, request).await,
+            _ => Err(Error::MethodNotAllowed),
+        },
+        (Some(_), Some(Subresource::Binding)) => match method {
+            Method::POST => objects::bind(&server, &place, &query, request).await,
+            _ => Err(Error::MethodNotAllowed),
+        },
+        (Some(_), subresource) => {
+            let part = if subresource.is_some() { Part::Status } else { Part::Main };
+            match method {
+                Method::GET if query.watch => watch::start(&server, &place, &query, view),
+                Method::GET => objects::get(&server, &place, &query, view),
+                Method::PUT => objects::replace(&server, &place, part, &query, request).await,
+                Method::PATCH => objects::patch(&server, &place, part, &query, request).await,
+                Method::DELETE if part == Part::Main => {
+                    objects::delete(&server, &place, &query, request).await
+                }
+                _ => Err(Error::MethodNotAllowed),
+            }
+        }
+    }
+}
+
+/// `Status` of a success that has no object to show.
+fn success(place: &Place, uid: &str) -> serde_json::Value {
+    json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": {
+            "name": place.name.as_deref().unwrap_or_default(),
+            "group": place.resource.group,
+            "kind": place.resource.plural,
+            "uid": uid,
+        },
+    })
+}

@@ -1,0 +1,312 @@
+//! Requests about objects, all but watches.
+
+use super::accept::View;
+use super::query::Query;
+use super::reply::Reply;
+use super::route::Place;
+use super::success;
+use crate::error::Error;
+use crate::patch::Patch;
+use crate::registry::{Deleted, Part, Registry, Write};
+use crate::server::{ApiServer, now};
+use crate::store::{Key, Object};
+use crate::table;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// As the real server: 3 MiB.
+const BODY_LIMIT: usize = 3 << 20;
+const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+const CUSTOM_PATCHES: &str = "application/json-patch+json, application/merge-patch+json";
+
+pub(super) fn get(
+    server: &ApiServer,
+    place: &Place,
+    query: &Query,
+    view: View,
+) -> Result<Reply, Error> {
+    let object = server.read(|registry| registry.get(place.resource.kind, &place.key()))?;
+    Ok(match view {
+        View::Json => Reply::bytes(object.json()),
+        View::Metadata => Reply::json(&table::metadata_only(&object.value)),
+        View::Table => {
+            let metadata = json!({"resourceVersion": object.value["metadata"]["resourceVersion"]});
+            let objects = std::iter::once(&object.value);
+            Reply::json(&table::table(place.resource, objects, &metadata, query.include, now()))
+        }
+    })
+}
+
+pub(super) fn list(
+    server: &ApiServer,
+    place: &Place,
+    query: &Query,
+    view: View,
+) -> Result<Reply, Error> {
+    let page = server.read(|registry| Page::read(registry, place, query))?;
+    let metadata = page.metadata();
+    let values = || page.objects.iter().map(|object| &object.value);
+    Ok(match view {
+        View::Json => Reply::bytes(page.encode(place, &metadata)),
+        View::Table => {
+            Reply::json(&table::table(place.resource, values(), &metadata, query.include, now()))
+        }
+        View::Metadata => Reply::json(&json!({
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": metadata,
+            "items": values().map(table::metadata_only).collect::<Vec<_>>(),
+        })),
+    })
+}
+
+/// A piece of a list. All pieces carry the number of the first: a watch from there sees what changed meanwhile.
+struct Page {
+    revision: u64,
+    objects: Vec<Arc<Object>>,
+    next: Option<Key>,
+}
+
+impl Page {
+    fn read(registry: &Registry, place: &Place, query: &Query) -> Result<Self, Error> {
+        let (store, kind) = (&registry.store, place.resource.kind);
+        let current = store.revision();
+        let (revision, after) = match &query.continued {
+            Some(token) => parse_token(token).ok_or_else(bad_token)?,
+            None => (current, None),
+        };
+        match query.resource_version {
+            Some(wanted) if wanted > current => {
+                return Err(Error::FutureVersion { wanted, current });
+            }
+            Some(wanted) if query.exact && wanted != current => {
+                return Err(Error::Expired {
+                    message: format!("The resourceVersion {wanted} is no longer kept"),
+                });
+            }
+            _ => {}
+        }
+        if query.continued.is_some() {
+            store.events(kind, revision, 0).map_err(|_too_old| expired_token())?;
+        }
+        let limit = if query.limit == 0 { usize::MAX } else { query.limit };
+        let listed = store.list(kind, place.namespace.as_deref(), after.as_ref());
+        let mut matching =
+            listed.filter(|(_, object)| query.selector.matches(&object.value)).peekable();
+        let (mut objects, mut last) = (Vec::new(), None);
+        while objects.len() < limit
+            && let Some((key, object)) = matching.next()
+        {
+            objects.push(object.clone());
+            last = Some(key);
+        }
+        let next = last.filter(|_| matching.peek().is_some()).cloned();
+        Ok(Self { revision, objects, next })
+    }
+
+    fn metadata(&self) -> Value {
+        let mut metadata = json!({"resourceVersion": self.revision.to_string()});
+        if let Some(key) = &self.next {
+            metadata["continue"] =
+                format!("{}/{}/{}", self.revision, key.namespace, key.name).into();
+        }
+        metadata
+    }
+
+    fn encode(&self, place: &Place, metadata: &Value) -> Bytes {
+        let (kind, version) = (place.resource.name, place.resource.api_version());
+        let head = format!(
+            r#"{{"kind":"{kind}List","apiVersion":"{version}","metadata":{metadata},"items":["#
+        );
+        let items: Vec<Bytes> = self.objects.iter().map(|object| object.json()).collect();
+        let mut text = Vec::with_capacity(
+            head.len() + items.iter().map(|item| item.len() + 1).sum::<usize>() + 3,
+        );
+        text.extend_from_slice(head.as_bytes());
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                text.push(b',');
+            }
+            text.extend_from_slice(item);
+        }
+        text.extend_from_slice(b"]}\n");
+        text.into()
+    }
+}
+
+fn parse_token(token: &str) -> Option<(u64, Option<Key>)> {
+    let mut parts = token.splitn(3, '/');
+    let revision = parts.next()?.parse().ok()?;
+    Some((revision, Some(Key::new(parts.next()?, parts.next()?))))
+}
+
+fn bad_token() -> Error {
+    Error::BadRequest { message: "continue key is not valid".into() }
+}
+
+fn expired_token() -> Error {
+    let message = "The provided continue parameter is too old to display a consistent list result. \
+                   You can start a new list without the continue parameter.";
+    Error::Expired { message: message.into() }
+}
+
+pub(super) async fn create(
+    server: &ApiServer,
+    place: &Place,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Reply, Error> {
+    let object = body(request).await?;
+    if object["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
+        return Err(Error::BadRequest {
+            message: "resourceVersion should not be set on objects to be created".into(),
+        });
+    }
+    let namespace = place.namespace.as_deref().unwrap_or_default();
+    let write = write(query.dry_run);
+    let created =
+        server.write(|registry| registry.create(place.resource.kind, namespace, object, write))?;
+    Ok(Reply::bytes(created.json()).code(201))
+}
+
+pub(super) async fn replace(
+    server: &ApiServer,
+    place: &Place,
+    part: Part,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Reply, Error> {
+    let object = body(request).await?;
+    let (kind, write) = (place.resource.kind, write(query.dry_run));
+    let replaced =
+        server.write(|registry| registry.update(kind, &place.key(), part, object, write))?;
+    Ok(Reply::bytes(replaced.json()))
+}
+
+pub(super) async fn patch(
+    server: &ApiServer,
+    place: &Place,
+    part: Part,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Reply, Error> {
+    let custom = place.resource.is_custom();
+    let accepted = if custom { CUSTOM_PATCHES } else { PATCHES };
+    let media = media(&request);
+    let text = bytes(request).await?;
+    let patch = match media.as_str() {
+        "application/merge-patch+json" => Patch::Merge(parse(&text)?),
+        "application/strategic-merge-patch+json" if !custom => Patch::Strategic(parse(&text)?),
+        "application/json-patch+json" => Patch::Json(Box::new(
+            serde_json::from_slice(&text)
+                .map_err(|error| Error::BadRequest { message: error.to_string() })?,
+        )),
+        _ => return Err(Error::UnsupportedMediaType { accepted }),
+    };
+    let (kind, write) = (place.resource.kind, write(query.dry_run));
+    let patched =
+        server.write(|registry| registry.patch(kind, &place.key(), part, &patch, write))?;
+    Ok(Reply::bytes(patched.json()))
+}
+
+pub(super) async fn delete(
+    server: &ApiServer,
+    place: &Place,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Reply, Error> {
+    let (deletion, dry) = query.deletion(&options(request).await?)?;
+    let kind = place.resource.kind;
+    let deleted =
+        server.write(|registry| registry.delete(kind, &place.key(), &deletion, write(dry)))?;
+    Ok(match deleted {
+        Deleted::Gone(object) => Reply::json(&success(place, object.uid())),
+        Deleted::Going(object) => Reply::bytes(object.json()),
+    })
+}
+
+pub(super) async fn delete_collection(
+    server: &ApiServer,
+    place: &Place,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Reply, Error> {
+    let (deletion, dry) = query.deletion(&options(request).await?)?;
+    let kind = place.resource.kind;
+    let page = server.write(|registry| {
+        let page = Page::read(registry, place, query)?;
+        for object in &page.objects {
+            let metadata = &object.value["metadata"];
+            let text = |field: &str| metadata[field].as_str().unwrap_or_default();
+            match registry.delete(
+                kind,
+                &Key::new(text("namespace"), text("name")),
+                &deletion,
+                write(dry),
+            ) {
+                Ok(_) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(page)
+    })?;
+    Ok(Reply::bytes(page.encode(place, &page.metadata())))
+}
+
+pub(super) async fn bind(
+    server: &ApiServer,
+    place: &Place,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Reply, Error> {
+    let binding = body(request).await?;
+    let Some(node) = binding["target"]["name"].as_str().filter(|name| !name.is_empty()) else {
+        return Err(Error::BadRequest { message: "target.name: Required value".into() });
+    };
+    server.write(|registry| registry.bind(&place.key(), node, write(query.dry_run)))?;
+    Ok(Reply::json(
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}),
+    )
+    .code(201))
+}
+
+fn write(dry_run: bool) -> Write {
+    Write { now: now(), dry_run }
+}
+
+fn media(request: &Request<Incoming>) -> String {
+    let header = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+async fn body(request: Request<Incoming>) -> Result<Value, Error> {
+    match media(&request).as_str() {
+        "" | "application/json" => parse(&bytes(request).await?),
+        _ => Err(Error::UnsupportedMediaType { accepted: "application/json" }),
+    }
+}
+
+/// `DeleteOptions`, which may be left out.
+async fn options(request: Request<Incoming>) -> Result<Value, Error> {
+    let text = bytes(request).await?;
+    if text.is_empty() { Ok(Value::Null) } else { parse(&text) }
+}
+
+fn parse(text: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(text)
+        .map_err(|error| Error::BadRequest { message: format!("cannot decode the body: {error}") })
+}
+
+async fn bytes(request: Request<Incoming>) -> Result<Bytes, Error> {
+    let too_large = |_| Error::TooLarge { limit: BODY_LIMIT };
+    Ok(Limited::new(request.into_body(), BODY_LIMIT).collect().await.map_err(too_large)?.to_bytes())
+}

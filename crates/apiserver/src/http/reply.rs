@@ -1,0 +1,83 @@
+//! Responses: a whole body or one that streams.
+
+use crate::error::Error;
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Frame};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use serde_json::Value;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::sync::mpsc;
+
+pub(super) type Response = hyper::Response<Either<Full<Bytes>, Stream>>;
+
+const JSON: &str = "application/json";
+
+/// What a request is answered with.
+#[derive(Debug)]
+pub(super) struct Reply {
+    code: u16,
+    media: String,
+    body: Either<Full<Bytes>, Stream>,
+}
+
+impl Reply {
+    pub(super) fn json(value: &Value) -> Self {
+        Self::bytes(value.to_string().into())
+    }
+
+    /// JSON that is encoded already.
+    pub(super) fn bytes(body: Bytes) -> Self {
+        Self { code: 200, media: JSON.to_owned(), body: Either::Left(Full::new(body)) }
+    }
+
+    pub(super) fn text(text: &'static str) -> Self {
+        Self::bytes(Bytes::from_static(text.as_bytes())).media("text/plain; charset=utf-8")
+    }
+
+    pub(super) fn error(error: &Error) -> Self {
+        Self::json(&error.status()).code(error.code())
+    }
+
+    pub(super) fn stream(pieces: mpsc::Receiver<Bytes>) -> Self {
+        Self { code: 200, media: JSON.to_owned(), body: Either::Right(Stream { pieces }) }
+    }
+
+    pub(super) fn code(self, code: u16) -> Self {
+        Self { code, ..self }
+    }
+
+    pub(super) fn media(self, media: &str) -> Self {
+        Self { media: media.to_owned(), ..self }
+    }
+
+    pub(super) fn into_response(self) -> Response {
+        let mut response = hyper::Response::new(self.body);
+        *response.status_mut() = self.code.try_into().expect("codes are between 200 and 504");
+        let media = HeaderValue::try_from(self.media).unwrap_or(HeaderValue::from_static(JSON));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, media);
+        headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));
+        response
+    }
+}
+
+/// A body that arrives in pieces.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pieces: mpsc::Receiver<Bytes>,
+}
+
+impl Body for Stream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.get_mut().pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}

@@ -1,0 +1,159 @@
+//! Paths: <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-uris>
+
+use crate::resources::{self, Kind, Resource};
+use crate::store::Key;
+use percent_encoding::percent_decode_str;
+
+/// What a path is about.
+#[derive(Debug, PartialEq)]
+pub(super) enum Route {
+    Root,
+    Health,
+    Version,
+    /// The versions of the core group.
+    Api,
+    /// All other groups.
+    Apis,
+    Group(String),
+    GroupVersion(String, String),
+    Objects(Place),
+}
+
+/// A collection, an object in it, or a part of the object.
+#[derive(Debug, PartialEq)]
+pub(super) struct Place {
+    pub(super) resource: &'static Resource,
+    /// `None`: all namespaces, or the kind has none.
+    pub(super) namespace: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) subresource: Option<Subresource>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subresource {
+    Status,
+    Binding,
+}
+
+impl Place {
+    /// Where the object stands; for a collection without the name.
+    pub(super) fn key(&self) -> Key {
+        Key::new(
+            self.namespace.as_deref().unwrap_or_default(),
+            self.name.as_deref().unwrap_or_default(),
+        )
+    }
+}
+
+/// Understands a path; `None` is a path that nothing serves.
+pub(super) fn route(path: &str) -> Option<Route> {
+    let decoded: Option<Vec<String>> =
+        path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
+    let decoded = decoded?;
+    let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
+    match parts.as_slice() {
+        [] => Some(Route::Root),
+        ["healthz" | "livez" | "readyz", ..] => Some(Route::Health),
+        ["version"] => Some(Route::Version),
+        ["api"] => Some(Route::Api),
+        ["apis"] => Some(Route::Apis),
+        ["apis", group] => Some(Route::Group((*group).to_owned())),
+        ["api", version] => Some(Route::GroupVersion(String::new(), (*version).to_owned())),
+        ["apis", group, version] => {
+            Some(Route::GroupVersion((*group).to_owned(), (*version).to_owned()))
+        }
+        ["api", version, rest @ ..] => place("", version, rest).map(Route::Objects),
+        ["apis", group, version, rest @ ..] => place(group, version, rest).map(Route::Objects),
+        _ => None,
+    }
+}
+
+fn place(group: &str, version: &str, parts: &[&str]) -> Option<Place> {
+    match parts {
+        ["namespaces", namespace, plural, rest @ ..]
+            if *plural != "status" && *plural != "finalize" =>
+        {
+            let resource =
+                resources::find(group, version, plural).filter(|resource| resource.namespaced)?;
+            within(resource, Some((*namespace).to_owned()), rest)
+        }
+        [plural, rest @ ..] => {
+            let resource = resources::find(group, version, plural)?;
+            // Without a namespace only the collection of a namespaced kind can be named.
+            if resource.namespaced && !rest.is_empty() {
+                None
+            } else {
+                within(resource, None, rest)
+            }
+        }
+        [] => None,
+    }
+}
+
+fn within(resource: &'static Resource, namespace: Option<String>, parts: &[&str]) -> Option<Place> {
+    let (name, subresource) = match parts {
+        [] => (None, None),
+        [name] => (Some((*name).to_owned()), None),
+        [name, "status"] if resource.has_status() => {
+            (Some((*name).to_owned()), Some(Subresource::Status))
+        }
+        [name, "binding"] if resource.kind == Kind::Pod => {
+            (Some((*name).to_owned()), Some(Subresource::Binding))
+        }
+        _ => return None,
+    };
+    Some(Place { resource, namespace, name, subresource })
+}
+
+fn decode(part: &str) -> Option<String> {
+    percent_decode_str(part).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn paths() {
+        let place = |kind: Kind, namespace: Option<&str>, name: Option<&str>, subresource| {
+            let (namespace, name) = (namespace.map(str::to_owned), name.map(str::to_owned));
+            Some(Route::Objects(Place { resource: kind.resource(), namespace, name, subresource }))
+        };
+        for (path, expected) in [
+            ("/api/v1/pods", place(Kind::Pod, None, None, None)),
+            ("/api/v1/namespaces/a/pods/", place(Kind::Pod, Some("a"), None, None)),
+            (
+                "/api/v1/namespaces/a/pods/b/status",
+                place(Kind::Pod, Some("a"), Some("b"), Some(Subresource::Status)),
+            ),
+            ("/api/v1/namespaces/a", place(Kind::Namespace, None, Some("a"), None)),
+            (
+                "/api/v1/namespaces/a/status",
+                place(Kind::Namespace, None, Some("a"), Some(Subresource::Status)),
+            ),
+            ("/api/v1/nodes/n%2d1", place(Kind::Node, None, Some("n-1"), None)),
+            ("/apis/apps/v1/deployments", place(Kind::Deployment, None, None, None)),
+            (
+                "/apis/podway.io/v1alpha1/virtualips/edge",
+                place(Kind::VirtualIP, None, Some("edge"), None),
+            ),
+            ("/api/v1/pods/b", None),
+            ("/api/v1/namespaces/a/nodes", None),
+            ("/api/v1/namespaces/a/configmaps/b/status", None),
+            ("/apis/apps/v2/deployments", None),
+            ("/livez/ping", Some(Route::Health)),
+            ("/api/v1", Some(Route::GroupVersion(String::new(), "v1".into()))),
+            ("/metrics", None),
+        ] {
+            assert_eq!(route(path), expected, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_safe(path in "(/[a-z0-9%./]{0,12}){0,8}", free in "\\PC{0,60}") {
+            let _both = (route(&path), route(&free));
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Object metadata: what clients may write and what the server does.
+
+use crate::error::{Cause, Clash, Error, Reason};
+use crate::resources::{Resource, StatusRule};
+use crate::store::Key;
+use crate::time;
+use serde_json::{Map, Value, json};
+
+/// Makes uids and name suffixes: `SplitMix64`, so that a seed fixes them all.
+#[derive(Debug)]
+pub(super) struct Random {
+    state: u64,
+}
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { state: seed }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// RFC 9562, version 4.
+    fn uid(&mut self) -> String {
+        let (a, b) = (self.next(), self.next());
+        let (high, low) = (a & !0xf000 | 0x4000, b & !(0b11 << 62) | 0b10 << 62);
+        format!(
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            high >> 32,
+            high >> 16 & 0xffff,
+            high & 0xffff,
+            low >> 48,
+            low & 0xffff_ffff_ffff
+        )
+    }
+
+    /// Five letters that spell no word (`k8s.io/apimachinery/pkg/util/rand`).
+    pub(super) fn suffix(&mut self) -> String {
+        const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+        let mut bits = self.next();
+        let mut letter = || {
+            let at = usize::try_from(bits % LETTERS.len() as u64)
+                .expect("less than the number of letters");
+            bits /= LETTERS.len() as u64;
+            char::from(LETTERS[at])
+        };
+        (0..5).map(|_| letter()).collect()
+    }
+}
+
+/// Fits an object from outside to the request: type, metadata, namespace.
+pub(super) fn adopt(resource: &Resource, namespace: &str, object: &mut Value) -> Result<(), Error> {
+    let Value::Object(fields) = object else {
+        return Err(Error::BadRequest { message: "the body is not an object".into() });
+    };
+    expect(fields, "apiVersion", &resource.api_version())?;
+    expect(fields, "kind", resource.name)?;
+    let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
+    if metadata.is_null() {
+        *metadata = json!({});
+    }
+    let Value::Object(metadata) = metadata else {
+        return Err(Error::BadRequest { message: "metadata is not an object".into() });
+    };
+    metadata.retain(|_, value| !value.is_null());
+    check_types(metadata)?;
+    metadata.remove("managedFields");
+    metadata.remove("selfLink");
+    if !resource.namespaced {
+        metadata.remove("namespace");
+        return Ok(());
+    }
+    match metadata.get("namespace").and_then(Value::as_str) {
+        None | Some("") => drop(metadata.insert("namespace".into(), namespace.into())),
+        Some(own) if own == namespace => {}
+        Some(own) => {
+            let message = format!(
+                "the namespace of the provided object does not match the namespace sent on the request ({own} and {namespace})"
+            );
+            return Err(Error::BadRequest { message });
+        }
+    }
+    Ok(())
+}
+
+fn expect(fields: &mut Map<String, Value>, field: &str, expected: &str) -> Result<(), Error> {
+    match fields.get(field).and_then(Value::as_str) {
+        None | Some("") => drop(fields.insert(field.into(), expected.into())),
+        Some(found) if found == expected => {}
+        Some(found) => {
+            let what = if field == "kind" { "kind" } else { "API version" };
+            let message = format!(
+                "the {what} in the data ({found}) does not match the expected {what} ({expected})"
+            );
+            return Err(Error::BadRequest { message });
+        }
+    }
+    Ok(())
+}
+
+/// Metadata that the server itself reads has the types it expects.
+fn check_types(metadata: &Map<String, Value>) -> Result<(), Error> {
+    let texts =
+        |value: &Value| value.as_object().is_some_and(|map| map.values().all(Value::is_string));
+    let list = |value: &Value, item: fn(&Value) -> bool| {
+        value.as_array().is_some_and(|list| list.iter().all(item))
+    };
+    for (field, value) in metadata {
+        let good = match field.as_str() {
+            "labels" | "annotations" => texts(value),
+            "finalizers" => list(value, Value::is_string),
+            "ownerReferences" => list(value, |owner| owner["uid"].is_string()),
+            "name" | "generateName" | "namespace" | "uid" | "resourceVersion" => value.is_string(),
+            _ => true,
+        };
+        if !good {
+            return Err(Error::BadRequest {
+                message: format!("metadata.{field} is of the wrong type"),
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn nameless(resource: &'static Resource) -> Error {
+    let cause = Cause {
+        reason: Reason::Required,
+        field: "metadata.name".into(),
+        message: "Required value: name or generateName is required".into(),
+    };
+    Error::Invalid { resource, name: String::new(), causes: vec![cause] }
+}
+
+/// What the server decides at an object's birth.
+pub(super) fn begin(resource: &Resource, object: &mut Value, random: &mut Random, now: i64) {
+    let metadata = metadata(object);
+    for field in
+        ["deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion"]
+    {
+        metadata.remove(field);
+    }
+    metadata.insert("uid".into(), random.uid().into());
+    metadata.insert("creationTimestamp".into(), time::rfc3339(now).into());
+    if resource.generation {
+        metadata.insert("generation".into(), 1.into());
+    }
+}
+
+pub(super) fn drop_status(resource: &Resource, object: &mut Value) {
+    if resource.has_status()
+        && let Some(fields) = object.as_object_mut()
+    {
+        fields.remove("status");
+    }
+}
+
+/// Refuses a write that is about another object or another state than the stored one.
+pub(super) fn check_same(
+    resource: &'static Resource,
+    key: &Key,
+    object: &Value,
+    old: &Value,
+) -> Result<(), Error> {
+    let text = |value: &Value, field: &str| {
+        value["metadata"][field].as_str().unwrap_or_default().to_owned()
+    };
+    let name = text(object, "name");
+    if !name.is_empty() && name != key.name {
+        let message = format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            key.name
+        );
+        return Err(Error::BadRequest { message });
+    }
+    let conflict = |clash| Error::Conflict { resource, name: key.name.clone(), clash };
+    let (wanted, found) = (text(object, "uid"), text(old, "uid"));
+    if !wanted.is_empty() && wanted != found {
+        return Err(conflict(Clash::Precondition { field: "UID", wanted, found }));
+    }
+    let version = text(object, "resourceVersion");
+    if !version.is_empty() && version != text(old, "resourceVersion") {
+        return Err(conflict(Clash::Modified));
+    }
+    Ok(())
+}
+
+/// Metadata that no client changes.
+pub(super) fn keep(object: &mut Value, old: &Value) {
+    let fixed = [
+        "name",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+        "generateName",
+    ];
+    let metadata = metadata(object);
+    for field in fixed {
+        match old["metadata"].get(field) {
+            Some(value) => drop(metadata.insert(field.into(), value.clone())),
+            None => drop(metadata.remove(field)),
+        }
+    }
+}
+
+pub(super) fn keep_status(resource: &Resource, object: &mut Value, old: &Value) {
+    if resource.status == StatusRule::Absent {
+        return;
+    }
+    drop_status(resource, object);
+    if let Some(status) = old.get("status") {
+        object["status"] = status.clone();
+    }
+}
+
+/// A status write changes the status, and for core kinds labels and annotations too: flannel relies on it.
+pub(super) fn keep_all_but_status(resource: &Resource, object: &mut Value, old: &Value) {
+    let mut result = old.clone();
+    match object.get("status") {
+        Some(status) if !status.is_null() => result["status"] = status.clone(),
+        _ => drop_status(resource, &mut result),
+    }
+    if resource.group.is_empty() {
+        result["metadata"] = object["metadata"].clone();
+    }
+    *object = result;
+}
+
+/// Counts a change of anything but metadata and status.
+pub(super) fn count_generation(resource: &Resource, object: &mut Value, old: &Value) {
+    if !resource.generation || same_wish(object, old) {
+        return;
+    }
+    let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+    metadata(object).insert("generation".into(), generation.into());
+}
+
+fn same_wish(a: &Value, b: &Value) -> bool {
+    let wish = |value: &Value| -> Map<String, Value> {
+        let fields = value.as_object().into_iter().flatten();
+        let fields = fields.filter(|(field, _)| *field != "metadata" && *field != "status");
+        fields.map(|(field, value)| (field.clone(), value.clone())).collect()
+    };
+    wish(a) == wish(b)
+}
+
+/// Whether nothing holds a deleted object back any more.
+pub(super) fn is_finished(object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    !metadata["deletionTimestamp"].is_null()
+        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+        && !has_finalizers(object)
+}
+
+/// Finalizers of any object, or those of a namespace.
+pub(super) fn has_finalizers(object: &Value) -> bool {
+    let some = |value: &Value| value.as_array().is_some_and(|list| !list.is_empty());
+    some(&object["metadata"]["finalizers"])
+        || object["kind"] == "Namespace" && some(&object["spec"]["finalizers"])
+}
+
+pub(super) fn metadata(object: &mut Value) -> &mut Map<String, Value> {
+    object["metadata"].as_object_mut().expect("adopt() made it an object")
+}

@@ -1,0 +1,93 @@
+//! What follows from a write: allocations, garbage, namespaces that emptied.
+
+use super::{Registry, meta};
+use crate::resources::{Kind, RESOURCES};
+use crate::store::{Change, Key};
+use serde_json::Value;
+
+impl Registry {
+    /// Follows up on every change, and on the changes that makes, until nothing is left to do.
+    pub(super) fn settle(&mut self, now: i64) {
+        while let Some(change) = self.store.next_change() {
+            self.pools.follow(&change);
+            self.settle_owners(&change, now);
+            self.settle_namespace(&change, now);
+        }
+    }
+
+    fn settle_owners(&mut self, change: &Change, now: i64) {
+        if change.old.is_none() && self.is_orphaned(change.kind, &change.key) {
+            self.end_if_there(change.kind, &change.key, now);
+        }
+        let (Some(old), None) = (&change.old, &change.new) else { return };
+        for (kind, key) in self.store.dependents(old.uid()) {
+            if self.is_orphaned(kind, &key) {
+                self.end_if_there(kind, &key, now);
+            }
+        }
+    }
+
+    /// Whether an object has owners and none of them lives. An owner of a kind that is not served counts as living.
+    fn is_orphaned(&self, kind: Kind, key: &Key) -> bool {
+        let Some(object) = self.store.get(kind, key) else { return false };
+        let Some(owners) = object.value["metadata"]["ownerReferences"].as_array() else {
+            return false;
+        };
+        let served = |owner: &Value| {
+            RESOURCES
+                .iter()
+                .any(|r| owner["kind"] == r.name && owner["apiVersion"] == r.api_version())
+        };
+        let lives = |owner: &Value| {
+            !served(owner) || self.store.is_living(owner["uid"].as_str().unwrap_or_default())
+        };
+        !owners.is_empty() && !owners.iter().any(lives)
+    }
+
+    fn settle_namespace(&mut self, change: &Change, now: i64) {
+        let namespace =
+            if change.kind == Kind::Namespace { &change.key.name } else { &change.key.namespace };
+        let key = Key::new("", namespace);
+        let Some(object) = self.store.get(Kind::Namespace, &key) else { return };
+        if object.value["metadata"]["deletionTimestamp"].is_null() {
+            return;
+        }
+        if change.kind == Kind::Namespace {
+            self.empty(namespace, now);
+        }
+        if self.store.is_empty(namespace) {
+            self.release_namespace(&key);
+        }
+    }
+
+    fn empty(&mut self, namespace: &str, now: i64) {
+        for resource in &RESOURCES {
+            let keys: Vec<Key> = self
+                .store
+                .list(resource.kind, Some(namespace), None)
+                .map(|(key, _)| key.clone())
+                .collect();
+            for key in keys {
+                self.end_if_there(resource.kind, &key, now);
+            }
+        }
+    }
+
+    /// Takes away the server's own finalizer; others may still hold the namespace.
+    fn release_namespace(&mut self, key: &Key) {
+        let Some(object) = self.store.get(Kind::Namespace, key) else { return };
+        let mut object = object.value.clone();
+        if let Some(Value::Array(finalizers)) = object["spec"].get_mut("finalizers") {
+            finalizers.retain(|finalizer| finalizer != "kubernetes");
+        }
+        if meta::is_finished(&object) {
+            self.store.remove(Kind::Namespace, key);
+        }
+    }
+
+    fn end_if_there(&mut self, kind: Kind, key: &Key, now: i64) {
+        if let Some(object) = self.store.get(kind, key).cloned() {
+            self.end(kind, key, &object, None, now);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The server: one registry behind a lock, watchers that sleep until their kind changes.
+//!
+//! ```text
+//! request ─► lock ─► registry ─► unlock ─► wake the watchers of the kinds written
+//!                                             │
+//!            watcher: lock ─► events after my cursor ─► unlock ─► encode ─► send ─► sleep
+//! ```
+
+use crate::admission::Pools;
+use crate::error::Error;
+use crate::http;
+use crate::registry::{Registry, Write};
+use crate::resources::{Kind, RESOURCES};
+use crate::store::Store;
+use ipnet::{IpNet, Ipv4Net};
+use serde_json::{Value, json};
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+/// What a cluster's API has to know about the cluster.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where cluster IPs come from.
+    pub service_cidr: IpNet,
+    pub node_ports: RangeInclusive<u16>,
+    /// Where pods and nodes reach this server; the endpoint of the service `default/kubernetes`.
+    pub advertise: SocketAddr,
+    /// How many events of each kind are kept for watchers that come back.
+    pub history: usize,
+}
+
+impl Config {
+    /// A server at `advertise` with Kubernetes' usual ranges.
+    #[must_use]
+    pub fn new(advertise: SocketAddr) -> Self {
+        let service_cidr = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12).into();
+        Self { service_cidr, node_ports: 30_000..=32_767, advertise, history: 8192 }
+    }
+}
+
+/// A Kubernetes API with its objects in memory.
+#[derive(Debug)]
+pub struct ApiServer {
+    /// Written by every connection's task.
+    registry: Mutex<Registry>,
+    /// By kind: the number of its last write.
+    news: Vec<watch::Sender<u64>>,
+    pub(crate) advertise: SocketAddr,
+}
+
+impl ApiServer {
+    /// A server with the first namespaces and its own service `default/kubernetes`.
+    ///
+    /// # Errors
+    /// Where the configured ranges have no room for that service.
+    pub fn new(config: &Config) -> Result<Arc<Self>, Error> {
+        let now = now();
+        // Numbers of an earlier server are smaller than ours: its watchers are told to list again.
+        let first = u64::try_from(now).unwrap_or(0) << 16;
+        let pools = Pools::new(config.service_cidr, &config.node_ports);
+        let address = pools.first_address();
+        let seed = RandomState::new().hash_one(first);
+        let mut registry = Registry::new(Store::new(first, config.history), pools, seed, now);
+        let write = Write { now, dry_run: false };
+        registry.create(
+            Kind::Service,
+            "default",
+            own_service(&address.to_string(), config.advertise),
+            write,
+        )?;
+        registry.create(Kind::EndpointSlice, "default", own_slice(config.advertise), write)?;
+        let news = RESOURCES
+            .iter()
+            .map(|r| watch::Sender::new(registry.store.revision_of(r.kind)))
+            .collect();
+        Ok(Arc::new(Self { registry: Mutex::new(registry), news, advertise: config.advertise }))
+    }
+
+    /// Serves connections until `shutdown` completes; then all of them end at once.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) {
+        let mut connections = JoinSet::new();
+        tokio::pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => {
+                        debug!(%peer, "connection");
+                        connections.spawn(http::serve_connection(self.clone(), stream));
+                    }
+                    Err(error) => {
+                        warn!(%error, "cannot accept a connection");
+                        // Out of descriptors, most likely: let some connections end first.
+                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Reads under the lock: be brief.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Registry) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Writes under the lock, then wakes the watchers of what changed.
+    pub(crate) fn write<T>(&self, change: impl FnOnce(&mut Registry) -> T) -> T {
+        let mut registry = self.lock();
+        let result = change(&mut registry);
+        for resource in &RESOURCES {
+            let latest = registry.store.revision_of(resource.kind);
+            self.news[resource.kind as usize]
+                .send_if_modified(|seen| std::mem::replace(seen, latest) != latest);
+        }
+        result
+    }
+
+    /// Hears of each write to a kind.
+    pub(crate) fn subscribe(&self, kind: Kind) -> watch::Receiver<u64> {
+        self.news[kind as usize].subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        // A request that panicked was one request; the others go on.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn own_service(address: &str, advertise: SocketAddr) -> Value {
+    json!({
+        "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {
+            "clusterIP": address,
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": advertise.port()}],
+        },
+    })
+}
+
+fn own_slice(advertise: SocketAddr) -> Value {
+    json!({
+        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": if advertise.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{"addresses": [advertise.ip().to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": advertise.port(), "protocol": "TCP"}],
+    })
+}

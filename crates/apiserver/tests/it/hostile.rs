@@ -1,0 +1,170 @@
+//! Whatever comes in, an answer goes out, and it is JSON.
+
+use crate::cluster::{Cluster, in_time};
+use proptest::prelude::*;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+async fn ask(
+    cluster: &Cluster,
+    method: &str,
+    target: &str,
+    media: &str,
+    body: &str,
+) -> (u16, Value) {
+    let mut stream = TcpStream::connect(cluster.address).await.unwrap();
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: api\r\nConnection: close\r\nContent-Type: {media}\r\n"
+    );
+    let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    in_time(stream.read_to_end(&mut answer)).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
+    (code, serde_json::from_str(body).unwrap_or(Value::String(body.to_owned())))
+}
+
+#[tokio::test]
+async fn refusals_are_statuses() {
+    let cluster = Cluster::start(|_| {}).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    for (method, target, media, body, code, reason) in [
+        ("GET", "/nowhere", "", "", 404, "NotFound"),
+        ("GET", "/api/v1/namespaces/default/pods/none", "", "", 404, "NotFound"),
+        ("GET", "/api/v1/pods?limit=x", "", "", 400, "BadRequest"),
+        ("POST", "/api/v1/pods", "", "{}", 405, "MethodNotAllowed"),
+        ("POST", pods, "application/json", "{", 400, "BadRequest"),
+        ("POST", pods, "application/json", "[]", 400, "BadRequest"),
+        ("POST", pods, "application/json", r#"{"kind": "Service"}"#, 400, "BadRequest"),
+        (
+            "POST",
+            pods,
+            "application/json",
+            r#"{"metadata": {"name": "a"}, "spec": 3}"#,
+            400,
+            "BadRequest",
+        ),
+        ("POST", pods, "application/json", r#"{"metadata": {"name": "a"}}"#, 422, "Invalid"),
+        ("POST", pods, "application/yaml", "a: b", 415, "UnsupportedMediaType"),
+        (
+            "PATCH",
+            "/api/v1/nodes/n",
+            "application/apply-patch+yaml",
+            "{}",
+            415,
+            "UnsupportedMediaType",
+        ),
+        (
+            "POST",
+            "/api/v1/namespaces/none/configmaps",
+            "",
+            r#"{"metadata": {"name": "a"}}"#,
+            404,
+            "NotFound",
+        ),
+        ("DELETE", "/api/v1/namespaces/default", "", "", 403, "Forbidden"),
+        ("PUT", pods, "", "{}", 405, "MethodNotAllowed"),
+        ("GET", "/api/v1/pods?watch=1&sendInitialEvents=true", "", "", 422, "Invalid"),
+        ("GET", "/api/v1/pods?resourceVersion=9007199254740991", "", "", 504, "Timeout"),
+    ] {
+        let (got, status) = ask(&cluster, method, target, media, body).await;
+        assert_eq!(
+            (got, status["reason"].as_str()),
+            (code, Some(reason)),
+            "{method} {target} {body}: {status}"
+        );
+        assert_eq!(status["kind"], "Status");
+    }
+}
+
+fn json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "[a-z0-9./$-]{0,8}".prop_map(Value::from),
+    ];
+    let field = prop_oneof![
+        "metadata",
+        "spec",
+        "status",
+        "ports",
+        "containers",
+        "clusterIP",
+        "nodePort",
+        "port",
+        "type",
+        "labels",
+        "ownerReferences",
+        "finalizers",
+        "name",
+        "template",
+        "selector",
+        "listeners",
+        "addresses",
+        "endpoints",
+        "[$]patch",
+        "[$]setElementOrder/ports",
+        "[a-z]{1,4}",
+    ];
+    leaf.prop_recursive(5, 40, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((field.clone(), inner), 0..6)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Each case sends a few dozen arbitrary requests to one server, which then still answers.
+    #[test]
+    fn arbitrary_requests_are_answered(
+        requests in prop::collection::vec(
+            (
+                prop_oneof![Just("GET"), Just("POST"), Just("PUT"), Just("PATCH"), Just("DELETE"), Just("BREW")],
+                prop_oneof![
+                    "/api/v1/(pods|services|namespaces|nodes)(/default)?",
+                    "/api/v1/namespaces/default/(services|pods|configmaps|events)(/a)?(/status|/binding)?",
+                    "/apis/(apps/v1/namespaces/default/deployments|podway.io/v1alpha1/virtualips)(/a)?(/status)?",
+                    "(/[a-z0-9%.]{0,8}){0,6}",
+                ],
+                "(\\?(limit|labelSelector|fieldSelector|continue|resourceVersion|dryRun|watch)=[a-z0-9%=!,/.]{0,8})?",
+                prop_oneof![
+                    Just("application/json"),
+                    Just("application/merge-patch+json"),
+                    Just("application/json-patch+json"),
+                    Just("application/strategic-merge-patch+json"),
+                ],
+                json(),
+            ),
+            30,
+        ),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let cluster = Cluster::start(|_| {}).await;
+            for (method, path, query, media, body) in requests {
+                let path = if path.is_empty() { "/".to_owned() } else { path };
+                let query = query.replace("watch=", "timeoutSeconds=0&watch=");
+                let (code, _) = ask(&cluster, method, &format!("{path}{query}"), media, &named(body)).await;
+                assert!((200..600).contains(&code), "{method} {path}{query}");
+            }
+            let (code, list) = ask(&cluster, "GET", "/api/v1/namespaces", "", "").await;
+            assert_eq!((code, list["kind"].as_str()), (200, Some("NamespaceList")));
+        });
+    }
+}
+
+/// The body with a name where one fits, so that more of them get past the first check.
+fn named(mut body: Value) -> String {
+    if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("name".into(), "a".into());
+    }
+    body.to_string()
+}

@@ -1,0 +1,8 @@
+//! The server through real clients.
+
+#[cfg(test)]
+mod clients;
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod hostile;
