@@ -20,6 +20,8 @@ pub enum Error {
     Links(#[from] link::Error),
     #[error("service table")]
     Rules(#[from] nft::Error),
+    #[error("hearing of changes in the kernel")]
+    Notifications(#[source] std::io::Error),
     #[error("file for the container runtime")]
     CniFiles(#[from] std::io::Error),
     #[error("Node object")]

@@ -30,7 +30,9 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
     let mut retry = Retry::default();
     retry.after(node.reconcile());
     loop {
-        retry.after(introduce(&client, &node, &replica).await);
+        let outcome = introduce(&client, &node, &replica).await;
+        let introduced = outcome.is_ok();
+        retry.after(outcome);
         tokio::select! {
             event = watcher.next() => {
                 let touched = absorb(&mut replica, &mut watcher, event);
@@ -42,6 +44,9 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
         }
         if node.is_in_doubt() && !retry.is_waiting() {
             retry.after(node.reconcile());
+        }
+        if !node.is_in_doubt() && introduced {
+            retry.settled();
         }
     }
 }
@@ -85,7 +90,7 @@ async fn introduce(client: &Client, node: &Node, replica: &Replica) -> Result<()
 }
 
 fn async_fd(monitor: Monitor) -> Result<AsyncFd<Monitor>, Error> {
-    Ok(AsyncFd::new(monitor)?)
+    AsyncFd::register(monitor).map_err(|error| Error::Notifications(error.into()))
 }
 
 /// Waits until somebody else changed something. What cannot be read counts as changed.
@@ -117,6 +122,11 @@ impl Retry {
                 error!(error = %chain(&failure), again_in = ?self.wait, "not as it should be");
             }
         }
+    }
+
+    /// All is as it should be: the next failure is a first one.
+    fn settled(&mut self) {
+        *self = Retry::default();
     }
 
     fn is_waiting(&self) -> bool {

@@ -164,7 +164,7 @@ pub enum DataType {
 
 impl DataType {
     /// Octets before padding.
-    pub fn len(self) -> usize {
+    pub fn width(self) -> usize {
         match self {
             DataType::Ipv4 | DataType::Number => 4,
             DataType::Ipv6 | DataType::InterfaceName => 16,
@@ -174,8 +174,8 @@ impl DataType {
     }
 
     /// Octets it takes in a concatenation: registers are filled in steps of four.
-    pub fn padded_len(self) -> usize {
-        self.len().next_multiple_of(4)
+    pub fn padded_width(self) -> usize {
+        self.width().next_multiple_of(4)
     }
 }
 

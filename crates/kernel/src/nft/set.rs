@@ -25,9 +25,9 @@ pub(super) struct Lengths {
 
 impl Lengths {
     fn of(parts: &[DataType]) -> Self {
-        let padded = parts.iter().map(|part| part.padded_len()).sum();
+        let padded = parts.iter().map(|part| part.padded_width()).sum();
         match parts {
-            [single] => Lengths { kernel: single.len(), padded },
+            [single] => Lengths { kernel: single.width(), padded },
             _ => Lengths { kernel: padded, padded },
         }
     }
