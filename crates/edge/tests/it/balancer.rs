@@ -1,6 +1,7 @@
 //! Connections through a listener.
 
-use crate::segment::{DEADLINE, Host, Segment, VIP, isolated, run, wait};
+use crate::probe::isolated;
+use crate::segment::{DEADLINE, Host, Segment, VIP, run, wait};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

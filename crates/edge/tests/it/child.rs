@@ -31,6 +31,9 @@ async fn serve(words: &BTreeMap<&str, &str>) {
     if let Some(port) = words.get("respond") {
         tokio::spawn(respond(words["address"].into(), port.parse().unwrap()));
     }
+    if !words.contains_key("vip") {
+        return std::future::pending().await;
+    }
     let (_config, wanted) = watch::channel(vec![virtual_ip(words)]);
     let (status, mut changes) = watch::channel(Vec::new());
     tokio::spawn(async move {

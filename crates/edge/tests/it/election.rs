@@ -1,6 +1,7 @@
 //! Two edges on one segment.
 
-use crate::segment::{Segment, VIP, isolated, run, wait, wait_for_announcements};
+use crate::probe::{isolated, wait_for_announcements};
+use crate::segment::{Segment, VIP, run, wait};
 
 #[test]
 fn the_better_one_is_active_and_the_other_takes_over() {

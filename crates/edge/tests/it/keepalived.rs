@@ -1,35 +1,8 @@
 //! One router of ours and one of Debian's keepalived on the same segment.
 
-use crate::segment::{Host, Segment, isolated, run, wait};
-use std::process::{Child, Stdio};
-
-struct Keepalived(Child);
-
-impl Keepalived {
-    fn start(host: &Host, priority: u8, preempt: bool) -> Self {
-        let name = &host.name;
-        let nopreempt = if preempt { "" } else { "nopreempt" };
-        let config = format!(
-            "global_defs {{\n vrrp_version 3\n}}\n\
-             vrrp_instance edge {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n \
-             priority {priority}\n advert_int 0.1\n {nopreempt}\n \
-             virtual_ipaddress {{\n 10.1.1.200/32\n }}\n}}\n"
-        );
-        let file = format!("/run/{name}.conf");
-        std::fs::write(&file, config).unwrap();
-        let mut command = host.command("keepalived");
-        command.args(["--dont-fork", "--vrrp", "--log-console", "--use-file", &file]);
-        command.args(["--pid", &format!("/run/{name}.pid")]);
-        command.args(["--vrrp_pid", &format!("/run/{name}-vrrp.pid")]);
-        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
-        Keepalived(quiet.spawn().unwrap())
-    }
-
-    fn terminate(mut self) {
-        run(&format!("kill -TERM {}", self.0.id()));
-        self.0.wait().unwrap();
-    }
-}
+use crate::peer::Keepalived;
+use crate::probe::isolated;
+use crate::segment::{Host, Segment, wait};
 
 fn wait_for_vip(host: &Host) {
     wait(&format!("the address on {}", host.name), || host.holds_vip().then_some(()));

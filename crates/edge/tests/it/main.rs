@@ -7,4 +7,6 @@ mod balancer;
 mod child;
 mod election;
 mod keepalived;
+mod peer;
+mod probe;
 mod segment;

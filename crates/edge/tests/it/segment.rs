@@ -1,48 +1,42 @@
-//! A segment of nodes and a client: namespaces on a bridge, all of it inside namespaces of this test alone.
+//! A segment of nodes and a client: namespaces on a bridge, all of it inside namespaces of its own.
 
 use crate::child;
 use kernel::namespace::{Kind, Namespace, in_netns};
-use kernel::packet::FrameSocket;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use wire::{Mac, arp, ethernet};
 
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 200);
 /// Everything waited for comes within a second or never; this is for slow machines.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-const INSIDE: &str = "EDGE_TEST_INSIDE";
+const INSIDE: &str = "EDGE_SEGMENT_INSIDE";
 
-#[test]
-fn child_process() {
-    assert_eq!(child::run(), std::env::var_os(child::VARIABLE).is_some());
-}
-
-/// Runs the test called `name` again in new namespaces, where the tester is root and alone; inside, `body`.
-pub(crate) fn isolated(name: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
+/// Whether this process is already inside the namespaces that [`unshare`] makes; then it prepares them.
+pub(crate) fn is_inside() -> bool {
+    let inside = std::env::var_os(INSIDE).is_some();
+    if inside {
         run("mount -t tmpfs none /run");
         run("ip link set lo up");
-        return body();
     }
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-    if nix_is_not_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    command.arg(std::env::current_exe().unwrap());
-    command.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let ran = text.contains("1 passed");
-    assert!(ran, "{name}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    inside
 }
 
-fn nix_is_not_root() -> bool {
+/// This program once more, in namespaces where it is root and alone; they end with it.
+pub(crate) fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    if is_ordinary_user() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.arg(std::env::current_exe().unwrap()).env(INSIDE, "1").stdin(Stdio::null());
+    command
+}
+
+fn is_ordinary_user() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
     uid.split_whitespace().nth(1) != Some("0")
@@ -118,65 +112,19 @@ impl Host {
 
     /// Starts its edge with further words for [`child`].
     pub(crate) fn edge(&self, priority: u8, preempt: bool, more: &str) -> Edge {
-        let words = format!(
-            "address={} vip={VIP} priority={priority} preempt={preempt} {more}",
-            self.address
-        );
+        self.child(&format!("vip={VIP} priority={priority} preempt={preempt} {more}"))
+    }
+
+    /// Starts [`child`] on the host.
+    pub(crate) fn child(&self, words: &str) -> Edge {
         let mut command = self.command(std::env::current_exe().unwrap());
-        command.args(["segment::child_process", "--exact", "--nocapture"]);
-        let mut process =
-            command.env(child::VARIABLE, words).stdout(Stdio::piped()).spawn().unwrap();
+        // In a test binary, this is the way in; elsewhere `main` looks at the variable first.
+        command.args(["probe::child_process", "--exact", "--nocapture"]);
+        command.env(child::VARIABLE, format!("address={} {words}", self.address));
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = lines(process.stdout.take().unwrap());
         Edge { process, lines }
     }
-
-    /// Answers every connection to `port` with its name.
-    pub(crate) fn respond(&self, port: u16) {
-        let name = self.name.clone();
-        let namespace = self.namespace();
-        std::thread::spawn(move || {
-            let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
-            in_netns(namespace, || runtime().unwrap().block_on(child::respond(name, port)))
-                .unwrap();
-        });
-        wait("the responder", || self.connect((self.address, port).into()).ok());
-    }
-
-    pub(crate) fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
-        self.inside(|| TcpStream::connect_timeout(&to, Duration::from_secs(5)))
-    }
-
-    /// What a responder answers there; empty when the connection is refused or reset.
-    pub(crate) fn ask(&self, to: SocketAddr) -> String {
-        let mut text = String::new();
-        if let Ok(mut stream) = self.connect(to) {
-            stream.set_read_timeout(Some(DEADLINE)).unwrap();
-            stream.read_to_string(&mut text).ok();
-        }
-        text
-    }
-
-    /// Hears ARP on its interface.
-    pub(crate) fn listen_arp(&self) -> FrameSocket {
-        self.inside(|| FrameSocket::open("eth0", ethernet::ARP).unwrap())
-    }
-
-    pub(crate) fn mac(&self) -> Mac {
-        self.listen_arp().mac().unwrap()
-    }
-}
-
-/// Waits for `count` gratuitous announcements of the virtual IP by `mac`.
-pub(crate) fn wait_for_announcements(socket: &FrameSocket, mac: Mac, count: usize) {
-    let mut buffer = [0; 2048];
-    let mut seen = 0;
-    wait("gratuitous ARP", || {
-        let frame = socket.receive(&mut buffer).unwrap()?;
-        let packet = arp::Repr::parse(ethernet::Repr::parse(frame).unwrap().payload).unwrap();
-        let ours = packet.sender == VIP && packet.target == VIP && packet.sender_mac == mac;
-        seen += usize::from(ours);
-        (seen >= count).then_some(())
-    });
 }
 
 fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
@@ -194,8 +142,8 @@ fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
 
 /// A node's edge process; killed when dropped.
 pub(crate) struct Edge {
-    process: Child,
-    lines: Receiver<String>,
+    pub(crate) process: Child,
+    pub(crate) lines: Receiver<String>,
 }
 
 impl Edge {
@@ -208,22 +156,6 @@ impl Edge {
                 return;
             }
         }
-    }
-
-    /// Whether its status stays the same for so long.
-    pub(crate) fn is_silent_for(&self, time: Duration) -> bool {
-        self.lines.recv_timeout(time).is_err()
-    }
-
-    /// As by SIGTERM; returns when it has ended.
-    pub(crate) fn terminate(mut self) {
-        self.signal("TERM");
-        assert!(self.process.wait().unwrap().success());
-    }
-
-    /// `STOP` and `CONT` are a scheduling stall. What runs is `ip`, which became the edge by exec.
-    pub(crate) fn signal(&self, name: &str) {
-        run(&format!("kill -{name} {}", self.process.id()));
     }
 }
 
