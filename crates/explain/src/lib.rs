@@ -1,1 +1,28 @@
-//! The path of a packet, there and back, as a value and as text, JSON or a picture
+//! The path of a packet through a cluster, there and back, as a value and as text, JSON or a picture.
+//!
+//! *Here*: the walk from host to host over the programs of all nodes ([`explain`]), the reply's way,
+//! every other way with its chance, why it fails where it fails, the comparison with what was observed
+//! ([`verify`]), and the renderings ([`render`]).
+//! *Not here*: what one node does with a packet (crate `program`, `trace`), why a node does so (crate
+//! `compile`), looking at a live kernel (the binary).
+//! *Start at* [`explain`], then [`Path`] and `walk/mod.rs`.
+
+mod cluster;
+mod explanation;
+mod finding;
+mod near;
+mod path;
+mod probability;
+mod question;
+pub mod render;
+mod reply;
+mod settings;
+mod walk;
+mod why;
+
+pub use explanation::{Explanation, explain};
+pub use finding::{Code, Finding};
+pub use path::{Choice, End, Hop, Host, Outer, Path, Receiver, Stage, Verdict, address_text};
+pub use probability::Probability;
+pub use question::{Question, QuestionError};
+pub use settings::{Environment, Settings};

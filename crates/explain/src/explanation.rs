@@ -1,0 +1,249 @@
+//! All ways that a connection may take, and the answer they add up to.
+
+use crate::cluster::Cluster;
+use crate::finding::{Code, Finding};
+use crate::path::{Host, Path, Receiver, Verdict};
+use crate::probability::Probability;
+use crate::question::{Question, QuestionError, Sender, Target, sender, target};
+use crate::settings::Settings;
+use crate::walk::walk;
+use model::{Kind, Origin, World};
+use std::collections::BTreeSet;
+
+/// How many options are looked at before the rest of the ways is left out.
+const EFFORT: usize = 200_000;
+
+/// The answer to a [`Question`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    pub question: Question,
+    /// Every way that the choices on it allow, in order of the choices.
+    pub paths: Vec<Path>,
+    /// Index of the way that is shown: delivered if any is, then the likeliest, then the longest.
+    pub shown: usize,
+    /// There are more ways than were walked.
+    pub truncated: bool,
+    /// The chance that a connection is delivered.
+    pub delivered: Probability,
+    /// The answer in one sentence, the verdict first.
+    pub summary: String,
+    pub findings: Vec<Finding>,
+}
+
+impl Explanation {
+    pub fn path(&self) -> &Path {
+        &self.paths[self.shown]
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        self.path().end.verdict
+    }
+
+    /// The ways that are not shown, those that fail first, then as the choices come.
+    pub fn alternatives(&self) -> Vec<&Path> {
+        let others = self.paths.iter().enumerate().filter(|(index, _)| *index != self.shown);
+        let mut others: Vec<&Path> = others.map(|(_, path)| path).collect();
+        others.sort_by_key(|path| path.is_delivered());
+        others
+    }
+
+    /// The same answer with another of its ways shown.
+    pub fn showing(mut self, index: usize) -> Self {
+        if index < self.paths.len() {
+            self.shown = index;
+        }
+        self
+    }
+}
+
+/// Follows a connection's first packet through the cluster, and the reply back.
+pub fn explain(
+    world: &World,
+    settings: &Settings,
+    question: &Question,
+) -> Result<Explanation, QuestionError> {
+    let sender = sender(world, settings, &question.from)?;
+    let target = target(world, settings, question)?;
+    let cluster = Cluster::new(world, settings);
+    let (paths, truncated) = all_paths(&cluster, &sender, &target, question)?;
+    let shown = best(&paths);
+    let delivered = paths
+        .iter()
+        .filter(|path| path.is_delivered())
+        .fold(Probability::NEVER, |sum, path| sum.or(path.probability()));
+    Ok(Explanation {
+        question: question.clone(),
+        summary: summary(&paths, shown, delivered, &sender, &target),
+        findings: findings(&cluster, &paths, shown),
+        paths,
+        shown,
+        truncated,
+        delivered,
+    })
+}
+
+/// Counts through all choices as an odometer does.
+fn all_paths(
+    cluster: &Cluster<'_>,
+    sender: &Sender,
+    target: &Target,
+    question: &Question,
+) -> Result<(Vec<Path>, bool), QuestionError> {
+    let mut paths = Vec::new();
+    let mut script = Vec::new();
+    let mut effort = 0;
+    loop {
+        let path = walk(cluster, sender, target, question.protocol, &script)?;
+        effort += 1 + path.choices.iter().map(|choice| choice.options.len()).sum::<usize>();
+        let next = path.choices.iter().rposition(|it| it.chosen + 1 < it.options.len());
+        script = path.choices.iter().map(|choice| choice.chosen).collect();
+        paths.push(path);
+        let Some(last) = next else { return Ok((paths, false)) };
+        if effort > EFFORT {
+            return Ok((paths, true));
+        }
+        script.truncate(last + 1);
+        script[last] += 1;
+    }
+}
+
+/// Of ways that are equally good the one over most hosts is shown: it teaches most of the network.
+fn best(paths: &[Path]) -> usize {
+    let mut best = 0;
+    for (index, path) in paths.iter().enumerate() {
+        let have = &paths[best];
+        let (is, was) = (path.is_delivered(), have.is_delivered());
+        let (chance, had) = (path.probability(), have.probability());
+        let equal = is == was && chance == had;
+        let better = (is && !was)
+            || (is == was && chance.is_more_likely_than(had))
+            || (equal && extent(path) > extent(have));
+        if better {
+            best = index;
+        }
+    }
+    best
+}
+
+/// Hosts and hops.
+fn extent(path: &Path) -> (usize, usize) {
+    let hosts: BTreeSet<&Host> = path.request.iter().map(|hop| &hop.host).collect();
+    (hosts.len(), path.request.len())
+}
+
+fn summary(
+    paths: &[Path],
+    shown: usize,
+    delivered: Probability,
+    sender: &Sender,
+    target: &Target,
+) -> String {
+    let path = &paths[shown];
+    let asked = if target.text == target.address.to_string() {
+        target.text.clone()
+    } else {
+        format!("{} ({})", target.text, target.address)
+    };
+    let from = match &sender.host_network_pod {
+        Some(pod) => format!("pod/{pod}"),
+        None => sender.host.to_string(),
+    };
+    let asked = format!("{from} → {asked}");
+    let Some(receiver) = path.receiver.as_ref().filter(|_| path.is_delivered()) else {
+        return format!("{}: {asked}: {}", path.end.verdict, path.end.text);
+    };
+    let receivers: BTreeSet<&Host> = paths
+        .iter()
+        .filter(|path| path.is_delivered())
+        .filter_map(|path| path.receiver.as_ref())
+        .map(|receiver| &receiver.host)
+        .collect();
+    let who = receiver_text(receiver);
+    let answer = match receivers.len() {
+        0 | 1 => format!("{asked} is answered by {who}"),
+        n => format!("{asked} is answered by one of {n} pods, here {who}"),
+    };
+    if delivered.is_certain() {
+        return format!("delivered: {answer}");
+    }
+    let failing = paths.iter().find(|path| !path.is_delivered());
+    let failing = failing
+        .map_or_else(String::new, |path| format!("{} because {}", path.end.verdict, path.end.text));
+    let lost = delivered.complement();
+    format!(
+        "delivered, but {} of {} connections {} not ({failing}): {answer}",
+        lost.numerator,
+        lost.denominator,
+        if lost.numerator == 1 { "is" } else { "are" },
+    )
+}
+
+fn receiver_text(receiver: &Receiver) -> String {
+    match (&receiver.host, &receiver.node) {
+        (Host::Pod(_), Some(node)) => {
+            format!("{} ({}) on {node}", receiver.host, receiver.address)
+        }
+        _ => format!("{} ({})", receiver.host, receiver.address),
+    }
+}
+
+/// What there is to say about the way shown, about those that fail, and about the objects on them.
+fn findings(cluster: &Cluster<'_>, paths: &[Path], shown: usize) -> Vec<Finding> {
+    let failing: Vec<&Path> = paths.iter().filter(|path| !path.is_delivered()).collect();
+    let mut findings = Vec::new();
+    if paths[shown].is_delivered() && !failing.is_empty() {
+        let text = format!("{} of {} ways fail", failing.len(), paths.len());
+        findings.push(Finding::new(Code::SomeFail, text));
+    }
+    let concerned = std::iter::once(&paths[shown]).chain(failing.iter().copied());
+    for path in concerned.clone() {
+        let all = cause(path).into_iter().chain(path.findings.iter().cloned());
+        for finding in all {
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+    }
+    let hosts: BTreeSet<&Host> =
+        concerned.clone().flat_map(|path| &path.request).map(|hop| &hop.host).collect();
+    let origins: Vec<&Origin> =
+        concerned.flat_map(|path| &path.request).filter_map(|hop| hop.origin.as_ref()).collect();
+    for node in
+        hosts.iter().filter_map(|host| if let Host::Node(name) = host { Some(name) } else { None })
+    {
+        // Why a Service has no endpoints is told with more words where it matters.
+        let found = cluster.compile_findings(node).iter();
+        for found in found.filter(|found| found.code != compile::Code::NoEndpoints) {
+            let finding = of_compiler(found);
+            if concerns(&found.origin, &hosts, &origins) && !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+    }
+    findings
+}
+
+/// Why a way ends early, unless a finding of its own says so.
+fn cause(path: &Path) -> Option<Finding> {
+    let code = path.end.code?;
+    let told = |finding: &Finding| finding.code == code || path.end.text.contains(&finding.text);
+    if path.findings.iter().any(told) {
+        return None;
+    }
+    let finding = Finding::new(code, path.end.text.clone());
+    let origin = path.request.last().and_then(|hop| hop.origin.clone());
+    Some(Finding { origin, ..finding })
+}
+
+fn concerns(found: &Origin, hosts: &BTreeSet<&Host>, origins: &[&Origin]) -> bool {
+    let same = |origin: &&Origin| {
+        (origin.kind, &origin.namespace, &origin.name)
+            == (found.kind, &found.namespace, &found.name)
+    };
+    let host = Host::Node(found.name.clone());
+    (found.kind == Kind::Node && hosts.contains(&host)) || origins.iter().any(same)
+}
+
+fn of_compiler(found: &compile::Finding) -> Finding {
+    Finding::new(Code::Compile(found.code), found.text.clone()).about(found.origin.clone())
+}

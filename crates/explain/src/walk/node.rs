@@ -1,0 +1,266 @@
+//! What happens on a node, and between nodes.
+
+use super::{LONGEST, Translation, Walk};
+use crate::cluster::Cluster;
+use crate::finding::{Code, Finding};
+use crate::path::{End, Host, Outer, Stage, Verdict};
+use crate::why;
+use model::{Kind, Origin};
+use program::service::{Endpoint, Masquerade, Scope};
+use program::trace::{MasqueradeReason, StepKind};
+use program::{Arrival, Outcome, Program, Step, trace};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// VXLAN over IPv4 takes 50 octets of every packet: Ethernet 14, VXLAN 8, UDP 8, IP 20.
+const OVERHEAD: u32 = 50;
+
+/// The address that a node's own programs send from, by the route to the destination.
+pub(super) fn own_source(cluster: &Cluster<'_>, node: &str, to: IpAddr) -> Option<IpAddr> {
+    let program = cluster.program(node)?;
+    let held = || {
+        let vips = cluster.world.virtual_ips().filter(|vip| vip.addresses.contains(&to));
+        vips.filter_map(|vip| super::holder(cluster, vip)).any(|holder| &*holder.node == node)
+    };
+    if program.is_own_address(to) || held() {
+        return Some(to);
+    }
+    let network = program.network.as_ref();
+    let own = || program.addresses.iter().find(|own| own.is_ipv4() == to.is_ipv4()).copied();
+    let of_network = |pick: fn(&program::PodNetwork) -> IpAddr| network.map(pick);
+    if network.is_some_and(|network| network.subnet.contains(&to)) {
+        of_network(|network| network.gateway)
+    } else if program.peer_of(to).is_some() {
+        of_network(|network| network.tunnel_address)
+    } else {
+        own()
+    }
+}
+
+impl Walk<'_> {
+    pub(super) fn at_node(&mut self, node: &Arc<str>, arrival: Arrival) -> End {
+        let host = Host::Node(node.clone());
+        self.nodes += 1;
+        if self.nodes > LONGEST {
+            let text = "the packet goes round in circles";
+            return self.stop(Verdict::Dropped, &host, Code::RoutingLoop, text);
+        }
+        let Some(program) = self.cluster.program(node) else {
+            let text = format!("there is no Node object {node}");
+            return self.stop(Verdict::Unknown, &host, Code::UnknownAddress, &text);
+        };
+        if self.cluster.living(node).is_none() {
+            return self.at_dead_node(node);
+        }
+        if let Some(vip) = self.held_here(node) {
+            return self.at_virtual_ip(node, vip);
+        }
+        self.run_program(node, program, arrival)
+    }
+
+    fn at_dead_node(&mut self, node: &Arc<str>) -> End {
+        let host = Host::Node(node.clone());
+        let origin = Origin::new(Kind::Node, &"".into(), node, "status.conditions");
+        let text = format!("node/{node} is not Ready: taken to be off, packets to it are lost");
+        self.findings.push(
+            Finding::new(Code::NodeDown, text)
+                .about(origin.clone())
+                .fix("bring the node back, or delete the Node object: its pods then move"),
+        );
+        let text = format!("node/{node} is down");
+        self.stop_at(Stage::Drop, Verdict::Dropped, &host, Code::NodeDown, &text, Some(origin))
+    }
+
+    fn run_program(&mut self, node: &Arc<str>, program: &Program, arrival: Arrival) -> End {
+        let host = Host::Node(node.clone());
+        let packet = self.packet;
+        let run = trace(program, packet, arrival, |endpoints| {
+            let options = endpoints.iter().map(endpoint_text).collect();
+            self.choose(&host, Stage::Service, options)
+        });
+        for step in &run.steps {
+            self.step(node, step, &run.outcome);
+        }
+        match run.outcome {
+            Outcome::Pod(key) => self.at_pod(node, &key),
+            Outcome::LocalProcess => self.at_process(node),
+            Outcome::Peer { node: peer, public_ip } => {
+                self.through_tunnel(node, program, &peer, public_ip, run.steps.last());
+                self.at_node(&peer, Arrival::Tunnel)
+            }
+            Outcome::Underlay => self.leave(node),
+            Outcome::Rejected => self.rejected(node, run.steps.last()),
+            Outcome::Unreachable => {
+                let text = format!(
+                    "{} belongs to this node's pods, but none of them has it",
+                    self.packet.destination.ip()
+                );
+                self.stop(Verdict::Dropped, &host, Code::UnknownAddress, &text)
+            }
+        }
+    }
+
+    fn step(&mut self, node: &Arc<str>, step: &Step, outcome: &Outcome) {
+        let host = Host::Node(node.clone());
+        let destination = step.after.destination.ip();
+        let (stage, rule) = match &step.kind {
+            StepKind::Balance { frontend, port, endpoints, chosen } => {
+                let what = match frontend.scope {
+                    Scope::Address(_) => format!(
+                        "{destination_before} is the cluster IP of Service {port}",
+                        destination_before = step.before.destination
+                    ),
+                    Scope::NodePort => format!(
+                        "{} is node port {} of Service {port}",
+                        step.before.destination, frontend.port
+                    ),
+                };
+                let chosen = endpoint_text(&endpoints[*chosen]);
+                let how = match endpoints.len() {
+                    1 => format!("its only endpoint is {chosen}"),
+                    n => format!("one of {n} endpoints at random (1/{n} each): {chosen}"),
+                };
+                if let Some(segment) = self.segments.last_mut() {
+                    segment.service = Some((port.service.clone(), node.clone()));
+                }
+                (Stage::Service, format!("{what}; {how}"))
+            }
+            StepKind::Masquerade { reason } => {
+                (Stage::Masquerade, masquerade_text(*reason, outcome))
+            }
+            // Told where the packet then ends or leaves.
+            StepKind::Route if matches!(outcome, Outcome::Peer { .. } | Outcome::Unreachable) => {
+                return;
+            }
+            StepKind::Route => (Stage::Route, format!("{destination} is a pod on this node")),
+            StepKind::Reject { .. } | StepKind::UnknownServicePort { .. } => return,
+        };
+        if step.before != step.after
+            && let Some(segment) = self.segments.last_mut()
+        {
+            segment.translations.push(Translation {
+                node: node.clone(),
+                stage,
+                before: step.before,
+                after: step.after,
+                origin: step.origin.clone(),
+            });
+        }
+        let origin = Some(field_of(step));
+        self.changing_hop(&host, stage, &rule, origin, step.after);
+    }
+
+    fn through_tunnel(
+        &mut self,
+        node: &Arc<str>,
+        program: &Program,
+        peer: &Arc<str>,
+        public_ip: IpAddr,
+        last: Option<&Step>,
+    ) {
+        let Some(network) = &program.network else { return };
+        let subnet = program.peers.get(peer).and_then(|peer| peer.subnets.first());
+        let subnet = subnet.map_or_else(String::new, |net| format!("{net} lies on {peer}: "));
+        let source = program.addresses.first().copied().unwrap_or(network.tunnel_address);
+        let outer = Outer {
+            source,
+            destination: SocketAddr::new(public_ip, network.tunnel_port),
+            vni: network.vni,
+        };
+        let rule = format!(
+            "{subnet}VXLAN {} from {source} to {} (UDP), {OVERHEAD} octets less for the packet inside",
+            outer.vni, outer.destination
+        );
+        let routed = program.peers.get(peer).map(|peer| peer.origin.clone());
+        let origin = routed.or_else(|| last.map(|step| step.origin.clone()));
+        self.tunnel_hop(node, &rule, origin, outer);
+    }
+
+    /// Out of the node's interface to the nodes' own network.
+    fn leave(&mut self, node: &Arc<str>) -> End {
+        let rule = self.way_out();
+        self.hop(&Host::Node(node.clone()), Stage::Underlay, &rule, None);
+        self.on_underlay()
+    }
+
+    fn rejected(&mut self, node: &Arc<str>, last: Option<&Step>) -> End {
+        let host = Host::Node(node.clone());
+        let Some(step) = last else {
+            let text = "refused by a rule of the node";
+            return self.stop(Verdict::Refused, &host, Code::NoEndpoints, text);
+        };
+        let origin = Some(field_of(step));
+        let (code, text) = match &step.kind {
+            StepKind::UnknownServicePort { port } => {
+                let finding = why::unknown_port(self.cluster.world, &port.service, self.packet);
+                self.findings.push(finding);
+                let text = format!(
+                    "{} is the cluster IP of Service {}, which has no port {}",
+                    self.packet.destination.ip(),
+                    port.service,
+                    self.packet.destination.port()
+                );
+                (Code::UnknownServicePort, text)
+            }
+            StepKind::Reject { port, .. } => {
+                let causes = why::no_endpoints(self.cluster.world, port);
+                let cause =
+                    causes.first().map_or_else(String::new, |why| format!(": {}", why.text));
+                self.findings.extend(causes);
+                (
+                    Code::NoEndpoints,
+                    format!("Service {port} has no endpoint that could answer{cause}"),
+                )
+            }
+            _ => (Code::NoEndpoints, "refused by a rule of the node".to_owned()),
+        };
+        self.stop_at(Stage::Refuse, Verdict::Refused, &host, code, &text, origin)
+    }
+}
+
+/// The very field behind a step, where the program's origin names the whole port.
+fn field_of(step: &Step) -> Origin {
+    let mut origin = step.origin.clone();
+    let detail = match &step.kind {
+        StepKind::Balance { frontend, .. } | StepKind::Reject { frontend, .. } => {
+            match frontend.scope {
+                Scope::NodePort => ".nodePort",
+                Scope::Address(_) => ".port",
+            }
+        }
+        _ => return origin,
+    };
+    origin.field = format!("{}{detail}", origin.field).into();
+    origin
+}
+
+pub(crate) fn endpoint_text(endpoint: &Endpoint) -> String {
+    match (&endpoint.pod, &endpoint.node) {
+        (Some(pod), Some(node)) => format!("pod {pod} ({}) on {node}", endpoint.address),
+        (Some(pod), None) => format!("pod {pod} ({})", endpoint.address),
+        _ => endpoint.address.to_string(),
+    }
+}
+
+fn masquerade_text(reason: MasqueradeReason, outcome: &Outcome) -> String {
+    let own = match outcome {
+        Outcome::Pod(_) => "the node's gateway address",
+        Outcome::Peer { .. } => "the node's tunnel address",
+        _ => "the node's own address",
+    };
+    let why = match reason {
+        MasqueradeReason::Service(Masquerade::Always) => {
+            "the connection came from outside through a node port, and the reply must come back through here"
+        }
+        MasqueradeReason::Service(Masquerade::FromOutside) => {
+            "the sender is no pod, and the reply must come back through here"
+        }
+        MasqueradeReason::Hairpin => {
+            "the pod reaches itself, and would discard a reply from itself"
+        }
+        MasqueradeReason::LeavesCluster => {
+            "outside of the pod network nobody knows the way to a pod"
+        }
+    };
+    format!("source becomes {own}: {why}")
+}
