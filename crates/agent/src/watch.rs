@@ -89,8 +89,9 @@ async fn introduce(client: &Client, node: &Node, replica: &Replica) -> Result<()
     Ok(())
 }
 
+#[expect(deprecated, reason = "a monitor keeps its one descriptor for life: nothing to be unsound")]
 fn async_fd(monitor: Monitor) -> Result<AsyncFd<Monitor>, Error> {
-    AsyncFd::register(monitor).map_err(|error| Error::Notifications(error.into()))
+    AsyncFd::new(monitor).map_err(Error::Notifications)
 }
 
 /// Waits until somebody else changed something. What cannot be read counts as changed.

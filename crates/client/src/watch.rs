@@ -66,6 +66,12 @@ pub struct Watcher {
 }
 
 impl Watcher {
+    /// Whether every kind has had its first list and [`Event::Synced`] has been given out.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+
     /// The next event; waits as long as it takes. May be dropped and called again without losing an event.
     pub async fn next(&mut self) -> Event {
         if self.unsynced.is_empty() && !self.synced {

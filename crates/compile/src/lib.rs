@@ -17,6 +17,7 @@ pub use finding::{Code, Finding};
 use ipnet::IpNet;
 use model::{Touched, World};
 use program::{Change, Program};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What holds for the whole cluster and is in no object.
@@ -57,6 +58,16 @@ pub fn recompile(
         changes.extend(compiler.update_virtual_ips(program));
     }
     (changes, compiler.findings)
+}
+
+/// The virtual IPs that a node takes part in, and nothing else of its program.
+pub fn virtual_ips(
+    world: &World,
+    node: &str,
+) -> (BTreeMap<Arc<str>, program::VirtualIp>, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let virtual_ips = virtual_ip::all(world, node, &mut findings);
+    (virtual_ips, findings)
 }
 
 struct Compiler<'a> {
@@ -115,7 +126,7 @@ impl Compiler<'_> {
         let wanted = virtual_ip::all(self.world, self.node, &mut self.findings);
         let before = std::mem::replace(&mut program.virtual_ips, wanted);
         let after = &program.virtual_ips;
-        let names: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
+        let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
         let changed = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
         changed
             .map(|name| Change::VirtualIp {

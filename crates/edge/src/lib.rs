@@ -16,6 +16,7 @@
 pub mod balancer;
 pub mod config;
 mod daemon;
+pub mod follow;
 pub mod router;
 pub mod status;
 mod task;

@@ -37,6 +37,11 @@ pub fn pod_logs(node: &str, namespace: &str, pod: &str) -> PathBuf {
     node_logs(node).join("pods").join(format!("{namespace}_{pod}"))
 }
 
+/// Where a node's agent tells its container runtime how to wire pods.
+pub fn cni_conf(node: &str) -> PathBuf {
+    node_root(node).join("cni")
+}
+
 /// What the kubelet of a node keeps.
 pub fn node_root(node: &str) -> PathBuf {
     Path::new(NODES).join(node)

@@ -108,8 +108,16 @@ impl Service {
         let mut command = Command::new(own_program());
         command.arg0("podway");
         command.args([self.program, "--node", &node.name, "--server", &node.server]);
-        if self.program == "kubelet" {
-            command.arg("--root").arg(layout::node_root(&node.name));
+        match self.program {
+            "agent" => {
+                command.arg("--cni-conf-dir").arg(layout::cni_conf(&node.name));
+                command.arg("--cni-data-dir").arg(layout::node_root(&node.name).join("ipam"));
+            }
+            "kubelet" => {
+                command.arg("--root").arg(layout::node_root(&node.name));
+                command.arg("--cni-conf").arg(layout::cni_conf(&node.name));
+            }
+            _ => {}
         }
         command.env("PODWAY_LAB", &node.lab).env("PODWAY_NODE", &node.name);
         command.env("PODWAY_SERVER", &node.server);

@@ -180,7 +180,11 @@ impl Cluster {
     }
 
     fn told(&self) -> node::Cluster {
-        node::Cluster { lab: self.name.clone(), server: self.server.clone() }
+        node::Cluster {
+            lab: self.name.clone(),
+            server: self.server.clone(),
+            cluster_cidr: self.plan.pod_cidr.to_string(),
+        }
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Node {
 pub(super) struct Cluster {
     pub(super) lab: String,
     pub(super) server: String,
+    /// All pods' addresses; the agent finds it in its environment.
+    pub(super) cluster_cidr: String,
 }
 
 impl Node {
@@ -63,6 +65,7 @@ impl Node {
         let mut command = Command::new(super::own_program());
         command.arg0("podway").arg(node_init::SUBCOMMAND);
         command.args(["--lab", &cluster.lab, "--node", name, "--server", &cluster.server]);
+        command.env("PODWAY_CLUSTER_CIDR", &cluster.cluster_cidr);
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let place = Place {
             enter: vec![Namespace::open(Kind::Net, &self.netns)?],
