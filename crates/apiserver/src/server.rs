@@ -19,7 +19,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -63,8 +63,9 @@ impl ApiServer {
     /// Where the configured ranges have no room for that service.
     pub fn new(config: &Config) -> Result<Arc<Self>, Error> {
         let now = now();
-        // Numbers of an earlier server are smaller than ours: its watchers are told to list again.
-        let first = u64::try_from(now).unwrap_or(0) << 16;
+        // Numbers of an earlier server, at up to 64 writes a millisecond, are smaller than ours: its watchers are
+        // told to list again.
+        let first = u64::try_from(since_1970().as_millis()).unwrap_or(0) << 6;
         let pools = Pools::new(config.service_cidr, &config.node_ports);
         let address = pools.first_address();
         let seed = RandomState::new().hash_one(first);
@@ -104,7 +105,7 @@ impl ApiServer {
                     Err(error) => {
                         warn!(%error, "cannot accept a connection");
                         // Out of descriptors, most likely: let some connections end first.
-                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 },
             }
@@ -141,8 +142,11 @@ impl ApiServer {
 
 /// Seconds since 1970.
 pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX)
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn own_service(address: &str, advertise: SocketAddr) -> Value {

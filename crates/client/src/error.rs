@@ -1,4 +1,5 @@
 use crate::Kind;
+use kube::core::Status;
 use std::path::PathBuf;
 
 /// Why a call to the API failed.
@@ -29,8 +30,8 @@ pub enum Error {
     #[error("{kind} {name} was changed by somebody else")]
     Conflict { kind: Kind, name: String },
     /// The API understood and said no.
-    #[error("{kind} {name}: {message} ({code} {reason})")]
-    Rejected { kind: Kind, name: String, code: u16, reason: String, message: String },
+    #[error("{kind} {name}: {} ({} {})", status.message, status.code, status.reason)]
+    Rejected { kind: Kind, name: String, status: Box<Status> },
     /// No answer, or none that can be understood: try again later.
     #[error("cannot {verb} {kind} {name}")]
     Unreachable {
@@ -60,9 +61,7 @@ impl Error {
             (404, _) => Self::NotFound { kind, name },
             (409, "AlreadyExists") => Self::AlreadyExists { kind, name },
             (409, _) => Self::Conflict { kind, name },
-            (code, _) => {
-                Self::Rejected { kind, name, code, reason: status.reason, message: status.message }
-            }
+            _ => Self::Rejected { kind, name, status },
         }
     }
 }

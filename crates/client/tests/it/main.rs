@@ -1,0 +1,8 @@
+//! The client against the embedded server.
+
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod objects;
+#[cfg(test)]
+mod watch;
