@@ -12,5 +12,6 @@ mod names;
 mod read;
 
 pub use change::{Change, add_link, apply, move_link};
+pub(crate) use entry::ip;
 pub use link::{FoundLink, NewLink, Peer};
 pub use read::{addresses, fdb, link, link_by_index, links, neighbours, read, routes, unreachable};
