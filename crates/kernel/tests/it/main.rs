@@ -9,3 +9,4 @@ mod conntrack;
 mod nft;
 mod route;
 mod space;
+mod spawn;
