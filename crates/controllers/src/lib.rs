@@ -1,1 +1,24 @@
-//! What stands behind the API: endpoint slices, workloads, allocation
+//! What stands behind the API: endpoint slices, workloads, scheduling, node life, subnets.
+//!
+//! *Here*: one pure function per controller (`reconcile/`: values in, writes out), the indexed view of the cluster
+//! that they read (`cluster/`), and the loop that feeds them ([`run`]).
+//! *Not here*: what the API server does itself (allocation of addresses, garbage collection: crate `apiserver`),
+//! the kubelet (crate `lab`), anything about packets.
+//! *Start at* [`run`], then `reconcile/mod.rs`.
+
+mod cluster;
+mod error;
+#[cfg(test)]
+mod fixture;
+mod names;
+mod queue;
+mod reconcile;
+mod record;
+mod run;
+mod settings;
+mod task;
+mod write;
+
+pub use error::Error;
+pub use run::run;
+pub use settings::{Controller, Settings};

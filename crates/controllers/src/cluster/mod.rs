@@ -1,0 +1,286 @@
+//! What the controllers know of the cluster, and which work a change makes.
+//!
+//! A change marks only the tasks that depend on it: every question asked here is answered from an index.
+
+mod index;
+mod pods;
+mod pulse;
+
+pub(crate) use pulse::{LEASES, Pulse};
+
+use crate::record::{self, Deployment, Node, Pod, ReplicaSet, Service, Slice};
+use crate::task::Task;
+use client::Kind;
+use index::{Index, Labelled};
+use model::ObjectKey;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The objects, their indices, and the tasks that became dirty. Times are durations since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Cluster {
+    nodes: BTreeMap<Arc<str>, Node>,
+    pulses: BTreeMap<Arc<str>, Pulse>,
+    pods: BTreeMap<ObjectKey, Pod>,
+    services: BTreeMap<ObjectKey, Service>,
+    slices: BTreeMap<ObjectKey, Slice>,
+    deployments: BTreeMap<ObjectKey, Deployment>,
+    replica_sets: BTreeMap<ObjectKey, ReplicaSet>,
+    /// By the uid of the owner.
+    pods_of: Index<String, ObjectKey>,
+    sets_of: Index<String, ObjectKey>,
+    /// By Service.
+    slices_of: Index<ObjectKey, ObjectKey>,
+    /// Pods that have not ended, by node.
+    pods_on: Index<String, ObjectKey>,
+    /// The same counted, by node and owner's uid.
+    siblings_on: BTreeMap<(String, String), usize>,
+    pods_labelled: Labelled,
+    services_asking: Labelled,
+    pending: BTreeSet<ObjectKey>,
+    /// Uids of objects whose deletion we asked for: what the watch still says of them is old.
+    doomed: BTreeSet<String>,
+    /// Nodes that we gave to pods and the watch may not know yet, by the pod's uid.
+    bound: BTreeMap<String, String>,
+    dirty: BTreeSet<Task>,
+}
+
+impl Cluster {
+    /// Takes in an object as the API shows it. One older than what is known already is ignored.
+    pub(crate) fn apply(&mut self, kind: Kind, object: &Value, now: Duration) {
+        match kind {
+            Kind::NODE => Node::parse(object).map(|node| self.put_node(node, now)),
+            Kind::LEASE => self.put_lease(object, now),
+            Kind::POD => Pod::parse(object).map(|pod| self.put_pod(pod, now)),
+            Kind::SERVICE => Service::parse(object).map(|service| self.put_service(service)),
+            Kind::ENDPOINT_SLICE => Slice::parse(object).map(|slice| self.put_slice(slice)),
+            Kind::DEPLOYMENT => Deployment::parse(object).map(|found| self.put_deployment(found)),
+            Kind::REPLICA_SET => ReplicaSet::parse(object).map(|set| self.put_replica_set(set)),
+            _ => None,
+        };
+    }
+
+    /// The object is gone.
+    pub(crate) fn remove(&mut self, kind: Kind, key: &ObjectKey, now: Duration) {
+        match kind {
+            Kind::NODE => self.remove_node(&key.name, now),
+            Kind::POD => self.remove_pod(key),
+            Kind::SERVICE => self.remove_service(key),
+            Kind::ENDPOINT_SLICE => self.remove_slice(key),
+            Kind::DEPLOYMENT => {
+                self.deployments.remove(key);
+            }
+            Kind::REPLICA_SET => self.remove_replica_set(key),
+            // Without its lease a node falls silent by itself.
+            _ => {}
+        }
+    }
+
+    /// These are all objects of the kind.
+    pub(crate) fn restart(&mut self, kind: Kind, objects: &[Value], now: Duration) {
+        let present: BTreeSet<_> = objects.iter().filter_map(record::key).collect();
+        for key in self.keys(kind) {
+            if !present.contains(&key) {
+                self.remove(kind, &key, now);
+            }
+        }
+        for object in objects {
+            self.apply(kind, object, now);
+        }
+    }
+
+    fn keys(&self, kind: Kind) -> Vec<ObjectKey> {
+        match kind {
+            Kind::NODE => self.nodes.keys().map(|name| ObjectKey::new("", name)).collect(),
+            Kind::POD => self.pods.keys().cloned().collect(),
+            Kind::SERVICE => self.services.keys().cloned().collect(),
+            Kind::ENDPOINT_SLICE => self.slices.keys().cloned().collect(),
+            Kind::DEPLOYMENT => self.deployments.keys().cloned().collect(),
+            Kind::REPLICA_SET => self.replica_sets.keys().cloned().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Remembers that the API agreed to delete the object, before the watch says so.
+    pub(crate) fn doom(&mut self, kind: Kind, key: &ObjectKey) {
+        match kind {
+            Kind::POD => self.doom_pod(key),
+            Kind::ENDPOINT_SLICE => self.remove_slice(key),
+            Kind::REPLICA_SET => self.remove_replica_set(key),
+            _ => {}
+        }
+    }
+
+    /// Has the task looked at again.
+    #[cfg(test)]
+    pub(crate) fn mark(&mut self, task: Task) {
+        self.dirty.insert(task);
+    }
+
+    /// The tasks that became dirty since the last call.
+    pub(crate) fn take_dirty(&mut self) -> BTreeSet<Task> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    pub(crate) fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// Takes the node to have the subnet, before the API confirms it.
+    pub(crate) fn assume_subnet(&mut self, name: &str, subnet: ipnet::IpNet) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.base.pod_cidrs = vec![subnet];
+        }
+    }
+
+    /// The API did not give the node its subnet.
+    pub(crate) fn forget_subnet(&mut self, name: &str) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.base.pod_cidrs.clear();
+        }
+    }
+
+    pub(crate) fn pod(&self, key: &ObjectKey) -> Option<&Pod> {
+        self.pods.get(key)
+    }
+
+    pub(crate) fn service(&self, key: &ObjectKey) -> Option<&Service> {
+        self.services.get(key)
+    }
+
+    /// Our slices of a Service, there or not, in order of their names.
+    pub(crate) fn slices_of<'a>(&'a self, service: &ObjectKey) -> impl Iterator<Item = &'a Slice> {
+        self.slices_of.of(service).filter_map(|key| self.slices.get(key))
+    }
+
+    pub(crate) fn deployment(&self, key: &ObjectKey) -> Option<&Deployment> {
+        self.deployments.get(key)
+    }
+
+    pub(crate) fn replica_set(&self, key: &ObjectKey) -> Option<&ReplicaSet> {
+        self.replica_sets.get(key)
+    }
+
+    /// The ReplicaSets that the owner of this uid controls.
+    pub(crate) fn sets_of<'a>(&'a self, uid: &str) -> impl Iterator<Item = &'a ReplicaSet> {
+        self.sets_of.of(uid).filter_map(|key| self.replica_sets.get(key))
+    }
+
+    fn put_node(&mut self, node: Node, now: Duration) {
+        let name = node.base.meta.key.name.clone();
+        self.hear(&name, pulse::Sign::Heartbeat(node.heartbeat.clone()), now);
+        let old = self.nodes.get(&name);
+        if old.is_some_and(|old| old.is_same(&node)) {
+            return;
+        }
+        if old.is_none_or(|old| old.readiness != node.readiness) {
+            self.dirty.insert(Task::NodeLife(name.clone()));
+        }
+        if node.base.pod_cidrs.is_empty() {
+            self.dirty.insert(Task::NodeCidr(name.clone()));
+        }
+        let moved = old.is_none_or(|old| old.zone() != node.zone());
+        self.nodes.insert(name.clone(), node);
+        if moved {
+            self.touch_services_on(&name);
+        }
+        self.dirty.extend(self.pending.iter().cloned().map(Task::Schedule));
+    }
+
+    fn put_lease(&mut self, lease: &Value, now: Duration) -> Option<()> {
+        let key = record::key(lease).filter(|key| &*key.namespace == LEASES)?;
+        let renewed = record::text(lease, "/spec/renewTime")?.to_owned();
+        self.hear(&key.name, pulse::Sign::Lease(renewed), now);
+        Some(())
+    }
+
+    fn remove_node(&mut self, name: &Arc<str>, now: Duration) {
+        self.nodes.remove(name);
+        self.pulses.insert(name.clone(), Pulse::new(now));
+        self.dirty.insert(Task::NodeLife(name.clone()));
+        self.touch_services_on(name);
+        self.dirty.extend(self.pending.iter().cloned().map(Task::Schedule));
+    }
+
+    fn put_service(&mut self, service: Service) {
+        let key = service.base.meta.key.clone();
+        if self.services.get(&key) == Some(&service) {
+            return;
+        }
+        self.remove_service(&key);
+        if let Some(selector) = service.base.selector.as_ref().filter(|_| service.is_selecting()) {
+            self.services_asking.insert(&key, &selector.match_labels);
+        }
+        self.services.insert(key.clone(), service);
+        self.dirty.insert(Task::Slices(key));
+    }
+
+    fn remove_service(&mut self, key: &ObjectKey) {
+        let Some(service) = self.services.remove(key) else { return };
+        if let Some(selector) = &service.base.selector {
+            self.services_asking.remove(key, &selector.match_labels);
+        }
+        self.dirty.insert(Task::Slices(key.clone()));
+    }
+
+    fn put_slice(&mut self, slice: Slice) {
+        let key = slice.key.clone();
+        let old = self.slices.get(&key);
+        if old.is_some_and(|old| old.version > slice.version || *old == slice) {
+            return;
+        }
+        self.remove_slice(&key);
+        if let Some(service) = slice.service() {
+            self.slices_of.insert(service.clone(), key.clone());
+            self.dirty.insert(Task::Slices(service));
+        }
+        self.slices.insert(key, slice);
+    }
+
+    fn remove_slice(&mut self, key: &ObjectKey) {
+        let Some(service) = self.slices.remove(key).and_then(|slice| slice.service()) else {
+            return;
+        };
+        self.slices_of.remove(&service, key);
+        self.dirty.insert(Task::Slices(service));
+    }
+
+    fn put_deployment(&mut self, deployment: Deployment) {
+        let key = deployment.meta.key.clone();
+        let old = self.deployments.get(&key);
+        if old.is_some_and(|old| old.version > deployment.version || *old == deployment) {
+            return;
+        }
+        self.deployments.insert(key.clone(), deployment);
+        self.dirty.insert(Task::Deployment(key));
+    }
+
+    fn put_replica_set(&mut self, set: ReplicaSet) {
+        let key = set.meta.key.clone();
+        let old = self.replica_sets.get(&key);
+        if old.is_some_and(|old| old.version > set.version || *old == set) {
+            return;
+        }
+        self.remove_replica_set(&key);
+        if let Some(owner) = &set.owner {
+            self.sets_of.insert(owner.uid.clone(), key.clone());
+            self.dirty.insert(Task::Deployment(ObjectKey::new(&key.namespace, &owner.name)));
+        }
+        self.replica_sets.insert(key.clone(), set);
+        self.dirty.insert(Task::ReplicaSet(key));
+    }
+
+    fn remove_replica_set(&mut self, key: &ObjectKey) {
+        let Some(set) = self.replica_sets.remove(key) else { return };
+        if let Some(owner) = &set.owner {
+            self.sets_of.remove(&owner.uid, key);
+            self.dirty.insert(Task::Deployment(ObjectKey::new(&key.namespace, &owner.name)));
+        }
+    }
+}

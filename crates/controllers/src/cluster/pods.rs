@@ -1,0 +1,197 @@
+//! Pods: the objects that everything depends on.
+
+use super::Cluster;
+use crate::reconcile::schedule::Load;
+use crate::record::{Pod, Service};
+use crate::task::Task;
+use model::ObjectKey;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Cluster {
+    /// The pods that the owner of this uid controls.
+    pub(crate) fn pods_of<'a>(&'a self, uid: &str) -> impl Iterator<Item = &'a Pod> {
+        self.pods_of.of(uid).filter_map(|key| self.pods.get(key))
+    }
+
+    /// The pods on a node that have not ended.
+    pub(crate) fn pods_on<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Pod> {
+        self.pods_on.of(node).filter_map(|key| self.pods.get(key))
+    }
+
+    /// The pods that the Service selects.
+    pub(crate) fn pods_behind<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Pod> {
+        let namespace = &service.base.meta.key.namespace;
+        let selector = service.base.selector.as_ref().filter(|_| service.is_selecting());
+        let candidates = selector
+            .into_iter()
+            .flat_map(|selector| self.pods_labelled.candidates(namespace, selector));
+        candidates.filter_map(|key| self.pods.get(key)).filter(move |pod| {
+            selector.is_some_and(|selector| selector.matches(&pod.base.meta.labels))
+        })
+    }
+
+    /// How full a node is, as far as a new pod of this owner minds.
+    pub(crate) fn load(&self, node: &str, owner: Option<&str>) -> Load {
+        let pods = self.pods_on.count(node);
+        let place = |uid: &str| (node.to_owned(), uid.to_owned());
+        let siblings = owner.and_then(|uid| self.siblings_on.get(&place(uid)));
+        Load { siblings: siblings.copied().unwrap_or(0), pods }
+    }
+
+    /// Takes the pod to be on the node, before the API confirms it.
+    pub(crate) fn assume(&mut self, key: &ObjectKey, node: &str) {
+        let Some(mut pod) = self.unlink_pod(key) else { return };
+        self.bound.insert(pod.base.meta.uid.clone(), node.to_owned());
+        pod.base.node = Some(node.to_owned());
+        self.link_pod(pod);
+    }
+
+    /// The API did not give the pod its node.
+    pub(crate) fn forget_assumed(&mut self, key: &ObjectKey) {
+        let Some(mut pod) = self.unlink_pod(key) else { return };
+        if self.bound.remove(&pod.base.meta.uid).is_some() {
+            pod.base.node = None;
+        }
+        self.link_pod(pod);
+    }
+
+    pub(super) fn put_pod(&mut self, mut pod: Pod, now: Duration) {
+        let key = pod.base.meta.key.clone();
+        self.overlay(&mut pod);
+        let old = self.pods.get(&key);
+        let same_object = old.filter(|old| old.base.meta.uid == pod.base.meta.uid);
+        if same_object.is_some_and(|old| old.version > pod.version) {
+            return;
+        }
+        if old.is_some_and(|old| old.is_same(&pod)) {
+            self.pods.insert(key, pod);
+            return;
+        }
+        let changed_on_the_wire = old.is_none_or(|old| old.base != pod.base);
+        let replaced = self.unlink_pod(&key);
+        if changed_on_the_wire {
+            for each in replaced.iter().chain([&pod]) {
+                self.touch_services_of(each);
+            }
+        }
+        self.touch_others(&pod, now);
+        self.link_pod(pod);
+    }
+
+    pub(super) fn remove_pod(&mut self, key: &ObjectKey) {
+        let Some(pod) = self.unlink_pod(key) else { return };
+        self.doomed.remove(&pod.base.meta.uid);
+        self.bound.remove(&pod.base.meta.uid);
+        self.touch_services_of(&pod);
+        self.touch_owner(&pod);
+    }
+
+    pub(super) fn doom_pod(&mut self, key: &ObjectKey) {
+        let Some(mut pod) = self.unlink_pod(key) else { return };
+        self.doomed.insert(pod.base.meta.uid.clone());
+        pod.base.meta.terminating = true;
+        self.touch_services_of(&pod);
+        self.touch_owner(&pod);
+        self.link_pod(pod);
+    }
+
+    /// Every Service with a pod on this node.
+    pub(super) fn touch_services_on(&mut self, node: &str) {
+        let keys: Vec<_> = self.pods_on.of(node).cloned().collect();
+        let pods: Vec<_> = keys.iter().filter_map(|key| self.pods.get(key).cloned()).collect();
+        for pod in &pods {
+            self.touch_services_of(pod);
+        }
+    }
+
+    /// What we wrote ourselves and the watch may not know yet.
+    fn overlay(&mut self, pod: &mut Pod) {
+        let uid = &pod.base.meta.uid;
+        pod.base.meta.terminating |= self.doomed.contains(uid);
+        if pod.base.node.is_some() {
+            self.bound.remove(uid);
+        } else {
+            pod.base.node = self.bound.get(uid).cloned();
+        }
+    }
+
+    fn touch_services_of(&mut self, pod: &Pod) {
+        let meta = &pod.base.meta;
+        for key in self.services_asking.any_of(&meta.key.namespace, &meta.labels) {
+            let selector =
+                self.services.get(&key).and_then(|service| service.base.selector.as_ref());
+            if selector.is_some_and(|selector| selector.matches(&meta.labels)) {
+                self.dirty.insert(Task::Slices(key));
+            }
+        }
+    }
+
+    fn touch_owner(&mut self, pod: &Pod) {
+        let Some(owner) = pod.owner.as_ref().filter(|owner| owner.kind == "ReplicaSet") else {
+            return;
+        };
+        let set = ObjectKey::new(&pod.base.meta.key.namespace, &owner.name);
+        if let Some(above) = self.replica_sets.get(&set).and_then(|set| set.owner.as_ref()) {
+            self.dirty.insert(Task::Deployment(ObjectKey::new(&set.namespace, &above.name)));
+        }
+        self.dirty.insert(Task::ReplicaSet(set));
+    }
+
+    fn touch_others(&mut self, pod: &Pod, now: Duration) {
+        self.touch_owner(pod);
+        if pod.is_pending() {
+            self.dirty.insert(Task::Schedule(pod.base.meta.key.clone()));
+        }
+        if let Some(node) = &pod.base.node {
+            self.mind(&Arc::from(node.as_str()), now);
+        }
+    }
+
+    fn link_pod(&mut self, pod: Pod) {
+        let meta = &pod.base.meta;
+        self.pods_labelled.insert(&meta.key, &meta.labels);
+        if pod.is_pending() {
+            self.pending.insert(meta.key.clone());
+        }
+        if let Some(owner) = &pod.owner {
+            self.pods_of.insert(owner.uid.clone(), meta.key.clone());
+        }
+        if let Some(node) = running_on(&pod) {
+            self.pods_on.insert(node.clone(), meta.key.clone());
+            if let Some(owner) = &pod.owner {
+                *self.siblings_on.entry((node.clone(), owner.uid.clone())).or_default() += 1;
+            }
+        }
+        self.pods.insert(meta.key.clone(), pod);
+    }
+
+    fn unlink_pod(&mut self, key: &ObjectKey) -> Option<Pod> {
+        let pod = self.pods.remove(key)?;
+        self.pods_labelled.remove(key, &pod.base.meta.labels);
+        self.pending.remove(key);
+        if let Some(owner) = &pod.owner {
+            self.pods_of.remove(&owner.uid, key);
+        }
+        if let Some(node) = running_on(&pod) {
+            self.pods_on.remove(node, key);
+            if let Some(owner) = &pod.owner {
+                self.discount_sibling((node.clone(), owner.uid.clone()));
+            }
+        }
+        Some(pod)
+    }
+
+    fn discount_sibling(&mut self, place: (String, String)) {
+        if let Some(count) = self.siblings_on.get_mut(&place) {
+            *count -= 1;
+            if *count == 0 {
+                self.siblings_on.remove(&place);
+            }
+        }
+    }
+}
+
+fn running_on(pod: &Pod) -> Option<&String> {
+    pod.base.node.as_ref().filter(|_| !pod.base.phase.is_over())
+}

@@ -1,0 +1,46 @@
+//! The decisions: values in, writes out. No clock, no I/O; `now` and names are arguments.
+
+pub(crate) mod deployment;
+pub(crate) mod node_cidr;
+pub(crate) mod node_life;
+pub(crate) mod packing;
+pub(crate) mod replica_set;
+pub(crate) mod rollout;
+pub(crate) mod schedule;
+pub(crate) mod slices;
+pub(crate) mod status;
+
+use crate::cluster::Cluster;
+use crate::names::Names;
+use crate::settings::Settings;
+use crate::task::Task;
+use crate::write::Outcome;
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// The moment of a decision.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// Since the start, by a clock that never jumps.
+    pub(crate) uptime: Duration,
+    /// For what people read.
+    pub(crate) wall: Timestamp,
+}
+
+/// Decides one task. Bindings and subnets that it hands out count at once in `cluster`.
+pub(crate) fn plan(
+    cluster: &mut Cluster,
+    task: &Task,
+    settings: &Settings,
+    names: &mut Names,
+    now: Now,
+) -> Outcome {
+    match task {
+        Task::Slices(service) => slices::plan(cluster, service, settings, names).into(),
+        Task::NodeLife(node) => node_life::plan(cluster, node, settings, now.uptime),
+        Task::NodeCidr(node) => node_cidr::plan(cluster, node, settings).into(),
+        Task::Schedule(pod) => schedule::plan(cluster, pod).into(),
+        Task::ReplicaSet(set) => replica_set::plan(cluster, set, names, now.wall),
+        Task::Deployment(deployment) => deployment::plan(cluster, deployment, now.wall),
+    }
+}

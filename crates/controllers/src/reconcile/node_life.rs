@@ -1,0 +1,158 @@
+//! Dead nodes: not ready, their pods out of traffic, and later away.
+
+use crate::cluster::{Cluster, Pulse};
+use crate::record::Pod;
+use crate::settings::Settings;
+use crate::write::{Condition, Outcome, Write};
+use client::Kind;
+use model::ObjectKey;
+use std::time::Duration;
+
+/// When the node counts as dead if nothing is heard of it; `None`: not watched.
+pub(crate) fn deadline(pulse: &Pulse, settings: &Settings) -> Duration {
+    let grace =
+        if pulse.leased { settings.node_monitor_grace } else { settings.node_startup_grace };
+    pulse.heard + grace
+}
+
+/// The caller has made sure, where the deadline is over, that the API really has no newer sign of life.
+pub(super) fn plan(
+    cluster: &mut Cluster,
+    name: &str,
+    settings: &Settings,
+    uptime: Duration,
+) -> Outcome {
+    let Some(pulse) = cluster.pulse(name) else { return Outcome::default() };
+    let deadline = deadline(pulse, settings);
+    if uptime < deadline {
+        return Outcome { writes: Vec::new(), again: Some(deadline - uptime) };
+    }
+    cluster.silence(name);
+    if cluster.node(name).is_none() && cluster.pods_on(name).next().is_none() {
+        cluster.bury(name);
+        return Outcome::default();
+    }
+    let eviction = deadline + settings.pod_eviction;
+    if uptime >= eviction {
+        let mut writes: Vec<_> = mark_unknown(cluster, name).into_iter().collect();
+        writes.extend(cluster.pods_on(name).filter(|pod| is_evictable(pod)).map(evict));
+        return writes.into();
+    }
+    let mut writes: Vec<_> = mark_unknown(cluster, name).into_iter().collect();
+    writes.extend(cluster.pods_on(name).filter(|pod| pod.base.ready).map(mark_not_ready));
+    Outcome { writes, again: Some(eviction - uptime) }
+}
+
+fn mark_unknown(cluster: &Cluster, name: &str) -> Option<Write> {
+    let node = cluster.node(name).filter(|node| node.readiness.as_deref() != Some("Unknown"))?;
+    Some(Write::SetCondition {
+        kind: Kind::NODE,
+        key: ObjectKey::new("", name),
+        uid: node.base.meta.uid.clone(),
+        condition: Condition {
+            kind: "Ready",
+            status: "Unknown",
+            reason: "NodeStatusUnknown",
+            message: "Kubelet stopped posting node status.".to_owned(),
+        },
+    })
+}
+
+fn mark_not_ready(pod: &Pod) -> Write {
+    Write::SetCondition {
+        kind: Kind::POD,
+        key: pod.base.meta.key.clone(),
+        uid: pod.base.meta.uid.clone(),
+        condition: Condition {
+            kind: "Ready",
+            status: "False",
+            reason: "NodeNotReady",
+            message: "The node does not answer.".to_owned(),
+        },
+    }
+}
+
+/// A daemon's pod would come back to the same node, a mirror pod is the kubelet's own.
+fn is_evictable(pod: &Pod) -> bool {
+    !pod.mirror && pod.owner.as_ref().is_none_or(|owner| owner.kind != "DaemonSet")
+}
+
+/// By force: the kubelet that would confirm a graceful end is dead.
+fn evict(pod: &Pod) -> Write {
+    Write::Delete { kind: Kind::POD, key: pod.base.meta.key.clone(), grace: Some(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{apply_at, lease, node, pod};
+    use serde_json::json;
+
+    const fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn describe(outcome: &Outcome) -> Vec<String> {
+        let line = |write: &Write| match write {
+            Write::SetCondition { kind, key, condition, .. } => {
+                format!("{kind} {key} {}={}", condition.kind, condition.status)
+            }
+            Write::Delete { key, grace, .. } => format!("delete {key} {grace:?}"),
+            other => format!("{other:?}"),
+        };
+        outcome.writes.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_power_cut() {
+        let settings = Settings::lab();
+        let mut cluster = Cluster::default();
+        apply_at(&mut cluster, [node("a", json!({})), lease("a", 1)], at(0));
+        let pods = [
+            pod("web", Some("a"), Some("10.244.0.2"), true),
+            pod("idle", Some("a"), Some("10.244.0.3"), false),
+            pod("far", Some("b"), Some("10.244.1.2"), true),
+        ];
+        apply_at(&mut cluster, pods, at(0));
+        let look = |cluster: &mut Cluster, time| plan(cluster, "a", &settings, at(time));
+
+        assert_eq!(look(&mut cluster, 400), Outcome { writes: vec![], again: Some(at(600)) });
+        apply_at(&mut cluster, [lease("a", 2)], at(900));
+        // The same lease again is no sign of life.
+        apply_at(&mut cluster, [lease("a", 2)], at(1500));
+        assert_eq!(look(&mut cluster, 1899), Outcome { writes: vec![], again: Some(at(1)) });
+        let dead = look(&mut cluster, 1900);
+        assert_eq!(describe(&dead), ["Node a Ready=Unknown", "Pod default/web Ready=False"]);
+        assert_eq!(dead.again, Some(at(5000)));
+        let evicting = look(&mut cluster, 6900);
+        let deletions = ["delete default/idle Some(0)", "delete default/web Some(0)"];
+        assert_eq!(describe(&evicting)[1..], deletions);
+
+        apply_at(&mut cluster, [lease("a", 3)], at(7000));
+        assert_eq!(look(&mut cluster, 7000), Outcome { writes: vec![], again: Some(at(1000)) });
+    }
+
+    #[test]
+    fn after_an_outage_of_the_api_everybody_has_time_again() {
+        let settings = Settings::lab();
+        let mut cluster = Cluster::default();
+        apply_at(&mut cluster, [node("a", json!({})), lease("a", 1)], at(0));
+        cluster.pardon(at(60_000));
+        let outcome = plan(&mut cluster, "a", &settings, at(60_500));
+        assert_eq!(outcome, Outcome { writes: vec![], again: Some(at(500)) });
+    }
+
+    #[test]
+    fn pods_of_a_deleted_node_go_and_it_is_forgotten() {
+        let settings = Settings::lab();
+        let mut cluster = Cluster::default();
+        apply_at(&mut cluster, [node("a", json!({}))], at(0));
+        apply_at(&mut cluster, [pod("web", Some("a"), Some("10.244.0.2"), true)], at(0));
+        cluster.remove(Kind::NODE, &ObjectKey::new("", "a"), at(0));
+        let evicting = plan(&mut cluster, "a", &settings, at(65_000));
+        assert_eq!(describe(&evicting), ["delete default/web Some(0)"]);
+        cluster.remove(Kind::POD, &ObjectKey::new("default", "web"), at(65_001));
+        assert_eq!(plan(&mut cluster, "a", &settings, at(65_002)), Outcome::default());
+        assert_eq!(cluster.pulse("a"), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! Objects as the controllers see them: the model's types, and the fields beyond the network that they need.
+
+mod node;
+mod pod;
+mod service;
+mod slice;
+mod workload;
+
+pub(crate) use node::Node;
+pub(crate) use pod::Pod;
+pub(crate) use service::{Family, Service};
+pub(crate) use slice::{Endpoint, Port, Slice};
+#[cfg(test)]
+pub(crate) use workload::Amount;
+pub(crate) use workload::{Deployment, REVISION, ReplicaSet, Strategy, TEMPLATE_HASH};
+
+use jiff::Timestamp;
+use model::ObjectKey;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The owner that controls an object: the entry of `metadata.ownerReferences` with `controller: true`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Owner {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+}
+
+impl Owner {
+    fn of(object: &Value) -> Option<Self> {
+        let references = object.pointer("/metadata/ownerReferences")?.as_array()?;
+        let controller = references.iter().find(|reference| reference["controller"] == true)?;
+        let field = |name: &str| Some(controller.get(name)?.as_str()?.to_owned());
+        Some(Owner { kind: field("kind")?, name: field("name")?, uid: field("uid")? })
+    }
+}
+
+/// A reference by which `object` (of this kind) owns another one.
+pub(crate) fn owner_reference(api_version: &str, kind: &str, name: &str, uid: &str) -> Value {
+    serde_json::json!({
+        "apiVersion": api_version, "kind": kind, "name": name, "uid": uid,
+        "controller": true, "blockOwnerDeletion": true,
+    })
+}
+
+/// Namespace and name of any object; the namespace of a cluster-scoped one is empty.
+pub(crate) fn key(object: &Value) -> Option<ObjectKey> {
+    let namespace = text(object, "/metadata/namespace").unwrap_or_default();
+    Some(ObjectKey::new(namespace, text(object, "/metadata/name")?))
+}
+
+/// `metadata.resourceVersion` as the number that it is with every API server since Kubernetes 1.35 (KEP-5504).
+pub(crate) fn version(object: &Value) -> u64 {
+    text(object, "/metadata/resourceVersion").and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
+    object.pointer(pointer)?.as_str()
+}
+
+fn owned_text(object: &Value, pointer: &str) -> Option<String> {
+    text(object, pointer).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// A whole number; 0 when absent or negative.
+fn number(object: &Value, pointer: &str) -> Option<u64> {
+    object.pointer(pointer)?.as_u64()
+}
+
+fn count(object: &Value, pointer: &str) -> Option<u32> {
+    number(object, pointer)?.try_into().ok()
+}
+
+fn seconds(object: &Value, pointer: &str) -> Option<Duration> {
+    number(object, pointer).map(Duration::from_secs)
+}
+
+fn time(object: &Value, pointer: &str) -> Option<Timestamp> {
+    text(object, pointer)?.parse().ok()
+}
+
+fn strings(object: &Value, pointer: &str) -> BTreeMap<String, String> {
+    let members = object.pointer(pointer).and_then(Value::as_object);
+    let pairs = members.into_iter().flatten();
+    pairs.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    items(object, "/status/conditions").iter().find(|condition| condition["type"] == kind)
+}
+
+/// RFC 3339 with whole seconds, as `metav1.Time` is written.
+pub(crate) fn stamp(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,0 +1,93 @@
+use super::pod::Toleration;
+use super::{Pod, condition, items, owned_text, text};
+use model::Object;
+use serde_json::Value;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) base: model::Node,
+    /// `status` of the Ready condition.
+    pub(crate) readiness: Option<String>,
+    /// `lastHeartbeatTime` of the Ready condition, unparsed: only its change means something.
+    pub(crate) heartbeat: Option<String>,
+    /// Takes no new pods.
+    pub(crate) cordoned: bool,
+    pub(crate) taints: Vec<Taint>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Taint {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) effect: Effect,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    NoSchedule,
+    NoExecute,
+    /// `PreferNoSchedule`, or one we do not know: advice.
+    Other,
+}
+
+impl Node {
+    pub(crate) fn parse(value: &Value) -> Option<Self> {
+        let Ok(Object::Node(base)) = Object::parse(value) else { return None };
+        let ready = condition(value, "Ready");
+        Some(Node {
+            base,
+            readiness: ready.and_then(|ready| owned_text(ready, "/status")),
+            heartbeat: ready.and_then(|ready| owned_text(ready, "/lastHeartbeatTime")),
+            cordoned: value.pointer("/spec/unschedulable") == Some(&Value::Bool(true)),
+            taints: items(value, "/spec/taints").iter().filter_map(Taint::parse).collect(),
+        })
+    }
+
+    /// The same but for the time of its last heartbeat.
+    pub(crate) fn is_same(&self, other: &Node) -> bool {
+        let later = Node { heartbeat: other.heartbeat.clone(), ..self.clone() };
+        later == *other
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.base.meta.key.name
+    }
+
+    pub(crate) fn zone(&self) -> Option<&str> {
+        self.base.meta.labels.get("topology.kubernetes.io/zone").map(String::as_str)
+    }
+
+    /// A taint that keeps the pod away.
+    pub(crate) fn repels(&self, pod: &Pod) -> Option<&Taint> {
+        let keeps_off = |taint: &&Taint| {
+            taint.effect != Effect::Other
+                && !pod.tolerations.iter().any(|toleration| taint.is_tolerated_by(toleration))
+        };
+        self.taints.iter().find(keeps_off)
+    }
+}
+
+impl Taint {
+    fn parse(value: &Value) -> Option<Self> {
+        Some(Taint {
+            key: owned_text(value, "/key")?,
+            value: text(value, "/value").unwrap_or_default().to_owned(),
+            effect: match text(value, "/effect") {
+                Some("NoSchedule") => Effect::NoSchedule,
+                Some("NoExecute") => Effect::NoExecute,
+                _ => Effect::Other,
+            },
+        })
+    }
+
+    fn is_tolerated_by(&self, toleration: &Toleration) -> bool {
+        let effect = match self.effect {
+            Effect::NoSchedule => "NoSchedule",
+            Effect::NoExecute => "NoExecute",
+            Effect::Other => return true,
+        };
+        toleration.key.as_ref().is_none_or(|key| *key == self.key)
+            && toleration.value.as_ref().is_none_or(|value| *value == self.value)
+            && toleration.effect.as_ref().is_none_or(|tolerated| tolerated == effect)
+    }
+}

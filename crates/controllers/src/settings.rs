@@ -1,0 +1,123 @@
+//! What an operator can choose.
+
+use crate::Error;
+use crate::cluster::LEASES;
+use crate::record::Slice;
+use client::{Kind, Watch};
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// One controller; each can run alone beside somebody else's others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Controller {
+    /// Services and pods → EndpointSlices.
+    EndpointSlice,
+    /// Deployments → ReplicaSets.
+    Deployment,
+    /// ReplicaSets → Pods.
+    ReplicaSet,
+    /// Pods → nodes.
+    Scheduler,
+    /// Silent nodes → not ready, their pods away.
+    NodeLifecycle,
+    /// Nodes → pod CIDRs.
+    NodeIpam,
+}
+
+impl Controller {
+    pub const ALL: [Controller; 6] = [
+        Controller::EndpointSlice,
+        Controller::Deployment,
+        Controller::ReplicaSet,
+        Controller::Scheduler,
+        Controller::NodeLifecycle,
+        Controller::NodeIpam,
+    ];
+
+    /// The kinds that it must see.
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Controller::EndpointSlice => {
+                &[Kind::SERVICE, Kind::POD, Kind::NODE, Kind::ENDPOINT_SLICE]
+            }
+            Controller::Deployment => &[Kind::DEPLOYMENT, Kind::REPLICA_SET, Kind::POD],
+            Controller::ReplicaSet => &[Kind::REPLICA_SET, Kind::POD],
+            Controller::Scheduler => &[Kind::POD, Kind::NODE],
+            Controller::NodeLifecycle => &[Kind::NODE, Kind::LEASE, Kind::POD],
+            Controller::NodeIpam => &[Kind::NODE],
+        }
+    }
+}
+
+/// Defaults are Kubernetes' own; [`Settings::lab`] has the quick ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub controllers: BTreeSet<Controller>,
+    /// Pods' network, cut into one subnet per node.
+    pub cluster_cidr: IpNet,
+    /// Prefix length of a node's subnet.
+    pub node_mask: u8,
+    /// A node whose Lease is not renewed for so long is not ready.
+    pub node_monitor_grace: Duration,
+    /// The same for a node that never had a Lease: its kubelet may still be starting.
+    pub node_startup_grace: Duration,
+    /// Pods of a node that is not ready for so long are deleted.
+    pub pod_eviction: Duration,
+    /// At most so many endpoints in one slice; the API allows 1000.
+    pub max_endpoints_per_slice: usize,
+    /// Seed of the random names.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            controllers: Controller::ALL.into(),
+            cluster_cidr: IpNet::new_assert([10, 244, 0, 0].into(), 16),
+            node_mask: 24,
+            node_monitor_grace: Duration::from_secs(40),
+            node_startup_grace: Duration::from_secs(60),
+            pod_eviction: Duration::from_secs(300),
+            max_endpoints_per_slice: 100,
+            seed: 0,
+        }
+    }
+}
+
+impl Settings {
+    /// For a lab, where a power cut should be seen within a second.
+    #[must_use]
+    pub fn lab() -> Self {
+        Settings {
+            node_monitor_grace: Duration::from_secs(1),
+            pod_eviction: Duration::from_secs(5),
+            ..Settings::default()
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let Settings { cluster_cidr, node_mask, max_endpoints_per_slice: max, .. } = *self;
+        if node_mask < cluster_cidr.prefix_len() || node_mask > cluster_cidr.max_prefix_len() {
+            return Err(Error::NodeMask { cluster_cidr, node_mask });
+        }
+        if (1..=1000).contains(&max) { Ok(()) } else { Err(Error::SliceSize { max }) }
+    }
+
+    /// What the chosen controllers must follow, and no more.
+    pub(crate) fn watches(&self) -> Vec<Watch> {
+        let kinds = self.controllers.iter().flat_map(|controller| controller.kinds());
+        kinds.collect::<BTreeSet<_>>().into_iter().map(|kind| watch(*kind)).collect()
+    }
+}
+
+fn watch(kind: Kind) -> Watch {
+    let mut watch = Watch::from(kind);
+    if kind == Kind::LEASE {
+        watch.namespace = Some(LEASES.to_owned());
+    }
+    if kind == Kind::ENDPOINT_SLICE {
+        watch.labels = Some(format!("{}={}", Slice::MANAGED_BY, Slice::MANAGER));
+    }
+    watch
+}

@@ -1,0 +1,33 @@
+//! What may need to be looked at again.
+
+use crate::settings::Controller;
+use model::ObjectKey;
+use std::sync::Arc;
+
+/// One thing to reconcile. The order is that of urgency: traffic first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Task {
+    /// The slices of a Service.
+    Slices(ObjectKey),
+    /// Whether a node is alive.
+    NodeLife(Arc<str>),
+    NodeCidr(Arc<str>),
+    /// A pod that waits for a node.
+    Schedule(ObjectKey),
+    ReplicaSet(ObjectKey),
+    Deployment(ObjectKey),
+}
+
+impl Task {
+    /// Whose work it is.
+    pub(crate) fn controller(&self) -> Controller {
+        match self {
+            Task::Slices(_) => Controller::EndpointSlice,
+            Task::NodeLife(_) => Controller::NodeLifecycle,
+            Task::NodeCidr(_) => Controller::NodeIpam,
+            Task::Schedule(_) => Controller::Scheduler,
+            Task::ReplicaSet(_) => Controller::ReplicaSet,
+            Task::Deployment(_) => Controller::Deployment,
+        }
+    }
+}

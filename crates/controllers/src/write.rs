@@ -1,0 +1,150 @@
+//! What a reconcile wants written.
+
+use crate::record::stamp;
+use client::Kind;
+use jiff::Timestamp;
+use model::ObjectKey;
+use serde_json::{Value, json};
+
+/// One write. The writes of one reconcile are independent: they go out together, in any order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Write {
+    Create(Value),
+    /// JSON merge patch; with `metadata.resourceVersion` in it only if nobody else wrote since.
+    Patch {
+        kind: Kind,
+        key: ObjectKey,
+        patch: Value,
+    },
+    /// JSON merge patch of the status subresource: `{"status": …}`.
+    PatchStatus {
+        kind: Kind,
+        key: ObjectKey,
+        patch: Value,
+    },
+    /// Changes one of the object's conditions and leaves the others to their writers.
+    SetCondition {
+        kind: Kind,
+        key: ObjectKey,
+        /// Not another object of the same name.
+        uid: String,
+        condition: Condition,
+    },
+    /// Gives the pod its node.
+    Bind {
+        pod: ObjectKey,
+        node: String,
+    },
+    Delete {
+        kind: Kind,
+        key: ObjectKey,
+        /// Seconds; 0 is by force; `None`: the object's own.
+        grace: Option<u32>,
+    },
+}
+
+impl Write {
+    /// The kind of the object that is written.
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        match self {
+            Write::Create(object) => {
+                Kind::of(object["apiVersion"].as_str()?, object["kind"].as_str()?)
+            }
+            Write::Bind { .. } => Some(Kind::POD),
+            Write::Patch { kind, .. }
+            | Write::PatchStatus { kind, .. }
+            | Write::SetCondition { kind, .. }
+            | Write::Delete { kind, .. } => Some(*kind),
+        }
+    }
+
+    pub(crate) fn key(&self) -> Option<ObjectKey> {
+        match self {
+            Write::Create(object) => crate::record::key(object),
+            Write::Bind { pod: key, .. }
+            | Write::Patch { key, .. }
+            | Write::PatchStatus { key, .. }
+            | Write::SetCondition { key, .. }
+            | Write::Delete { key, .. } => Some(key.clone()),
+        }
+    }
+}
+
+/// A condition as it should be; the time is that of the writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Condition {
+    pub(crate) kind: &'static str,
+    pub(crate) status: &'static str,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+impl Condition {
+    /// The list with this condition in it, or `None` if it says so already.
+    pub(crate) fn set_in(&self, conditions: &[Value], now: Timestamp) -> Option<Vec<Value>> {
+        let position = conditions.iter().position(|found| found["type"] == self.kind);
+        let old = position.map(|position| &conditions[position]);
+        if old.is_some_and(|old| self.is_said_by(old)) {
+            return None;
+        }
+        let mut new = old.cloned().unwrap_or_else(|| json!({"type": self.kind}));
+        if new["status"] != self.status {
+            new["lastTransitionTime"] = stamp(now).into();
+            new["status"] = self.status.into();
+        }
+        new["reason"] = self.reason.into();
+        new["message"] = self.message.as_str().into();
+        let mut conditions = conditions.to_vec();
+        match position {
+            Some(position) => conditions[position] = new,
+            None => conditions.push(new),
+        }
+        Some(conditions)
+    }
+
+    fn is_said_by(&self, condition: &Value) -> bool {
+        condition["status"] == self.status
+            && condition["reason"].as_str().unwrap_or_default() == self.reason
+            && condition["message"].as_str().unwrap_or_default() == self.message
+    }
+}
+
+/// What came of looking at one thing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) writes: Vec<Write>,
+    /// Look again after so long, even if nothing changes.
+    pub(crate) again: Option<std::time::Duration>,
+}
+
+impl From<Vec<Write>> for Outcome {
+    fn from(writes: Vec<Write>) -> Self {
+        Outcome { writes, again: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_keeps_its_time_until_its_status_turns() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let condition = |status, message: &str| Condition {
+            kind: "Ready",
+            status,
+            reason: "Because",
+            message: message.to_owned(),
+        };
+        let other = json!({"type": "Other", "status": "True"});
+        let first = condition("True", "a").set_in(std::slice::from_ref(&other), at(10)).unwrap();
+        assert_eq!(first[0], other);
+        assert_eq!(first[1]["lastTransitionTime"], "1970-01-01T00:00:10Z");
+        assert_eq!(condition("True", "a").set_in(&first, at(20)), None);
+        let second = condition("True", "b").set_in(&first, at(20)).unwrap();
+        assert_eq!(second[1]["lastTransitionTime"], "1970-01-01T00:00:10Z");
+        let third = condition("False", "b").set_in(&second, at(30)).unwrap();
+        assert_eq!(third[1]["lastTransitionTime"], "1970-01-01T00:00:30Z");
+        assert_eq!(third.len(), 2);
+    }
+}
