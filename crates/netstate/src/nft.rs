@@ -4,6 +4,8 @@
 //! Only what a service table needs is here; a new statement is a new variant and is then missing
 //! nowhere, because every `match` on [`Statement`] is exhaustive.
 
+mod display;
+
 use std::collections::BTreeMap;
 use std::fmt;
 

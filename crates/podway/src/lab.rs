@@ -125,7 +125,7 @@ pub(crate) fn run(lab: Lab) -> anyhow::Result<ExitCode> {
 
 fn up(name: String, options: Up) -> anyhow::Result<ExitCode> {
     let begin = Instant::now();
-    let documents = manifests::load(&options.filenames).map_err(Faults)?;
+    let documents = manifests::load(&options.filenames)?;
     let manifest = |document: model::manifest::Document| Manifest {
         source: format!("{}:{}", document.source, document.line()),
         value: document.value,
@@ -224,11 +224,6 @@ fn code_of(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
-
-/// Everything that is wrong with the manifests, a line each.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-pub(crate) struct Faults(Vec<manifests::Error>);
 
 /// Progress on standard error: one line that changes where that is a terminal, else one line each.
 #[derive(Default)]

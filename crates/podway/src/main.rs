@@ -2,8 +2,11 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the binary is what prints")]
 
+mod daemon;
+mod get;
 mod lab;
 mod manifests;
+mod show;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -19,6 +22,10 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Lab(lab::Lab),
+    Show(show::Show),
+    Agent(daemon::Agent),
+    Edge(daemon::Edge),
+    Get(get::Get),
     #[command(hide = true, name = ::lab::supervisor::SUBCOMMAND)]
     LabSupervisor,
     #[command(hide = true, name = ::lab::node_init::SUBCOMMAND)]
@@ -30,6 +37,10 @@ fn main() -> ExitCode {
     start_log();
     let outcome = match arguments.command {
         Command::Lab(lab) => lab::run(lab),
+        Command::Show(show) => show::run(show),
+        Command::Agent(agent) => daemon::agent(agent),
+        Command::Edge(edge) => daemon::edge(edge),
+        Command::Get(get) => get::run(&get),
         Command::LabSupervisor => lab::supervise(),
         Command::LabNode(node) => lab::be_node(node),
     };
@@ -49,7 +60,7 @@ fn start_log() {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<lab::Faults>() {
+    if error.is::<manifests::Faults>() {
         return 2;
     }
     error.downcast_ref::<::lab::Error>().map_or(1, ::lab::Error::exit_code)

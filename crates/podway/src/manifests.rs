@@ -20,11 +20,18 @@ pub(crate) enum Error {
     Object(#[from] LoadError),
 }
 
+/// All that is wrong with the manifests, a line each.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub(crate) struct Faults(Vec<Error>);
+
 /// The objects of all `-f` arguments in order, each with its typed form where the model has one.
 ///
 /// All faults of all files at once, so that a caller applies everything or nothing.
-pub(crate) fn load(paths: &[PathBuf]) -> Result<Vec<(Document, Option<Object>)>, Vec<Error>> {
-    manifest::load(read(paths)?).map_err(|errors| errors.into_iter().map(Error::from).collect())
+pub(crate) fn load(paths: &[PathBuf]) -> Result<Vec<(Document, Option<Object>)>, Faults> {
+    let documents = read(paths).map_err(Faults)?;
+    let faults = |errors: Vec<LoadError>| Faults(errors.into_iter().map(Error::from).collect());
+    manifest::load(documents).map_err(faults)
 }
 
 /// The documents of all `-f` arguments: files, folders (with what is below them), `-`.

@@ -1,0 +1,161 @@
+//! `podway show`: what is programmed in this network namespace, with origins and counters.
+
+use backend::nft::read::{self, Served, ShownRule};
+use clap::{Args, Subcommand, ValueEnum};
+use kernel::netlink::Socket;
+use kernel::route;
+use netstate::Route;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// Show what is programmed on this node, where it comes from and what it has counted
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[command(subcommand)]
+    what: What,
+    #[arg(short, long, value_enum, default_value = "text", global = true)]
+    output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Front ends with their endpoints and new connections
+    Services,
+    /// Routes, tunnel ends and addresses of pods
+    Routes,
+    /// All rules of the service table
+    Rules,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+pub(crate) fn run(show: Show) -> anyhow::Result<ExitCode> {
+    let table = match show.what {
+        What::Services => services()?,
+        What::Routes => routes()?,
+        What::Rules => rules()?,
+    };
+    match show.output {
+        Output::Text => print!("{}", table.text()),
+        Output::Json => println!("{:#}", table.json()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Rows under headings: printed in columns, or as objects with the headings as keys.
+struct Table {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<Value>>,
+}
+
+impl Table {
+    fn text(&self) -> String {
+        let heading = self.headings.iter().map(|heading| heading.to_uppercase()).collect();
+        let cells = self.rows.iter().map(|row| row.iter().map(cell).collect());
+        let lines: Vec<Vec<String>> = std::iter::once(heading).chain(cells).collect();
+        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
+        let widths: Vec<_> =
+            (0..self.headings.len()).map(|column| width(column).unwrap_or(0)).collect();
+        let mut text = String::new();
+        for line in &lines {
+            let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let object = |row: &Vec<Value>| {
+            self.headings
+                .iter()
+                .map(|heading| (*heading).to_owned())
+                .zip(row.iter().cloned())
+                .collect()
+        };
+        Value::Array(self.rows.iter().map(object).map(Value::Object).collect())
+    }
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "-".to_owned(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+fn services() -> anyhow::Result<Table> {
+    let observed = read::observe()?;
+    let served = observed.as_ref().map(read::services).unwrap_or_default();
+    let row = |served: &Served| {
+        let address = served.address.map_or("node".to_owned(), |address| address.to_string());
+        let protocol = match served.protocol {
+            6 => json!("TCP"),
+            17 => json!("UDP"),
+            132 => json!("SCTP"),
+            other => json!(other),
+        };
+        let endpoints: Vec<_> = served.endpoints.iter().map(ToString::to_string).collect();
+        vec![
+            json!(address),
+            json!(served.port),
+            protocol,
+            json!(served.connections.packets),
+            json!(endpoints),
+            json!(served.origin.as_ref().map(ToString::to_string)),
+        ]
+    };
+    let headings = vec!["address", "port", "protocol", "connections", "endpoints", "origin"];
+    Ok(Table { headings, rows: served.iter().map(row).collect() })
+}
+
+fn rules() -> anyhow::Result<Table> {
+    let observed = read::observe()?;
+    let shown = observed.as_ref().map(read::rules).unwrap_or_default();
+    let row = |shown: &ShownRule| {
+        vec![
+            json!(shown.chain),
+            json!(shown.count.map(|count| count.packets)),
+            json!(shown.rule.comment),
+            json!(shown.rule.to_string()),
+        ]
+    };
+    Ok(Table {
+        headings: vec!["chain", "packets", "why", "rule"],
+        rows: shown.iter().map(row).collect(),
+    })
+}
+
+fn routes() -> anyhow::Result<Table> {
+    let mut socket = Socket::route()?;
+    let state = route::read(&mut socket)?;
+    let ours = state.routes.iter().filter(|route| route.protocol == Route::PODWAY);
+    let remote = |route: &Route| {
+        let neighbour =
+            state.neighbours.iter().find(|neighbour| Some(neighbour.address) == route.via)?;
+        let entry = state.fdb.iter().find(|entry| entry.mac == neighbour.mac)?;
+        Some(format!("{} at {}", entry.mac, entry.remote))
+    };
+    let row = |route: &Route| {
+        vec![
+            json!(route.destination.to_string()),
+            json!(route.via.map(|via| via.to_string())),
+            json!(route.device),
+            json!(route.source.map(|source| source.to_string())),
+            json!(remote(route)),
+        ]
+    };
+    let mut rows: Vec<_> = ours.map(row).collect();
+    rows.extend(state.unreachable.iter().map(|route| {
+        let destination = json!(route.destination.to_string());
+        vec![destination, Value::Null, json!("unreachable"), Value::Null, Value::Null]
+    }));
+    Ok(Table { headings: vec!["destination", "via", "device", "source", "tunnel"], rows })
+}
