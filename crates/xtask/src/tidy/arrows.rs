@@ -38,7 +38,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "edge",
         pure: false,
-        may_use: &["client", "kernel", "model", "netstate", "program", "wire"],
+        may_use: &["client", "compile", "kernel", "model", "netstate", "program", "wire"],
     },
     Room {
         name: "agent",

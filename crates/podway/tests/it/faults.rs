@@ -1,0 +1,62 @@
+//! Processes and nodes that die under traffic.
+
+use crate::labs::{Lab, example, wait_until};
+
+const URL: &str = "http://10.1.1.200:30000/";
+const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
+
+fn failed(answers: &[String]) -> usize {
+    answers.iter().filter(|code| *code != "200").count()
+}
+
+#[test]
+fn a_killed_agent_or_kubelet_breaks_no_connection() {
+    let lab = Lab::up(&[&example("kubeadm-ha")], &[]);
+    let traffic = lab.traffic(URL);
+    for program in ["agent", "kubelet", "agent"] {
+        for node in NODES {
+            wait_until("the program runs again and is killed", || lab.kill_9(node, program) > 0);
+        }
+    }
+    let answers = traffic.stop();
+    assert_eq!(failed(&answers), 0, "of {}: {}", answers.len(), lab.logs());
+    assert!(answers.len() > 20, "{} requests are no traffic", answers.len());
+}
+
+#[test]
+fn a_killed_balancer_is_back_at_once() {
+    let lab = Lab::up(&[&example("kubeadm-ha")], &[]);
+    let owner = lab.owner("edge");
+    assert!(NODES.contains(&owner.as_str()), "{owner:?}");
+    for node in NODES.iter().filter(|node| **node != owner) {
+        let traffic = lab.traffic(URL);
+        assert_eq!(lab.kill_9(node, "edge"), 1);
+        lab.get("client", URL);
+        assert_eq!(failed(&traffic.stop()), 0, "a balancer without the address carries nothing");
+    }
+    assert_eq!(lab.kill_9(&owner, "edge"), 1);
+    wait_until("the virtual IP answers again", || lab.try_get("client", URL).code == 0);
+}
+
+#[test]
+fn requests_go_on_when_the_owner_loses_its_power() {
+    let lab = Lab::up(&[&example("kubeadm-ha")], &[]);
+    let owner = lab.owner("edge");
+    let traffic = lab.traffic(URL);
+    assert_eq!(lab.run(&format!("lab kill node/{owner}")).code, 0);
+    wait_until("the virtual IP answers again", || lab.try_get("client", URL).code == 0);
+    wait_until("another node says that it holds it", || {
+        let now = lab.owner("edge");
+        now != owner && NODES.contains(&now.as_str())
+    });
+    let answers = traffic.stop();
+    assert!(failed(&answers) <= 2, "{} of {} failed", failed(&answers), answers.len());
+    assert_eq!(lab.run(&format!("lab start node/{owner}")).code, 0);
+    wait_until("the node is back", || {
+        let status = lab.status();
+        status["nodes"].as_array().unwrap().iter().all(|node| node["ready"] == true)
+    });
+    for _ in 0..10 {
+        lab.get("client", URL);
+    }
+}

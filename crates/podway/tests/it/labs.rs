@@ -1,0 +1,190 @@
+//! A lab of one test, and what can be asked of it.
+
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+pub(crate) const PODWAY: &str = env!("CARGO_BIN_EXE_podway");
+
+/// Gone with everything in it when dropped.
+pub(crate) struct Lab {
+    pub(crate) name: String,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Done {
+    fn of(output: &Output) -> Self {
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        Done {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// A folder of `examples/`.
+pub(crate) fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name)
+}
+
+/// Runs `podway` with these arguments on the lab of that name.
+pub(crate) fn podway<S: AsRef<OsStr>>(lab: &str, arguments: &[S]) -> Done {
+    Done::of(&command(lab, arguments).output().unwrap())
+}
+
+fn command<S: AsRef<OsStr>>(lab: &str, arguments: &[S]) -> Command {
+    let mut command = Command::new(PODWAY);
+    command.args(arguments).env("PODWAY_LAB", lab).stdin(Stdio::null());
+    command
+}
+
+/// A name that no other lab of this machine has.
+pub(crate) fn new_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+impl Lab {
+    /// Brings up the manifests, with more arguments of `lab up`.
+    pub(crate) fn up(manifests: &[&Path], more: &[&str]) -> Lab {
+        let lab = Lab { name: new_name() };
+        let mut arguments: Vec<&OsStr> = vec![OsStr::new("lab"), OsStr::new("up")];
+        for path in manifests {
+            arguments.extend([OsStr::new("-f"), path.as_os_str()]);
+        }
+        arguments.extend(more.iter().map(OsStr::new));
+        let done = podway(&lab.name, &arguments);
+        assert_eq!(done.code, 0, "{}\n{}", done.stderr, lab.logs());
+        lab
+    }
+
+    pub(crate) fn run(&self, line: &str) -> Done {
+        podway(&self.name, &line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// Runs a shell line at a place of the lab.
+    pub(crate) fn shell(&self, place: &str, line: &str) -> Done {
+        podway(&self.name, &["lab", "exec", place, "--", "sh", "-c", line])
+    }
+
+    /// One request; what the echo server answered.
+    pub(crate) fn get(&self, place: &str, url: &str) -> Value {
+        let done = self.try_get(place, url);
+        assert_eq!(done.code, 0, "{place} {url}: {}\n{}", done.stderr, self.logs());
+        done.json()
+    }
+
+    pub(crate) fn try_get(&self, place: &str, url: &str) -> Done {
+        podway(&self.name, &["lab", "exec", place, "--", "curl", "-sS", "-m", "3", url])
+    }
+
+    /// Requests without a pause, one connection each, until [`Traffic::stop`].
+    pub(crate) fn traffic(&self, url: &str) -> Traffic {
+        let until = std::env::temp_dir().join(format!("{}-stop", new_name()));
+        let line = format!(
+            "while [ ! -e {} ]; do curl -s -m 5 -o /dev/null -w '%{{http_code}}\\n' {url}; done",
+            until.display()
+        );
+        let arguments = ["lab", "exec", "client", "--", "sh", "-c", line.as_str()];
+        let child = command(&self.name, &arguments).stdout(Stdio::piped()).spawn().unwrap();
+        Traffic { child, until }
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        let done = self.run("lab status -o json");
+        assert_eq!(done.code, 0, "{done:?}");
+        done.json()
+    }
+
+    /// The node that holds the virtual IP, as its object says.
+    pub(crate) fn owner(&self, virtual_ip: &str) -> String {
+        let path = format!("$PODWAY_SERVER/apis/podway.io/v1alpha1/virtualips/{virtual_ip}");
+        let object = self.shell("underlay", &format!("curl -sS -m 3 {path}")).json();
+        object["status"]["node"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Kills a program of a node, which its first process starts again; returns how many were killed.
+    pub(crate) fn kill_9(&self, node: &str, program: &str) -> usize {
+        let line = format!(
+            "tr '\\0' ' ' </proc/1/cmdline | grep -q 'lab-node' || exit 9
+             for process in /proc/[0-9]*; do
+                 if tr '\\0' ' ' <$process/cmdline 2>/dev/null | grep -q '^podway {program} '; then
+                     kill -9 ${{process#/proc/}} && echo killed
+                 fi
+             done"
+        );
+        let done = self.shell(&format!("node/{node}"), &line);
+        assert_eq!(done.code, 0, "{done:?}");
+        done.stdout.lines().count()
+    }
+
+    /// Everything that was logged, for a failing test.
+    pub(crate) fn logs(&self) -> String {
+        let mut text = String::new();
+        for arguments in [vec!["lab", "status"], vec!["lab", "logs"]] {
+            let done = podway(&self.name, &arguments);
+            text += &format!("\n{arguments:?}: {}{}", done.stdout, done.stderr);
+        }
+        text
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let done = podway(&self.name, &["lab", "down"]);
+        if !std::thread::panicking() {
+            assert_eq!(done.code, 0, "{done:?}");
+        }
+    }
+}
+
+/// Requests that go on in the background.
+pub(crate) struct Traffic {
+    child: Child,
+    until: PathBuf,
+}
+
+impl Traffic {
+    /// The HTTP status of each request; `000` where there was no answer.
+    pub(crate) fn stop(mut self) -> Vec<String> {
+        std::fs::write(&self.until, "").unwrap();
+        let stdout = self.child.stdout.take().unwrap();
+        let text = std::io::read_to_string(stdout).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        std::fs::write(&self.until, "").unwrap();
+        self.child.wait().unwrap();
+        std::fs::remove_file(&self.until).unwrap();
+    }
+}
+
+/// Looks until it is so, or fails at the deadline.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    const DEADLINE: Duration = Duration::from_secs(20);
+    const PAUSE: Duration = Duration::from_millis(20);
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        std::thread::sleep(PAUSE);
+    }
+}

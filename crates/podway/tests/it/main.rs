@@ -1,0 +1,10 @@
+//! The real binary in real labs: what a user types, and what comes of it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod answers;
+mod explanations;
+mod faults;
+mod labs;
+mod lifetimes;
+mod refusals;
