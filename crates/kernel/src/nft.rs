@@ -4,12 +4,17 @@
 //! Hearing: [`Monitor::rules`](crate::netlink::Monitor::rules).
 
 mod abi;
+mod commit;
 mod decode;
 mod element;
 mod expression;
 mod read;
+mod rule;
 mod set;
+#[cfg(test)]
+mod tests;
 mod transaction;
 
+pub use commit::Stats;
 pub use read::{Count, Observed, generation, read_table, tables};
-pub use transaction::{Stats, Transaction};
+pub use transaction::Transaction;

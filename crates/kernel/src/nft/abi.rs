@@ -181,5 +181,8 @@ pub(super) fn read_comment(mut userdata: &[u8]) -> Option<&str> {
     None
 }
 
-/// Octets of the longest comment: user data holds 256, two of them the head, one the NUL.
-pub(super) const COMMENT_CAPACITY: usize = 253;
+/// Octets of the longest comment of rules and elements.
+///
+/// The kernel takes user data of 256 octets, but counts those of an element, itself and the count, in one octet: from
+/// 252 on it refuses the comment, or, at 253, loses it without a word.
+pub(super) const COMMENT_CAPACITY: usize = 251;

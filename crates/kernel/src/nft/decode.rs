@@ -18,7 +18,7 @@ pub(super) struct Decoded {
 
 impl Decoded {
     /// Whether `self`, for TCP, and `other`, for the rest, are the two halves of one rejecting rule.
-    pub(super) fn completes(&self, other: &Decoded) -> bool {
+    pub(super) fn is_half_of(&self, other: &Decoded) -> bool {
         let only_tcp = Statement::Match {
             field: Field::Protocol,
             mask: None,

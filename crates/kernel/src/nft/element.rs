@@ -80,7 +80,7 @@ pub(super) fn write_comment(body: &mut Body<'_>, kind: u16, comment: &str) -> Re
         return Ok(());
     }
     if comment.len() > COMMENT_CAPACITY {
-        return Err("a comment has at most 253 octets");
+        return Err("a comment has at most 251 octets");
     }
     if comment.contains('\0') {
         return Err("a comment holds no NUL");

@@ -1,15 +1,13 @@
 //! Rule sets as the kernel has them.
 
 use super::abi::*;
-use super::decode::{Decoded, read_rule};
 use super::element::{self, RawElement};
+use super::rule::{FoundRule, join};
 use super::set;
 use super::transaction::{hook_number, kind_word};
 use crate::netlink::{Attributes, Batch, Body, Message, Socket, flags};
 use crate::{Error, Result};
-use netstate::nft::{
-    Chain, ChainKind, Element, Family, Hook, HookPoint, Key, Rule, Table, TableId,
-};
+use netstate::nft::{Chain, ChainKind, Element, Family, Hook, HookPoint, Key, Table, TableId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How often a table or a set is read anew because it changed in between.
@@ -189,65 +187,17 @@ fn read_rules(socket: &mut Socket, observed: &mut Observed) -> Result<()> {
         id,
         select,
         |found: &mut Vec<_>, attributes| {
-            let chain =
-                attributes.find(NFTA_RULE_CHAIN).and_then(|chain| chain.text()).unwrap_or_default();
-            let comment = attributes
-                .find(NFTA_RULE_USERDATA)
-                .and_then(|userdata| read_comment(userdata.value));
-            let list = attributes
-                .find(NFTA_RULE_EXPRESSIONS)
-                .map_or(Attributes::new(&[]), |list| list.nested());
-            let decoded = read_rule(id.family, list);
-            found.push(Found {
-                chain: chain.to_owned(),
-                comment: comment.unwrap_or_default().to_owned(),
-                decoded,
-            });
+            found.push(FoundRule::read(id.family, &attributes));
         },
     )?;
-    let mut rules = rules.into_iter().peekable();
-    while let Some(mut rule) = rules.next() {
-        let other = rules.next_if(|next| rule.completes(next));
-        if let Some(other) = other {
-            let counts = [rule.decoded.count, other.decoded.count];
-            rule.decoded = Decoded { answer: None, count: sum(counts), ..other.decoded };
+    for FoundRule { chain: name, rule, count } in join(rules) {
+        let Some(chain) = observed.table.chains.get_mut(&name) else { continue };
+        if let Some(count) = count {
+            observed.rule_counts.entry(name).or_default().insert(chain.rules.len(), count);
         }
-        place(observed, rule);
+        chain.rules.push(rule);
     }
     Ok(())
-}
-
-/// A kernel rule and where it is.
-struct Found {
-    chain: String,
-    comment: String,
-    decoded: Decoded,
-}
-
-impl Found {
-    fn completes(&self, next: &Found) -> bool {
-        self.chain == next.chain
-            && self.comment == next.comment
-            && self.decoded.completes(&next.decoded)
-    }
-}
-
-fn sum(counts: [Option<Count>; 2]) -> Option<Count> {
-    let [first, second] = counts;
-    let (first, second) = (first?, second?);
-    Some(Count { packets: first.packets + second.packets, octets: first.octets + second.octets })
-}
-
-fn place(observed: &mut Observed, rule: Found) {
-    let Some(chain) = observed.table.chains.get_mut(&rule.chain) else { return };
-    if let Some(count) = rule.decoded.count {
-        observed.rule_counts.entry(rule.chain).or_default().insert(chain.rules.len(), count);
-    }
-    let statements = match rule.decoded.answer {
-        None => rule.decoded.statements,
-        Some(_) => rule.decoded.alone(),
-    };
-    chain.rules.push(Rule { statements, comment: rule.comment });
 }
 
 /// Reads the sets without elements; returns how many elements each has, where the kernel says so.
@@ -300,7 +250,7 @@ fn read_elements(
             false => BTreeMap::new(),
         };
         let raw = found.len();
-        set.elements = if set.interval { ranges(found) } else { singles(found) };
+        set.elements = gather(set.interval, found);
         if set.interval
             || unknown
             || expected == Some(set.elements.len()) && raw == set.elements.len()
@@ -338,7 +288,11 @@ fn dump_elements(socket: &mut Socket, id: &TableId, name: &str) -> Result<(Vec<R
     dump(socket, "read elements", NFT_MSG_GETSETELEM, id, select, fold)
 }
 
-fn singles(found: Vec<RawElement>) -> BTreeMap<Key, Element> {
+/// Elements as values, of a set with ranges or without.
+pub(super) fn gather(interval: bool, found: Vec<RawElement>) -> BTreeMap<Key, Element> {
+    if interval {
+        return ranges(found);
+    }
     found.into_iter().map(|raw| (raw.key, raw.element)).collect()
 }
 

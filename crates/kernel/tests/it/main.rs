@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "the process enters its user namespace before any thread exists")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod arbitrary;
 mod conntrack;
 mod nft;
 mod route;

@@ -1,5 +1,6 @@
 //! Rule sets: what we write, nft lists; what is written, we read back as it was.
 
+use crate::arbitrary;
 use crate::space::{assert_line, feed, isolated, run};
 use kernel::Error;
 use kernel::netlink::{Monitor, Socket};
@@ -8,6 +9,10 @@ use netstate::nft::{
     Chain, ChainKind, DataType, Element, ElementValue, Family, Field, Hook, HookPoint, Key, Rule,
     Set, SetData, Statement, Table, TableId, Verdict,
 };
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::TestRunner;
+use proptest::{prop_assert, prop_assert_eq};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -208,6 +213,26 @@ fn one_of_everything_comes_back_as_written() {
 }
 
 #[test]
+fn random_tables_come_back_as_written() {
+    isolated(|| {
+        let socket = RefCell::new(Socket::netfilter().unwrap());
+        let mut runner = TestRunner::new(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(200)
+        });
+        let round_trip = |table: Table| {
+            let mut socket = socket.borrow_mut();
+            Transaction::new().delete_table(&table.id).whole(&table).commit(&mut socket).unwrap();
+            let observed = read_table(&mut socket, &table.id).unwrap().unwrap();
+            prop_assert_eq!(observed.table, table);
+            prop_assert!(observed.unknown.is_empty());
+            Ok(())
+        };
+        runner.run(&arbitrary::table(), round_trip).unwrap();
+    });
+}
+
+#[test]
 fn nft_lists_what_was_written() {
     isolated(|| {
         let mut socket = Socket::netfilter().unwrap();
@@ -301,7 +326,7 @@ fn a_transaction_is_all_or_nothing_and_names_the_culprit() {
         assert_eq!(error, "flush chain podway nowhere: ENOENT: No such file or directory");
         assert_eq!(read_table(&mut socket, &table.id).unwrap(), None);
 
-        let long = Rule { statements: Vec::new(), comment: "x".repeat(254) };
+        let long = Rule { statements: Vec::new(), comment: "x".repeat(252) };
         let error =
             Transaction::new().rule(&table.id, "plain", &long).commit(&mut socket).unwrap_err();
         assert!(matches!(error, Error::Unusable { .. }), "{error}");
