@@ -2,10 +2,12 @@
 
 use crate::cluster::Cluster;
 use crate::finding::{Code, Finding};
-use crate::path::{Host, Path, Receiver, Verdict};
+use crate::path::{Choice, Host, Path, Stage, Verdict};
 use crate::probability::Probability;
 use crate::question::{Question, QuestionError, Sender, Target, sender, target};
 use crate::settings::Settings;
+use crate::summary;
+use crate::verify::Agreement;
 use crate::walk::walk;
 use model::{Kind, Origin, World};
 use std::collections::BTreeSet;
@@ -17,6 +19,8 @@ const EFFORT: usize = 200_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
     pub question: Question,
+    /// From whom to what, as one says it.
+    pub asked: String,
     /// Every way that the choices on it allow, in order of the choices.
     pub paths: Vec<Path>,
     /// Index of the way that is shown: delivered if any is, then the likeliest, then the longest.
@@ -25,9 +29,9 @@ pub struct Explanation {
     pub truncated: bool,
     /// The chance that a connection is delivered.
     pub delivered: Probability,
-    /// The answer in one sentence, the verdict first.
-    pub summary: String,
     pub findings: Vec<Finding>,
+    /// What a real connection had to say about it.
+    pub verified: Option<Agreement>,
 }
 
 impl Explanation {
@@ -47,12 +51,13 @@ impl Explanation {
         others
     }
 
-    /// The same answer with another of its ways shown.
-    pub fn showing(mut self, index: usize) -> Self {
-        if index < self.paths.len() {
-            self.shown = index;
+    /// The answer in one sentence, the verdict first.
+    pub fn summary(&self) -> String {
+        let text = summary::text(self);
+        match &self.verified {
+            None => text,
+            Some(agreement) => format!("{text}; {}", agreement.summary()),
         }
-        self
     }
 }
 
@@ -67,19 +72,39 @@ pub fn explain(
     let cluster = Cluster::new(world, settings);
     let (paths, truncated) = all_paths(&cluster, &sender, &target, question)?;
     let shown = best(&paths);
-    let delivered = paths
-        .iter()
-        .filter(|path| path.is_delivered())
-        .fold(Probability::NEVER, |sum, path| sum.or(path.probability()));
     Ok(Explanation {
         question: question.clone(),
-        summary: summary(&paths, shown, delivered, &sender, &target),
+        asked: summary::asked(&sender, &target),
         findings: findings(&cluster, &paths, shown),
+        delivered: chance(&paths),
         paths,
         shown,
         truncated,
-        delivered,
+        verified: None,
     })
+}
+
+/// That a connection is delivered, at the first attempt or a later one.
+fn chance(paths: &[Path]) -> Probability {
+    let delivered = paths.iter().filter(|path| path.is_delivered()).map(Path::probability);
+    let first = delivered.fold(Probability::NEVER, Probability::or);
+    let Some(backends) = retried_over(paths) else { return first };
+    // Each back end is tried at most once: all have to fail.
+    let failing = (0..backends).map(|backend| {
+        let here = |path: &&Path| path.choices[0].chosen == backend && !path.is_delivered();
+        let lost = paths.iter().filter(here).map(|path| {
+            let rest = path.choices[1..].iter().map(Choice::probability);
+            rest.fold(Probability::CERTAIN, Probability::and)
+        });
+        lost.fold(Probability::NEVER, Probability::or)
+    });
+    failing.fold(Probability::CERTAIN, Probability::and).complement()
+}
+
+/// Over how many back ends a balancer tries; `None`: there is no second attempt.
+pub(crate) fn retried_over(paths: &[Path]) -> Option<usize> {
+    let first = paths.first()?.choices.first()?;
+    (first.stage == Stage::Balancer).then_some(first.options.len())
 }
 
 /// Counts through all choices as an odometer does.
@@ -131,62 +156,6 @@ fn extent(path: &Path) -> (usize, usize) {
     (hosts.len(), path.request.len())
 }
 
-fn summary(
-    paths: &[Path],
-    shown: usize,
-    delivered: Probability,
-    sender: &Sender,
-    target: &Target,
-) -> String {
-    let path = &paths[shown];
-    let asked = if target.text == target.address.to_string() {
-        target.text.clone()
-    } else {
-        format!("{} ({})", target.text, target.address)
-    };
-    let from = match &sender.host_network_pod {
-        Some(pod) => format!("pod/{pod}"),
-        None => sender.host.to_string(),
-    };
-    let asked = format!("{from} → {asked}");
-    let Some(receiver) = path.receiver.as_ref().filter(|_| path.is_delivered()) else {
-        return format!("{}: {asked}: {}", path.end.verdict, path.end.text);
-    };
-    let receivers: BTreeSet<&Host> = paths
-        .iter()
-        .filter(|path| path.is_delivered())
-        .filter_map(|path| path.receiver.as_ref())
-        .map(|receiver| &receiver.host)
-        .collect();
-    let who = receiver_text(receiver);
-    let answer = match receivers.len() {
-        0 | 1 => format!("{asked} is answered by {who}"),
-        n => format!("{asked} is answered by one of {n} pods, here {who}"),
-    };
-    if delivered.is_certain() {
-        return format!("delivered: {answer}");
-    }
-    let failing = paths.iter().find(|path| !path.is_delivered());
-    let failing = failing
-        .map_or_else(String::new, |path| format!("{} because {}", path.end.verdict, path.end.text));
-    let lost = delivered.complement();
-    format!(
-        "delivered, but {} of {} connections {} not ({failing}): {answer}",
-        lost.numerator,
-        lost.denominator,
-        if lost.numerator == 1 { "is" } else { "are" },
-    )
-}
-
-fn receiver_text(receiver: &Receiver) -> String {
-    match (&receiver.host, &receiver.node) {
-        (Host::Pod(_), Some(node)) => {
-            format!("{} ({}) on {node}", receiver.host, receiver.address)
-        }
-        _ => format!("{} ({})", receiver.host, receiver.address),
-    }
-}
-
 /// What there is to say about the way shown, about those that fail, and about the objects on them.
 fn findings(cluster: &Cluster<'_>, paths: &[Path], shown: usize) -> Vec<Finding> {
     let failing: Vec<&Path> = paths.iter().filter(|path| !path.is_delivered()).collect();
@@ -194,6 +163,10 @@ fn findings(cluster: &Cluster<'_>, paths: &[Path], shown: usize) -> Vec<Finding>
     if paths[shown].is_delivered() && !failing.is_empty() {
         let text = format!("{} of {} ways fail", failing.len(), paths.len());
         findings.push(Finding::new(Code::SomeFail, text));
+        if retried_over(paths).is_some() {
+            let text = "an attempt that fails is made again at another back end, at once when refused and beside the first after 150 ms of silence";
+            findings.push(Finding::new(Code::BalancerRetries, text));
+        }
     }
     let concerned = std::iter::once(&paths[shown]).chain(failing.iter().copied());
     for path in concerned.clone() {

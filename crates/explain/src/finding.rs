@@ -57,6 +57,8 @@ macro_rules! codes {
 codes! {
     AsymmetricReply "asymmetric-reply"
         "The reply comes back with other addresses than the request had: the sender discards it."
+    BalancerRetries "balancer-retries"
+        "A connection attempt that fails is made again at another back end: the client waits, but is served."
     ClientAddressReplaced "client-address-replaced"
         "The receiver sees another source address than the sender's own."
     ClusterIpFromOutside "cluster-ip-from-outside"

@@ -17,12 +17,17 @@ mod question;
 pub mod render;
 mod reply;
 mod settings;
+mod summary;
+pub mod verify;
 mod walk;
 mod why;
 
 pub use explanation::{Explanation, explain};
 pub use finding::{Code, Finding};
-pub use path::{Choice, End, Hop, Host, Outer, Path, Receiver, Stage, Verdict, address_text};
+pub use path::{
+    Choice, Connection, End, Hop, Host, Outer, Path, Receiver, Stage, Translation, Verdict,
+    address_text,
+};
 pub use probability::Probability;
 pub use question::{Question, QuestionError};
 pub use settings::{Environment, Settings};

@@ -155,6 +155,28 @@ pub struct Receiver {
     pub node: Option<Arc<str>>,
 }
 
+/// A connection: what its sender sent, and who changed it on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    pub sender: Host,
+    pub original: Packet,
+    pub translations: Vec<Translation>,
+    /// The Service whose endpoint was chosen, and the node that did.
+    pub service: Option<(ObjectKey, Arc<str>)>,
+}
+
+/// What one hop changes, and what its node's connection tracking changes back in replies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Translation {
+    pub node: Arc<str>,
+    /// Index of the hop in the request.
+    pub hop: usize,
+    pub stage: Stage,
+    pub before: Packet,
+    pub after: Packet,
+    pub origin: Origin,
+}
+
 /// How a path ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
@@ -173,6 +195,8 @@ pub struct Path {
     pub request: Vec<Hop>,
     pub reply: Vec<Hop>,
     pub choices: Vec<Choice>,
+    /// The connections it consists of: a balancer ends one and begins another.
+    pub connections: Vec<Connection>,
     pub receiver: Option<Receiver>,
     pub findings: Vec<Finding>,
     pub end: End,

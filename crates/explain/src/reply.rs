@@ -2,8 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::finding::{Code, Finding};
-use crate::path::{End, Hop, Host, Outer, Path, Stage, Verdict, address_text};
-use crate::walk::Segment;
+use crate::path::{Connection, End, Hop, Host, Outer, Path, Stage, Verdict, address_text};
 use program::{Arrival, Outcome, Packet, trace};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,20 +11,21 @@ use std::sync::Arc;
 const LONGEST: usize = 16;
 
 /// Follows the reply from the receiver of a delivered path to its sender, connection by connection.
-pub(crate) fn follow(cluster: &Cluster<'_>, path: &mut Path, segments: &[Segment], last: Packet) {
+pub(crate) fn follow(cluster: &Cluster<'_>, path: &mut Path, last: Packet) {
     let Some(receiver) = &path.receiver else { return };
+    let connections = path.connections.clone();
     let mut reply = Reply { cluster, packet: reverse(last), hops: Vec::new() };
     let mut at = receiver.host.clone();
     reply.hop(&at, Stage::Answer, "answers whom it saw");
     let mut node = receiver.node.clone().filter(|_| matches!(at, Host::Pod(_)));
     let mut lost = None;
-    for (index, segment) in segments.iter().enumerate().rev() {
-        if let Err(end) = reply.cross(segment, &at, node.take()) {
+    for (index, connection) in connections.iter().enumerate().rev() {
+        if let Err(end) = reply.cross(connection, &at, node.take()) {
             lost = Some(end);
             break;
         }
-        at = segment.sender.clone();
-        match segments[..index].last() {
+        at = connection.sender.clone();
+        match connections[..index].last() {
             Some(outer) => reply.relay(&at, reverse(outer.original)),
             None => {
                 reply.hop(&at, Stage::Receive, "the reply comes from the address that was asked")
@@ -33,7 +33,8 @@ pub(crate) fn follow(cluster: &Cluster<'_>, path: &mut Path, segments: &[Segment
         }
     }
     path.reply = reply.hops;
-    path.findings.extend(remarks(segments, path.receiver.as_ref().map(|receiver| receiver.sees)));
+    path.findings
+        .extend(remarks(&connections, path.receiver.as_ref().map(|receiver| receiver.sees)));
     if let Some(end) = lost {
         path.findings.push(Finding::new(Code::AsymmetricReply, end.text.clone()));
         path.end = end;
@@ -52,8 +53,13 @@ struct Reply<'a> {
 
 impl Reply<'_> {
     /// Carries the reply of one connection to its sender.
-    fn cross(&mut self, segment: &Segment, from: &Host, node: Option<Arc<str>>) -> Result<(), End> {
-        let wanted = reverse(segment.original);
+    fn cross(
+        &mut self,
+        connection: &Connection,
+        from: &Host,
+        node: Option<Arc<str>>,
+    ) -> Result<(), End> {
+        let wanted = reverse(connection.original);
         let mut next = match (node, from) {
             (Some(node), _) => Some((node, Arrival::Pod)),
             (None, Host::Node(node)) => Some((node.clone(), Arrival::LocalProcess)),
@@ -61,7 +67,7 @@ impl Reply<'_> {
         };
         for _ in 0..LONGEST {
             let Some((node, arrival)) = next else { break };
-            self.undo(segment, &node);
+            self.undo(connection, &node);
             let Some(program) = self.cluster.program(&node) else { break };
             let host = Host::Node(node.clone());
             next = match trace(program, self.packet, arrival, |_| 0).outcome {
@@ -71,7 +77,7 @@ impl Reply<'_> {
                 }
                 Outcome::Underlay if self.held_by(&node) => None,
                 Outcome::Underlay => {
-                    if arrival != Arrival::LocalProcess || segment.sender != host {
+                    if arrival != Arrival::LocalProcess || connection.sender != host {
                         let rule = format!(
                             "to {} on the nodes' own network",
                             self.packet.destination.ip()
@@ -91,7 +97,7 @@ impl Reply<'_> {
                 Outcome::LocalProcess | Outcome::Rejected | Outcome::Unreachable => None,
             };
         }
-        if self.packet == wanted { Ok(()) } else { Err(self.lost(segment, wanted)) }
+        if self.packet == wanted { Ok(()) } else { Err(self.lost(connection, wanted)) }
     }
 
     /// Whether the destination is a virtual IP that the node itself holds.
@@ -104,8 +110,8 @@ impl Reply<'_> {
     }
 
     /// Reverses, last first, what this node did to the connection.
-    fn undo(&mut self, segment: &Segment, node: &Arc<str>) {
-        for translation in segment.translations.iter().rev().filter(|it| it.node == *node) {
+    fn undo(&mut self, connection: &Connection, node: &Arc<str>) {
+        for translation in connection.translations.iter().rev().filter(|it| it.node == *node) {
             if self.packet != reverse(translation.after) {
                 continue;
             }
@@ -199,25 +205,25 @@ impl Reply<'_> {
         });
     }
 
-    fn lost(&mut self, segment: &Segment, wanted: Packet) -> End {
+    fn lost(&mut self, connection: &Connection, wanted: Packet) -> End {
         let text = format!(
             "the reply comes to {} from {}, but {} was asked: it is discarded",
-            segment.sender,
+            connection.sender,
             address_text(self.packet.source),
             address_text(wanted.source)
         );
-        self.hop(&segment.sender, Stage::Drop, &text);
-        let (host, code) = (segment.sender.clone(), Some(Code::AsymmetricReply));
+        self.hop(&connection.sender, Stage::Drop, &text);
+        let (host, code) = (connection.sender.clone(), Some(Code::AsymmetricReply));
         End { verdict: Verdict::Dropped, host, text, code }
     }
 }
 
 /// Whether the reply passes through the Service, and whose address the receiver saw.
-fn remarks(segments: &[Segment], seen: Option<IpAddr>) -> Vec<Finding> {
+fn remarks(connections: &[Connection], seen: Option<IpAddr>) -> Vec<Finding> {
     let mut remarks = Vec::new();
-    for segment in segments {
-        let Some((service, node)) = &segment.service else { continue };
-        let masquerade = segment
+    for connection in connections {
+        let Some((service, node)) = &connection.service else { continue };
+        let masquerade = connection
             .translations
             .iter()
             .find(|it| it.node == *node && it.stage == Stage::Masquerade);
@@ -233,24 +239,24 @@ fn remarks(segments: &[Segment], seen: Option<IpAddr>) -> Vec<Finding> {
                 Code::ReplyDirect,
                 format!(
                     "no host has the address of Service {service}: the reply goes straight to {}, and node/{node} puts the Service's address back just before",
-                    segment.sender
+                    connection.sender
                 ),
             ),
         });
     }
-    let sent = segments.first().map(|segment| segment.original.source.ip());
+    let sent = connections.first().map(|connection| connection.original.source.ip());
     if let (Some(sent), Some(seen)) = (sent, seen)
         && sent != seen
     {
-        remarks.push(replaced(segments, sent, seen));
+        remarks.push(replaced(connections, sent, seen));
     }
     remarks
 }
 
-fn replaced(segments: &[Segment], sent: IpAddr, seen: IpAddr) -> Finding {
+fn replaced(connections: &[Connection], sent: IpAddr, seen: IpAddr) -> Finding {
     let mut by: Vec<String> =
-        segments[1..].iter().map(|it| format!("the balancer on {}", it.sender)).collect();
-    let translations = segments.iter().flat_map(|segment| &segment.translations);
+        connections[1..].iter().map(|it| format!("the balancer on {}", it.sender)).collect();
+    let translations = connections.iter().flat_map(|connection| &connection.translations);
     let masqueraded = translations.filter(|it| it.stage == Stage::Masquerade);
     by.extend(masqueraded.map(|it| format!("masquerading on node/{}", it.node)));
     let text =

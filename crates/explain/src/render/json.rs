@@ -4,6 +4,7 @@ use crate::explanation::Explanation;
 use crate::finding::Finding;
 use crate::path::{Choice, Hop, Path, address_text};
 use crate::probability::Probability;
+use crate::verify::{Agreement, Check};
 use model::Origin;
 use program::Packet;
 use serde::Serialize;
@@ -22,7 +23,7 @@ pub fn json(explanation: &Explanation) -> String {
         },
         verdict: path.end.verdict.to_string(),
         code: path.end.code.map(|code| code.to_string()),
-        summary: &explanation.summary,
+        summary: explanation.summary(),
         probability: Chance::of(explanation.delivered),
         receiver: path.receiver.as_ref().map(|receiver| Receiver {
             host: receiver.host.to_string(),
@@ -35,6 +36,7 @@ pub fn json(explanation: &Explanation) -> String {
         alternatives: explanation.alternatives().into_iter().map(Alternative::of).collect(),
         alternatives_truncated: explanation.truncated,
         findings: explanation.findings.iter().map(FindingView::of).collect(),
+        verify: explanation.verified.as_ref().map(Verify::of),
     };
     let text = serde_json::to_string_pretty(&document);
     text.expect("strings, numbers and lists can be written")
@@ -49,7 +51,7 @@ struct Document<'a> {
     /// Why it is not delivered: also the code of a finding, where there is more to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
-    summary: &'a str,
+    summary: String,
     /// That a connection is delivered.
     probability: Chance,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,6 +61,8 @@ struct Document<'a> {
     alternatives: Vec<Alternative<'a>>,
     alternatives_truncated: bool,
     findings: Vec<FindingView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify: Option<Verify<'a>>,
 }
 
 #[derive(Serialize)]
@@ -228,5 +232,49 @@ impl<'a> FindingView<'a> {
             origin: finding.origin.as_ref().map(OriginView::of),
             fix: finding.fix.as_deref(),
         }
+    }
+}
+
+#[derive(Serialize)]
+struct Verify<'a> {
+    /// `agrees`, `differs` or `undecided`.
+    result: &'static str,
+    /// What the sender got.
+    answer: String,
+    /// The first hop that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    difference: Option<CheckView<'a>>,
+    checks: Vec<CheckView<'a>>,
+}
+
+impl<'a> Verify<'a> {
+    fn of(agreement: &'a Agreement) -> Self {
+        let result = match (agreement.agrees(), agreement.undecided) {
+            (false, _) => "differs",
+            (true, true) => "undecided",
+            (true, false) => "agrees",
+        };
+        Verify {
+            result,
+            answer: agreement.answer.to_string(),
+            difference: agreement.difference().map(CheckView::of),
+            checks: agreement.checks.iter().map(CheckView::of).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CheckView<'a> {
+    /// Number of the hop in `request`, counted from 1 as in the text.
+    hop: usize,
+    expected: &'a str,
+    observed: &'a str,
+    agrees: bool,
+}
+
+impl<'a> CheckView<'a> {
+    fn of(check: &'a Check) -> Self {
+        let Check { hop, expected, observed, agrees } = check;
+        CheckView { hop: hop + 1, expected, observed, agrees: *agrees }
     }
 }

@@ -94,7 +94,7 @@ impl Drawing {
         }
         // About 10 units a letter in the widest of the title's types.
         let room = (lanes.len().max(2) * size::LANE) / 10;
-        let summary = wrap(&explanation.summary, room);
+        let summary = wrap(&explanation.summary(), room);
         let y = size::MARGIN + summary.len() * size::SUMMARY_LINE + size::LANE_HEAD + 12;
         Drawing { lanes, summary, body: String::new(), y, number: 0 }
     }
@@ -202,7 +202,7 @@ impl Drawing {
     fn finish(mut self, explanation: &Explanation) -> String {
         let (width, height) = (self.width(), self.y + size::MARGIN / 2);
         let ground = self.ground(height, explanation.verdict());
-        let label = escape(&explanation.summary);
+        let label = escape(&explanation.summary());
         let mut text = String::new();
         let font = "font-family=\"system-ui,'DejaVu Sans',sans-serif\"";
         let written = writeln!(

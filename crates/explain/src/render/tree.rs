@@ -32,13 +32,14 @@ pub fn tree(explanation: &Explanation, style: Style) -> String {
     let style = Style { width: style.width.max(NARROWEST), ..style };
     let mut page = Page { style, text: String::new() };
     let path = explanation.path();
-    page.answer(&explanation.summary, path.end.verdict);
+    page.answer(&explanation.summary(), explanation);
     page.heading("request");
     page.hops(&path.request, path, 1);
     if !path.reply.is_empty() {
         page.heading("reply");
         page.hops(&path.reply, path, path.request.len() + 1);
     }
+    page.verified(explanation);
     page.alternatives(explanation);
     page.findings(&explanation.findings);
     page.text
@@ -60,8 +61,10 @@ struct Page {
 }
 
 impl Page {
-    fn answer(&mut self, summary: &str, verdict: Verdict) {
-        let ink = match verdict {
+    fn answer(&mut self, summary: &str, explanation: &Explanation) {
+        let differs = explanation.verified.as_ref().is_some_and(|it| !it.agrees());
+        let ink = match explanation.verdict() {
+            _ if differs => Ink::Bad,
             Verdict::Delivered => Ink::Good,
             Verdict::Refused | Verdict::Dropped => Ink::Bad,
             Verdict::Unknown => Ink::Doubt,
@@ -110,6 +113,21 @@ impl Page {
         }
         if let Some(origin) = &hop.origin {
             self.hanging(&below, &format!("from {origin}"), Ink::Dim);
+        }
+    }
+
+    fn verified(&mut self, explanation: &Explanation) {
+        let Some(agreement) = &explanation.verified else { return };
+        self.heading(&format!("a real connection: {}", agreement.answer));
+        let mut checks: Vec<_> = agreement.checks.iter().collect();
+        checks.sort_by_key(|check| check.hop);
+        for check in checks {
+            let (mark, ink) = if check.agrees { ('✓', Ink::Good) } else { ('✗', Ink::Bad) };
+            let head = format!("  {mark} hop {:<2} ", check.hop + 1);
+            self.hanging(&head, &check.observed, ink);
+            if !check.agrees {
+                self.hanging("           ", &format!("expected: {}", check.expected), Ink::Plain);
+            }
         }
     }
 

@@ -6,7 +6,9 @@ mod virtual_ip;
 
 use crate::cluster::Cluster;
 use crate::finding::{Code, Finding};
-use crate::path::{Choice, End, Hop, Host, Outer, Path, Receiver, Stage, Verdict, address_text};
+use crate::path::{
+    Choice, Connection, End, Hop, Host, Outer, Path, Receiver, Stage, Verdict, address_text,
+};
 use crate::question::{Sender, Target};
 use crate::{QuestionError, reply};
 use model::{ObjectKey, Origin, Protocol};
@@ -18,26 +20,6 @@ pub(crate) use virtual_ip::holder;
 
 /// More nodes than any sane path has.
 const LONGEST: usize = 16;
-
-/// One connection: what its sender sent, and who changed it on the way.
-#[derive(Debug, Clone)]
-pub(crate) struct Segment {
-    pub(crate) sender: Host,
-    pub(crate) original: Packet,
-    pub(crate) translations: Vec<Translation>,
-    /// The Service whose endpoint was chosen, and where.
-    pub(crate) service: Option<(ObjectKey, Arc<str>)>,
-}
-
-/// An entry of a node's connection tracking: the reply is translated back there.
-#[derive(Debug, Clone)]
-pub(crate) struct Translation {
-    pub(crate) node: Arc<str>,
-    pub(crate) stage: Stage,
-    pub(crate) before: Packet,
-    pub(crate) after: Packet,
-    pub(crate) origin: Origin,
-}
 
 /// Walks from the sender; `script` decides the first choices, the first option all others.
 pub(crate) fn walk(
@@ -58,7 +40,7 @@ pub(crate) fn walk(
         choices: Vec::new(),
         findings: Vec::new(),
         receiver: None,
-        segments: Vec::new(),
+        connections: Vec::new(),
         nodes: 0,
     };
     let end = walk.start(sender);
@@ -96,13 +78,13 @@ struct Walk<'a> {
     choices: Vec<Choice>,
     findings: Vec<Finding>,
     receiver: Option<Receiver>,
-    segments: Vec<Segment>,
+    connections: Vec<Connection>,
     nodes: usize,
 }
 
 impl Walk<'_> {
     fn start(&mut self, sender: &Sender) -> End {
-        self.begin_segment(sender.host.clone());
+        self.begin_connection(sender.host.clone());
         if let Some(pod) = &sender.host_network_pod {
             let text =
                 format!("pod {pod} is on its node's own network: its packets are the node's");
@@ -148,13 +130,13 @@ impl Walk<'_> {
     /// How a host on the underlay finds the next one.
     fn way_out(&self) -> String {
         let destination = self.packet.destination.ip();
-        let settings = self.cluster.settings;
-        if settings.underlay.is_some() && !settings.is_on_underlay(destination) {
-            return format!("{destination} is not on its network: to the default gateway");
-        }
+        let near = self.cluster.settings.is_on_underlay(destination);
         match self.station(destination) {
             Some(host) => format!("{destination} is on its own network: ARP finds {host}"),
-            None => format!("{destination} is on its own network: it asks by ARP who has it"),
+            None if near => {
+                format!("{destination} is on its own network: it asks by ARP who has it")
+            }
+            None => format!("{destination} is not on its network: to the default gateway"),
         }
     }
 
@@ -176,10 +158,10 @@ impl Walk<'_> {
         }
     }
 
-    fn begin_segment(&mut self, sender: Host) {
+    fn begin_connection(&mut self, sender: Host) {
         let original = self.packet;
         let translations = Vec::new();
-        self.segments.push(Segment { sender, original, translations, service: None });
+        self.connections.push(Connection { sender, original, translations, service: None });
     }
 
     /// A hop that leaves the packet as it is.
@@ -253,12 +235,13 @@ impl Walk<'_> {
             request: self.hops,
             reply: Vec::new(),
             choices: self.choices,
+            connections: self.connections,
             receiver: self.receiver,
             findings: self.findings,
             end,
         };
         if path.is_delivered() {
-            reply::follow(self.cluster, &mut path, &self.segments, self.packet);
+            reply::follow(self.cluster, &mut path, self.packet);
         }
         path
     }

@@ -1,9 +1,9 @@
 //! What happens on a node, and between nodes.
 
-use super::{LONGEST, Translation, Walk};
+use super::{LONGEST, Walk};
 use crate::cluster::Cluster;
 use crate::finding::{Code, Finding};
-use crate::path::{End, Host, Outer, Stage, Verdict};
+use crate::path::{End, Host, Outer, Stage, Translation, Verdict};
 use crate::why;
 use model::{Kind, Origin};
 use program::service::{Endpoint, Masquerade, Scope};
@@ -120,8 +120,8 @@ impl Walk<'_> {
                     1 => format!("its only endpoint is {chosen}"),
                     n => format!("one of {n} endpoints at random (1/{n} each): {chosen}"),
                 };
-                if let Some(segment) = self.segments.last_mut() {
-                    segment.service = Some((port.service.clone(), node.clone()));
+                if let Some(connection) = self.connections.last_mut() {
+                    connection.service = Some((port.service.clone(), node.clone()));
                 }
                 (Stage::Service, format!("{what}; {how}"))
             }
@@ -136,10 +136,11 @@ impl Walk<'_> {
             StepKind::Reject { .. } | StepKind::UnknownServicePort { .. } => return,
         };
         if step.before != step.after
-            && let Some(segment) = self.segments.last_mut()
+            && let Some(connection) = self.connections.last_mut()
         {
-            segment.translations.push(Translation {
+            connection.translations.push(Translation {
                 node: node.clone(),
+                hop: self.hops.len(),
                 stage,
                 before: step.before,
                 after: step.after,

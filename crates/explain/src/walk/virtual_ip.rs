@@ -102,7 +102,7 @@ impl<'a> Walk<'a> {
         let source = SocketAddr::new(source.unwrap_or(backend.address.ip()), 0);
         let after = Packet { source, destination: backend.address, ..self.packet };
         self.changing_hop(&host, Stage::Balancer, &rule, Some(listener.origin.clone()), after);
-        self.begin_segment(host);
+        self.begin_connection(host);
         if backend.node == *node {
             return self.at_node(node, Arrival::LocalProcess);
         }

@@ -7,7 +7,7 @@ use model::Protocol;
 use serde_json::json;
 use std::path::PathBuf;
 
-fn ask(cluster: &Cluster, from: &str, to: &str) -> Explanation {
+pub(crate) fn ask(cluster: &Cluster, from: &str, to: &str) -> Explanation {
     let world = cluster.world();
     let question = Question { from: from.into(), to: to.into(), protocol: Protocol::Tcp };
     explain(&world, &cluster.settings(&world), &question).unwrap()
@@ -19,7 +19,7 @@ fn check(name: &str, cluster: Cluster, from: &str, to: &str, verdict: Verdict) -
     assert_eq!(explanation, ask(&cluster, from, to), "{name}: not deterministic");
     let text = tree(&explanation, Style::default());
     compare(&format!("{name}.txt"), &format!("$ podway explain --from {from} --to {to}\n{text}"));
-    assert_eq!(explanation.verdict(), verdict, "{name}: {}", explanation.summary);
+    assert_eq!(explanation.verdict(), verdict, "{name}: {}", explanation.summary());
     let reply_is_whole = explanation.path().reply.last().is_some_and(|hop| {
         let asked = explanation.path().request[0].before;
         (hop.after.source, hop.after.destination) == (asked.destination, asked.source)
@@ -28,7 +28,7 @@ fn check(name: &str, cluster: Cluster, from: &str, to: &str, verdict: Verdict) -
     explanation
 }
 
-fn compare(file: &str, text: &str) {
+pub(crate) fn compare(file: &str, text: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, text).unwrap();
