@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// 0, or 1 where [`Outcome::stdout`] holds an error.
-    pub exit: i32,
+    pub exit: u8,
     /// JSON, or nothing where the specification wants silence.
     pub stdout: String,
 }

@@ -13,7 +13,9 @@
 //!                                  client    node-1: node init ─► agent, edge, kubelet ─► pods
 //! ```
 
+pub mod echo;
 mod error;
+pub mod kubelet;
 pub mod layout;
 pub mod manifest;
 mod message;

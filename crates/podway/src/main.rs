@@ -6,6 +6,7 @@ mod daemon;
 mod get;
 mod lab;
 mod manifests;
+mod node;
 mod show;
 
 use clap::{Parser, Subcommand};
@@ -30,12 +31,23 @@ enum Command {
     LabSupervisor,
     #[command(hide = true, name = ::lab::node_init::SUBCOMMAND)]
     LabNode(lab::Node),
+    #[command(hide = true)]
+    Kubelet(node::Kubelet),
+    #[command(hide = true, name = ::lab::kubelet::ECHO)]
+    LabEcho(node::Echo),
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let outcome = if node::is_plug_in() { node::plug_in() } else { run(Arguments::parse()) };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("podway: {error:#}");
+        ExitCode::from(exit_code(&error))
+    })
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     start_log();
-    let outcome = match arguments.command {
+    match arguments.command {
         Command::Lab(lab) => lab::run(lab),
         Command::Show(show) => show::run(show),
         Command::Agent(agent) => daemon::agent(agent),
@@ -43,11 +55,9 @@ fn main() -> ExitCode {
         Command::Get(get) => get::run(&get),
         Command::LabSupervisor => lab::supervise(),
         Command::LabNode(node) => lab::be_node(node),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("podway: {error:#}");
-        ExitCode::from(exit_code(&error))
-    })
+        Command::Kubelet(kubelet) => node::kubelet(kubelet),
+        Command::LabEcho(ports) => node::echo(ports),
+    }
 }
 
 /// Talk goes to standard error, as much of it as `RUST_LOG` says.

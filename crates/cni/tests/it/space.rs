@@ -55,7 +55,7 @@ impl Pod {
         Pod { id: id.to_owned(), path, netns }
     }
 
-    pub(crate) fn call(&self, verb: &str, config: &Value) -> (i32, Value) {
+    pub(crate) fn call(&self, verb: &str, config: &Value) -> (u8, Value) {
         let netns = self.path.to_str().unwrap();
         call(
             &[
@@ -79,7 +79,7 @@ impl Pod {
 }
 
 /// One call of the plug-in: its exit code and what it printed, null for nothing.
-pub(crate) fn call(environment: &[(&str, &str)], stdin: &[u8]) -> (i32, Value) {
+pub(crate) fn call(environment: &[(&str, &str)], stdin: &[u8]) -> (u8, Value) {
     let variables: BTreeMap<_, _> = environment.iter().copied().collect();
     let outcome = cni::main(|name| variables.get(name).map(ToString::to_string), stdin);
     let stdout = match outcome.stdout.as_str() {

@@ -34,7 +34,10 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn file(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    pub(super) fn file(
+        operation: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::File { operation, path, source }
     }

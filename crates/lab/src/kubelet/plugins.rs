@@ -35,11 +35,9 @@ pub(super) struct Attachment<'a> {
 impl NetworkList {
     /// The lexically first list of a directory, as runtimes choose it; none where there is none yet.
     pub(super) fn find(directory: &Path, path: &[PathBuf]) -> Result<Option<NetworkList>, Error> {
-        let entries =
-            std::fs::read_dir(directory).map_err(Error::file("read", directory))?;
-        let is_list = |file: &PathBuf| {
-            file.extension().is_some_and(|it| it == "conflist" || it == "conf")
-        };
+        let entries = std::fs::read_dir(directory).map_err(Error::file("read", directory))?;
+        let is_list =
+            |file: &PathBuf| file.extension().is_some_and(|it| it == "conflist" || it == "conf");
         let files = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_list);
         let Some(file) = files.min() else { return Ok(None) };
         let bytes = std::fs::read(&file).map_err(Error::file("read", &file))?;
@@ -87,7 +85,11 @@ impl NetworkList {
     }
 
     /// DEL by each plug-in, last first.
-    pub(super) async fn del(&self, pod: Attachment<'_>, result: Option<&Value>) -> Result<(), Error> {
+    pub(super) async fn del(
+        &self,
+        pod: Attachment<'_>,
+        result: Option<&Value>,
+    ) -> Result<(), Error> {
         for plugin in self.plugins.iter().rev() {
             self.call(plugin, "DEL", Some(pod), result, None).await?;
         }
@@ -239,7 +241,8 @@ mod tests {
 
     #[test]
     fn a_plug_in_gets_its_part_of_the_list() {
-        let list = json!({"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "x", "mtu": 9}]});
+        let list =
+            json!({"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "x", "mtu": 9}]});
         let list = NetworkList::parse(list, vec![]).unwrap();
         let input = list.input(&list.plugins[0], Some(&json!({"ips": []})), None);
         let expected = json!({

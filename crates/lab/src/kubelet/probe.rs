@@ -51,6 +51,23 @@ impl Probes {
         }
     }
 
+    /// The probes of a container that runs since before the kubelet: what was known of it holds until it fails.
+    pub(super) fn resumed(
+        container: &Container,
+        started: bool,
+        ready: bool,
+        now: Instant,
+    ) -> Probes {
+        let mut probes = Probes::new(container, now);
+        for (check, passed) in [(&mut probes.startup, started), (&mut probes.readiness, ready)] {
+            if let Some(check) = check.as_mut().filter(|_| passed) {
+                check.passed = true;
+                check.eager_until = now;
+            }
+        }
+        probes
+    }
+
     pub(super) fn is_started(&self) -> bool {
         self.startup.as_ref().is_none_or(|check| check.passed)
     }
@@ -202,7 +219,11 @@ mod tests {
         for (number, (at, purpose, success, verdict, ready)) in rows.iter().enumerate() {
             let now = start + Duration::from_millis(*at);
             let row = format!("row {number}: {purpose:?} at {at} ms");
-            assert_eq!(machine.due().map(|due| (due - start).as_millis()), Some((*at).into()), "{row}");
+            assert_eq!(
+                machine.due().map(|due| (due - start).as_millis()),
+                Some((*at).into()),
+                "{row}"
+            );
             assert_eq!(machine.begin(now), [*purpose], "{row}");
             assert_eq!(machine.conclude(*purpose, *success, now), *verdict, "{row}");
             assert_eq!(machine.is_ready(), *ready, "{row}");
@@ -218,58 +239,85 @@ mod tests {
     #[test]
     fn readiness() {
         use Verdict::{Changed, Nothing};
-        check([None, Some(probe(0, 10, 1, 3)), None], &[
-            (0, Readiness, false, Nothing, false),
-            (5, Readiness, false, Nothing, false),
-            (15, Readiness, true, Changed, true),
-            (10_015, Readiness, false, Nothing, true),
-            (20_015, Readiness, false, Nothing, true),
-            (30_015, Readiness, false, Changed, false),
-            (40_015, Readiness, false, Nothing, false),
-            (50_015, Readiness, true, Changed, true),
-        ]);
-        check([None, Some(probe(2, 1, 2, 1)), None], &[
-            (2_000, Readiness, true, Nothing, false),
-            (3_000, Readiness, false, Nothing, false),
-            (4_000, Readiness, true, Nothing, false),
-            (5_000, Readiness, true, Changed, true),
-            (6_000, Readiness, false, Changed, false),
-        ]);
+        check(
+            [None, Some(probe(0, 10, 1, 3)), None],
+            &[
+                (0, Readiness, false, Nothing, false),
+                (5, Readiness, false, Nothing, false),
+                (15, Readiness, true, Changed, true),
+                (10_015, Readiness, false, Nothing, true),
+                (20_015, Readiness, false, Nothing, true),
+                (30_015, Readiness, false, Changed, false),
+                (40_015, Readiness, false, Nothing, false),
+                (50_015, Readiness, true, Changed, true),
+            ],
+        );
+        check(
+            [None, Some(probe(2, 1, 2, 1)), None],
+            &[
+                (2_000, Readiness, true, Nothing, false),
+                (3_000, Readiness, false, Nothing, false),
+                (4_000, Readiness, true, Nothing, false),
+                (5_000, Readiness, true, Changed, true),
+                (6_000, Readiness, false, Changed, false),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_resumed_container_stays_ready_until_it_fails() {
+        let start = Instant::now();
+        let container = container([Some(probe(0, 1, 1, 1)), Some(probe(0, 1, 1, 1)), None]);
+        let mut machine = Probes::resumed(&container, true, true, start);
+        assert!(machine.is_ready());
+        assert_eq!(machine.begin(start), [Readiness]);
+        assert_eq!(machine.conclude(Readiness, false, start), Verdict::Changed);
+        assert!(!machine.is_ready());
+        assert!(!Probes::resumed(&container, false, true, start).is_ready());
     }
 
     #[test]
     fn liveness_kills_after_its_threshold() {
         use Verdict::{Dead, Nothing};
-        check([None, None, Some(probe(1, 2, 1, 2))], &[
-            (1_000, Liveness, false, Nothing, true),
-            (3_000, Liveness, true, Nothing, true),
-            (5_000, Liveness, false, Nothing, true),
-            (7_000, Liveness, false, Dead, true),
-        ]);
+        check(
+            [None, None, Some(probe(1, 2, 1, 2))],
+            &[
+                (1_000, Liveness, false, Nothing, true),
+                (3_000, Liveness, true, Nothing, true),
+                (5_000, Liveness, false, Nothing, true),
+                (7_000, Liveness, false, Dead, true),
+            ],
+        );
     }
 
     #[test]
     fn startup_comes_first_and_may_take_its_time() {
         use Verdict::{Changed, Dead, Nothing};
-        check([Some(probe(0, 1, 1, 2)), None, Some(probe(1, 5, 1, 1))], &[
-            (0, Startup, false, Nothing, false),
-            (5, Startup, true, Changed, true),
-            (1_000, Liveness, true, Nothing, true),
-            (6_000, Liveness, false, Dead, true),
-        ]);
-        check([Some(probe(0, 1, 1, 2)), None, None], &[
-            (0, Startup, false, Nothing, false),
-            (5, Startup, false, Nothing, false),
-            (15, Startup, false, Nothing, false),
-            (35, Startup, false, Nothing, false),
-            (75, Startup, false, Nothing, false),
-            (155, Startup, false, Nothing, false),
-            (315, Startup, false, Nothing, false),
-            (515, Startup, false, Nothing, false),
-            (715, Startup, false, Nothing, false),
-            (915, Startup, false, Nothing, false),
-            (1_000, Startup, false, Nothing, false),
-            (2_000, Startup, false, Dead, false),
-        ]);
+        check(
+            [Some(probe(0, 1, 1, 2)), None, Some(probe(1, 5, 1, 1))],
+            &[
+                (0, Startup, false, Nothing, false),
+                (5, Startup, true, Changed, true),
+                (1_000, Liveness, true, Nothing, true),
+                (6_000, Liveness, false, Dead, true),
+            ],
+        );
+        check(
+            [Some(probe(0, 1, 1, 2)), None, None],
+            &[
+                (0, Startup, false, Nothing, false),
+                (5, Startup, false, Nothing, false),
+                (15, Startup, false, Nothing, false),
+                (35, Startup, false, Nothing, false),
+                (75, Startup, false, Nothing, false),
+                (155, Startup, false, Nothing, false),
+                (315, Startup, false, Nothing, false),
+                (515, Startup, false, Nothing, false),
+                (715, Startup, false, Nothing, false),
+                (915, Startup, false, Nothing, false),
+                (1_000, Startup, false, Nothing, false),
+                (2_000, Startup, false, Dead, false),
+            ],
+        );
     }
 }

@@ -1,0 +1,226 @@
+//! Processes of containers: what to start, starting it, hearing of its end.
+
+use super::Error;
+use super::spec::{Spec, Surroundings, expand};
+use kernel::namespace::{Kind, Namespace};
+use kernel::process::{Process, Signal};
+use kernel::spawn::{Place, spawn};
+use model::{Container, Protocol};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The hidden subcommand of `podway` that runs the built-in server.
+pub const ECHO: &str = "lab-echo";
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A process to start for a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Launch {
+    /// Program and arguments.
+    pub(super) command: Vec<String>,
+    /// The whole environment.
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) log: PathBuf,
+    /// None: the node's own network namespace.
+    pub(super) netns: Option<PathBuf>,
+}
+
+impl Launch {
+    /// The container's command, where this machine has the program; else the built-in server on the declared ports.
+    pub(super) fn plan(
+        spec: &Spec,
+        container: &Container,
+        surroundings: &Surroundings,
+        netns: Option<&Path>,
+        log: PathBuf,
+    ) -> Launch {
+        let mut environment = spec.environment(container, surroundings);
+        for (name, default) in [("PATH", DEFAULT_PATH), ("HOME", "/")] {
+            if !environment.iter().any(|(known, _)| known == name) {
+                let value = std::env::var(name).unwrap_or_else(|_| default.to_owned());
+                environment.push((name.to_owned(), value));
+            }
+        }
+        let variables: BTreeMap<_, _> = environment.iter().cloned().collect();
+        let path = variables.get("PATH").map(String::as_str).unwrap_or_default();
+        let words = container.command.iter().chain(&container.args);
+        let own: Vec<_> = words.map(|word| expand(word, &variables)).collect();
+        let is_there = !container.command.is_empty() && has_program(&own[0], path);
+        let command = if is_there { own } else { built_in(container) };
+        Launch { command, environment, log, netns: netns.map(Path::to_owned) }
+    }
+
+    /// Starts it; it outlives the kubelet, and is its child as long as that lives.
+    pub(super) fn start(&self) -> Result<Process, Error> {
+        let open = || {
+            if let Some(directory) = self.log.parent() {
+                std::fs::create_dir_all(directory)?;
+            }
+            File::options().create(true).append(true).open(&self.log)
+        };
+        let log = open().map_err(Error::file("open", &self.log))?;
+        let errors = log.try_clone().map_err(Error::file("open", &self.log))?;
+        let (program, arguments) = self.command.split_first().expect("every plan has a program");
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().envs(self.environment.iter().map(|(k, v)| (k, v)));
+        if program == OWN_PROGRAM {
+            command.arg0("podway");
+        }
+        // A group of its own: what it starts can be found when it has ended.
+        command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
+        Ok(spawn(command, self.place()?)?)
+    }
+
+    /// A command of a probe, in the container's place and with its environment.
+    pub(super) fn start_probe(&self, words: &[String]) -> Result<Option<Process>, Error> {
+        let Some((program, arguments)) = words.split_first() else { return Ok(None) };
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().envs(self.environment.iter().map(|(k, v)| (k, v)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        Ok(Some(spawn(command, self.place()?)?))
+    }
+
+    fn place(&self) -> Result<Place, Error> {
+        let netns = self.netns.as_ref().map(|path| Namespace::open(Kind::Net, path)).transpose()?;
+        let directory = Some(PathBuf::from("/"));
+        Ok(Place { enter: netns.into_iter().collect(), directory, ..Place::default() })
+    }
+}
+
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+fn built_in(container: &Container) -> Vec<String> {
+    let mut words = vec![OWN_PROGRAM.to_owned(), ECHO.to_owned()];
+    for port in &container.ports {
+        let flag = match port.protocol {
+            Protocol::Tcp => "--port",
+            Protocol::Udp => "--udp-port",
+            // The built-in server does not speak it.
+            Protocol::Sctp => continue,
+        };
+        words.extend([flag.to_owned(), port.port.to_string()]);
+    }
+    words
+}
+
+fn has_program(name: &str, path: &str) -> bool {
+    if name.contains('/') {
+        return Path::new(name).is_file();
+    }
+    path.split(':').any(|directory| Path::new(directory).join(name).is_file())
+}
+
+/// Waits until the process has ended, whoever started it.
+pub(super) async fn ended(process: Arc<Process>) -> Option<i32> {
+    match until_readable(Arc::clone(&process)) {
+        // An error would mean that the runtime ends.
+        Ok(handle) => drop(handle.readable().await),
+        Err(error) => {
+            tracing::error!(%error, "cannot wait for a container");
+            return std::future::pending().await;
+        }
+    }
+    // Not our child: a kubelet before this one started it, and nobody can tell how it ended.
+    let status = process.reap().ok()?;
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal))
+}
+
+/// Something of the kernel to wait for.
+#[expect(deprecated, reason = "the kernel crate's handles keep their one descriptor for life")]
+pub(super) fn until_readable<T: AsRawFd>(handle: T) -> std::io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(handle, Interest::READABLE)
+}
+
+/// Kills what a container that ended left behind: processes that are still of its group.
+pub(super) fn kill_group(leader: u32) {
+    kill_where(|stat| group(stat) == Some(leader));
+}
+
+/// Kills every process in a network namespace that is not the caller's.
+pub(super) fn kill_all_in(netns: &Path) {
+    let Some(wanted) = identity(netns) else { return };
+    if identity(Path::new("/proc/self/ns/net")) == Some(wanted) {
+        return;
+    }
+    for pid in processes() {
+        let theirs = Path::new("/proc").join(pid.to_string()).join("ns/net");
+        if identity(&theirs) == Some(wanted) {
+            kill(pid);
+        }
+    }
+}
+
+fn kill_where(matches: impl Fn(&str) -> bool) {
+    for pid in processes() {
+        let stat = Path::new("/proc").join(pid.to_string()).join("stat");
+        if std::fs::read_to_string(stat).is_ok_and(|stat| matches(&stat)) {
+            kill(pid);
+        }
+    }
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+fn kill(pid: u32) {
+    // One that is gone meanwhile needs no signal.
+    if let Ok(Some(process)) = Process::find(pid) {
+        process.signal(Signal::SIGKILL).ok();
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok()
+}
+
+/// Field 5 of proc_pid_stat(5); the name before it may hold anything.
+fn group(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(2)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn commands_of_unknown_images_become_the_built_in_server() {
+        let ports = json!([{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]);
+        let rows = [
+            (json!({}), "/proc/self/exe lab-echo"),
+            (json!({"ports": ports}), "/proc/self/exe lab-echo --port 80 --udp-port 53"),
+            (json!({"args": ["netexec"]}), "/proc/self/exe lab-echo"),
+            (json!({"command": ["no-such-program"]}), "/proc/self/exe lab-echo"),
+            (json!({"command": ["sleep"], "args": ["1"]}), "sleep 1"),
+            (json!({"command": ["/bin/sh", "-c", "$(POD_NAME) $(X)"]}), "/bin/sh -c p $(X)"),
+        ];
+        for (mut container, expected) in rows {
+            container["name"] = "c".into();
+            let spec = Spec::parse(&json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+                "spec": {"containers": [container]},
+            }))
+            .unwrap();
+            let surroundings = Surroundings { node: "n".into(), host_ip: None, pod_ips: vec![] };
+            let containers = &spec.pod.containers;
+            let launch = Launch::plan(&spec, &containers[0], &surroundings, None, "log".into());
+            assert_eq!(launch.command.join(" "), expected);
+        }
+    }
+
+    #[test]
+    fn groups_are_read_past_any_name() {
+        assert_eq!(group("7 (a) b) S 1 42 3"), Some(42));
+        assert_eq!(group("7 (sh"), None);
+    }
+}

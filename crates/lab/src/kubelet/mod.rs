@@ -1,0 +1,236 @@
+//! A small kubelet: runs the pods of one node.
+//!
+//! *Here*: following the pods of a node ([`run`]), their sandboxes, containers, probes and status, the node's Lease.
+//! *Not here*: choosing nodes (crate `controllers`), what a pod's network is made of (crate `cni`).
+//! *Start at* [`run`], then `worker`.
+//!
+//! Containers are no images but programs of this machine, or the built-in server ([`crate::echo`]). They outlive the
+//! kubelet: one that is killed and started again takes them over from its records.
+
+mod clock;
+mod container;
+mod error;
+mod node;
+mod plugins;
+mod probe;
+mod prober;
+mod publish;
+mod record;
+mod restart;
+mod sandbox;
+mod spec;
+mod status;
+mod worker;
+
+pub use container::ECHO;
+pub use error::Error;
+
+use crate::layout;
+use client::{Client, Kind, Watch, Watcher, watch_kinds};
+use record::{Record, Shelf};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use worker::{Event, Shared, Worker};
+
+/// What the kubelet of a node needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub node: String,
+    /// What it keeps.
+    pub root: PathBuf,
+    /// Where the agent writes the network configuration.
+    pub cni_conf: PathBuf,
+    /// Where network plug-ins other than Podway are.
+    pub cni_path: Vec<PathBuf>,
+    /// Logs of pods: `NAMESPACE_POD/CONTAINER.log`.
+    pub pod_logs: PathBuf,
+    /// How often the Lease is renewed.
+    pub renewal: Duration,
+}
+
+impl Config {
+    /// The defaults of a lab's node.
+    #[must_use]
+    pub fn new(node: &str, root: &Path) -> Config {
+        Config {
+            node: node.to_owned(),
+            root: root.to_owned(),
+            cni_conf: root.join("cni"),
+            cni_path: vec![PathBuf::from("/opt/cni/bin"), PathBuf::from("/usr/lib/cni")],
+            pod_logs: layout::node_logs(node).join("pods"),
+            renewal: Duration::from_millis(300),
+        }
+    }
+}
+
+/// Runs the pods of a node until `stop`; they go on without it.
+pub async fn run(
+    config: Config,
+    client: Client,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let shelf = Shelf::open(&config.root)?;
+    let records = shelf.read()?;
+    let (network, follower) = watch::channel(None);
+    let (node, node_follower) = watch::channel(None);
+    let left = records.values().filter_map(|it| Some(it.sandbox.as_ref()?.container.clone()));
+    let following = node::follow_network(config.clone(), left.collect(), network);
+    let shared = Arc::new(Shared { config, client, shelf, network: follower });
+    let watcher = watch_kinds(&shared.client, &watches(&shared.config.node));
+    let kubelet = Kubelet {
+        shared: Arc::clone(&shared),
+        node,
+        host_ip: None,
+        pods: BTreeMap::new(),
+        records,
+        early: Vec::new(),
+        workers: JoinSet::new(),
+    };
+    tokio::select! {
+        failed = following => failed,
+        () = node::keep_lease(Arc::clone(&shared)) => Ok(()),
+        () = node::keep_ready(shared, node_follower) => Ok(()),
+        () = kubelet.follow(watcher) => Ok(()),
+        () = stop => Ok(()),
+    }
+}
+
+fn watches(node: &str) -> [Watch; 2] {
+    let with = |kind: Kind, fields: String| Watch { fields: Some(fields), ..kind.into() };
+    [
+        with(Kind::NODE, format!("metadata.name={node}")),
+        with(Kind::POD, format!("spec.nodeName={node}")),
+    ]
+}
+
+/// The pods of the node, each with a task of its own.
+struct Kubelet {
+    shared: Arc<Shared>,
+    /// The node as the API has it.
+    node: watch::Sender<Option<Value>>,
+    host_ip: Option<IpAddr>,
+    /// By uid.
+    pods: BTreeMap<String, mpsc::UnboundedSender<Event>>,
+    /// What a kubelet before this one left, by uid, until the pods begin.
+    records: BTreeMap<String, Record>,
+    /// Pods that came before the node itself, whose address they are told.
+    early: Vec<Value>,
+    workers: JoinSet<String>,
+}
+
+impl Kubelet {
+    async fn follow(mut self, mut watcher: Watcher) {
+        self.resume();
+        loop {
+            tokio::select! {
+                event = watcher.next() => self.note(event),
+                Some(ended) = self.workers.join_next() => {
+                    // A worker that failed has left its record: the next kubelet goes on with it.
+                    match ended {
+                        Ok(uid) => drop(self.pods.remove(&uid)),
+                        Err(error) => tracing::error!(%error, "a pod's task failed"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Pods that are known go on at once, whether or not the API answers.
+    fn resume(&mut self) {
+        for (uid, record) in std::mem::take(&mut self.records) {
+            self.begin(uid, record);
+        }
+    }
+
+    fn note(&mut self, event: client::Event) {
+        match event {
+            client::Event::Applied { kind: Kind::NODE, object } => self.note_node(object),
+            client::Event::Applied { object, .. } => self.note_pod(object),
+            client::Event::Deleted { kind: Kind::POD, object } => self.note_gone(&uid(&object)),
+            client::Event::Restarted { kind: Kind::NODE, objects } => {
+                objects.into_iter().for_each(|object| self.note_node(object));
+            }
+            client::Event::Restarted { objects, .. } => self.note_all(objects),
+            client::Event::Deleted { .. } | client::Event::Synced => {}
+        }
+    }
+
+    fn note_node(&mut self, object: Value) {
+        if name(&object) != Some(&self.shared.config.node) {
+            return;
+        }
+        self.host_ip = internal_ip(&object);
+        self.node.send_replace(Some(object));
+        if self.host_ip.is_some() {
+            std::mem::take(&mut self.early).into_iter().for_each(|pod| self.note_pod(pod));
+        }
+    }
+
+    fn note_all(&mut self, objects: Vec<Value>) {
+        self.early.clear();
+        let listed: BTreeSet<_> = objects.iter().map(uid).collect();
+        let missing: Vec<_> =
+            self.pods.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
+        missing.iter().for_each(|uid| self.note_gone(uid));
+        objects.into_iter().for_each(|object| self.note_pod(object));
+    }
+
+    fn note_gone(&mut self, gone: &str) {
+        self.early.retain(|pod| uid(pod) != gone);
+        if let Some(pod) = self.pods.get(gone) {
+            // A worker that has ended already needs no word.
+            pod.send(Event::Gone).ok();
+        }
+    }
+
+    fn note_pod(&mut self, object: Value) {
+        let assigned = object.pointer("/spec/nodeName").and_then(Value::as_str);
+        if assigned != Some(&self.shared.config.node) {
+            return;
+        }
+        let uid = uid(&object);
+        match self.pods.get(&uid) {
+            // A worker that has ended already needs no word.
+            Some(pod) => drop(pod.send(Event::Updated(object))),
+            None if self.host_ip.is_none() => self.early.push(object),
+            None => {
+                let record = Record::new(object, clock::now(), self.host_ip);
+                self.begin(uid, record);
+            }
+        }
+    }
+
+    fn begin(&mut self, uid: String, record: Record) {
+        match Worker::new(&self.shared, record) {
+            Ok((worker, sender)) => {
+                self.pods.insert(uid.clone(), sender);
+                self.workers.spawn(async move {
+                    worker.run().await;
+                    uid
+                });
+            }
+            Err(error) => tracing::error!(uid, %error, "no pod that can be run"),
+        }
+    }
+}
+
+fn uid(object: &Value) -> String {
+    let uid = object.pointer("/metadata/uid").and_then(Value::as_str);
+    uid.unwrap_or_default().to_owned()
+}
+
+fn name(object: &Value) -> Option<&str> {
+    object.pointer("/metadata/name")?.as_str()
+}
+
+fn internal_ip(node: &Value) -> Option<IpAddr> {
+    let addresses = node.pointer("/status/addresses")?.as_array()?;
+    let internal = addresses.iter().find(|it| it["type"] == "InternalIP")?;
+    internal["address"].as_str()?.parse().ok()
+}

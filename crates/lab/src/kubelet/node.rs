@@ -1,0 +1,176 @@
+//! The node's own word: it lives (its Lease) and pods can run here (its Ready condition).
+
+use super::container::until_readable;
+use super::plugins::NetworkList;
+use super::worker::Shared;
+use super::{Config, clock};
+use client::{Error, Kind};
+use kernel::directory::Watch;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Namespace of the nodes' Leases.
+const LEASES: &str = "kube-node-lease";
+/// How long one word may take; the next one is newer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Renews the Lease for ever.
+pub(super) async fn keep_lease(shared: Arc<Shared>) {
+    let Config { node, renewal, .. } = &shared.config;
+    let seconds = renewal.as_secs().saturating_mul(4).max(1);
+    let mut timer = tokio::time::interval(*renewal);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        let spec = json!({
+            "holderIdentity": node,
+            "leaseDurationSeconds": seconds,
+            "renewTime": clock::now_in_microseconds(),
+        });
+        match tokio::time::timeout(PATIENCE, renew(&shared, spec)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "lease not renewed"),
+            Err(_late) => tracing::warn!("lease not renewed in time"),
+        }
+    }
+}
+
+async fn renew(shared: &Shared, spec: Value) -> Result<(), Error> {
+    let (client, node) = (&shared.client, &shared.config.node);
+    let patch = json!({"spec": spec});
+    match client::patch_merge(client, Kind::LEASE, Some(LEASES), node, &patch).await {
+        Err(Error::NotFound { .. }) => {}
+        other => return other.map(drop),
+    }
+    let lease = json!({
+        "apiVersion": Kind::LEASE.api_version(),
+        "kind": Kind::LEASE.kind,
+        "metadata": {"name": node, "namespace": LEASES},
+        "spec": spec,
+    });
+    client::create(client, &lease).await.map(drop)
+}
+
+/// Keeps the Ready condition as it should be, whoever changes it.
+pub(super) async fn keep_ready(shared: Arc<Shared>, mut node: watch::Receiver<Option<Value>>) {
+    let mut network = shared.network.clone();
+    loop {
+        let has_network = network.borrow_and_update().is_some();
+        let found = node.borrow_and_update().clone();
+        if let Some(patch) = found.and_then(|found| correction(&found, has_network, &clock::now()))
+        {
+            let (client, name) = (&shared.client, &shared.config.node);
+            let told = client::patch_status(client, Kind::NODE, None, name, &patch);
+            match tokio::time::timeout(PATIENCE, told).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "condition not told"),
+                Err(_late) => tracing::warn!("condition not told in time"),
+            }
+        }
+        // The API's answer to the patch comes back as a change of the node; without one there is nothing to repeat.
+        tokio::select! {
+            changed = network.changed() => if changed.is_err() { return },
+            changed = node.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(PATIENCE) => {}
+        }
+    }
+}
+
+/// The patch that makes the node's Ready condition right; none where it is.
+fn correction(node: &Value, has_network: bool, now: &str) -> Option<Value> {
+    let (status, reason, message) = if has_network {
+        ("True", "KubeletReady", "pods can run here")
+    } else {
+        ("False", "NetworkNotReady", "no network configuration yet: the agent has not written it")
+    };
+    let listed = node.pointer("/status/conditions").and_then(Value::as_array);
+    let mut conditions = listed.cloned().unwrap_or_default();
+    let is_ready = |it: &Value| it["type"] == "Ready";
+    let before = conditions.iter().find(|it| is_ready(it));
+    if before.is_some_and(|it| it["status"] == status && it["reason"] == reason) {
+        return None;
+    }
+    let since =
+        before.filter(|it| it["status"] == status).map(|it| it["lastTransitionTime"].clone());
+    conditions.retain(|it| !is_ready(it));
+    conditions.push(json!({
+        "type": "Ready",
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": since.unwrap_or_else(|| now.into()),
+    }));
+    Some(json!({"status": {"conditions": conditions}}))
+}
+
+/// Follows the directory of network configurations for ever.
+///
+/// `left` are the sandboxes that a kubelet before this one left; before the first new one is made, the plug-ins are
+/// told that there are no others.
+pub(super) async fn follow_network(
+    config: Config,
+    mut left: Vec<String>,
+    network: watch::Sender<Option<Arc<NetworkList>>>,
+) -> Result<(), super::Error> {
+    let directory = &config.cni_conf;
+    std::fs::create_dir_all(directory).map_err(super::Error::file("create", directory))?;
+    let watched = Watch::new(directory)?;
+    let watched = until_readable(watched).map_err(super::Error::file("watch", directory))?;
+    loop {
+        match NetworkList::find(directory, &config.cni_path) {
+            Ok(found) => {
+                if let Some(list) = found.as_ref().filter(|_| !left.is_empty())
+                    && let Err(error) = list.gc(&std::mem::take(&mut left)).await
+                {
+                    tracing::warn!(%error, "garbage not collected");
+                }
+                network.send_if_modified(|known| {
+                    let is_new = known.as_deref() != found.as_ref();
+                    *known = found.map(Arc::new);
+                    is_new
+                });
+            }
+            // Half-written by somebody who does not rename: there will be one more change.
+            Err(error) => tracing::warn!(%error, "network configuration"),
+        }
+        let mut ready = watched.readable().await.map_err(super::Error::file("watch", directory))?;
+        watched.get_ref().drain()?;
+        ready.clear_ready();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_wrong_condition_is_corrected() {
+        let ready = |status: &str, reason: &str| json!({"type": "Ready", "status": status, "reason": reason, "lastTransitionTime": "t0"});
+        let other = json!({"type": "NetworkUnavailable", "status": "False"});
+        let rows = [
+            (json!([]), false, Some(("False", "now"))),
+            (json!([]), true, Some(("True", "now"))),
+            (json!([other]), true, Some(("True", "now"))),
+            (json!([ready("False", "NetworkNotReady")]), false, None),
+            (json!([ready("False", "NetworkNotReady"), other]), true, Some(("True", "now"))),
+            (json!([ready("True", "KubeletReady")]), true, None),
+            (json!([ready("True", "Somebody")]), true, Some(("True", "t0"))),
+            (json!([ready("Unknown", "NodeStatusUnknown")]), true, Some(("True", "now"))),
+        ];
+        for (conditions, has_network, expected) in rows {
+            let node = json!({"status": {"conditions": conditions}});
+            let patch = correction(&node, has_network, "now");
+            let after = patch.as_ref().map(|it| it["status"]["conditions"].as_array().unwrap());
+            let made = after.and_then(|list| list.iter().find(|it| it["type"] == "Ready"));
+            let made = made.map(|it| {
+                (it["status"].as_str().unwrap(), it["lastTransitionTime"].as_str().unwrap())
+            });
+            assert_eq!(made, expected, "{conditions} {has_network}");
+            let had_other = conditions.as_array().unwrap().contains(&other);
+            assert!(after.is_none_or(|list| list.contains(&other) == had_other), "others stay");
+        }
+    }
+}

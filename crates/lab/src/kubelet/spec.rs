@@ -1,0 +1,236 @@
+//! What a pod asks of the kubelet. Pure.
+
+use super::restart::Policy;
+use model::field::{Field, FieldError};
+use model::object::ObjectError;
+use model::{Container, Object, Pod};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+/// A pod as the API has it, read.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Spec {
+    pub(super) pod: Pod,
+    pub(super) policy: Policy,
+    /// `spec.terminationGracePeriodSeconds`.
+    pub(super) grace: Duration,
+    /// The object, for what the model does not hold.
+    object: Value,
+}
+
+/// Why a pod cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SpecError {
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    #[error("not a pod")]
+    NoPod,
+}
+
+/// What a pod is told of where it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Surroundings {
+    pub(super) node: String,
+    pub(super) host_ip: Option<IpAddr>,
+    pub(super) pod_ips: Vec<IpAddr>,
+}
+
+impl Spec {
+    pub(super) fn parse(object: &Value) -> Result<Spec, SpecError> {
+        let Object::Pod(pod) = Object::parse(object)? else { return Err(SpecError::NoPod) };
+        let root = Field::root(object);
+        let spec = root.at("spec");
+        let seconds: Option<u32> = spec
+            .at("terminationGracePeriodSeconds")
+            .optional_number("a whole number of seconds")?;
+        Ok(Spec {
+            pod,
+            policy: Policy::parse(spec.at("restartPolicy").optional_text()?),
+            grace: seconds.map_or(DEFAULT_GRACE, |it| Duration::from_secs(it.into())),
+            object: object.clone(),
+        })
+    }
+
+    /// How long its containers have to end, once it shall.
+    pub(super) fn deletion_grace(&self) -> Option<Duration> {
+        let metadata = self.object.get("metadata")?;
+        metadata.get("deletionTimestamp").filter(|it| !it.is_null())?;
+        let seconds = metadata.get("deletionGracePeriodSeconds").and_then(Value::as_u64);
+        Some(seconds.map_or(self.grace, Duration::from_secs))
+    }
+
+    /// The container's whole environment.
+    pub(super) fn environment(
+        &self,
+        container: &Container,
+        surroundings: &Surroundings,
+    ) -> Vec<(String, String)> {
+        let meta = &self.pod.meta;
+        let told = [
+            ("HOSTNAME", self.pod.hostname.clone().unwrap_or_else(|| meta.key.name.to_string())),
+            ("POD_NAME", meta.key.name.to_string()),
+            ("POD_NAMESPACE", meta.key.namespace.to_string()),
+            ("POD_UID", meta.uid.clone()),
+            ("NODE_NAME", surroundings.node.clone()),
+            ("POD_IP", surroundings.pod_ips.first().map(ToString::to_string).unwrap_or_default()),
+            ("HOST_IP", surroundings.host_ip.map(|it| it.to_string()).unwrap_or_default()),
+        ];
+        let mut all: BTreeMap<String, String> =
+            told.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        for entry in self.entries(container) {
+            let Some(name) = entry.get("name").and_then(Value::as_str) else { continue };
+            let value = entry.get("value").and_then(Value::as_str);
+            let field = entry.pointer("/valueFrom/fieldRef/fieldPath").and_then(Value::as_str);
+            let value = match (value, field) {
+                (Some(value), _) => Some(expand(value, &all)),
+                (None, Some(field)) => self.downward(field, surroundings),
+                // Of ConfigMaps and Secrets the lab knows nothing.
+                (None, None) => entry.get("valueFrom").is_none().then(String::new),
+            };
+            all.extend(value.map(|value| (name.to_owned(), value)));
+        }
+        all.into_iter().collect()
+    }
+
+    /// `env` of the container, as written.
+    fn entries(&self, container: &Container) -> impl Iterator<Item = &Value> {
+        let containers = list(self.object.pointer("/spec/containers"));
+        let is_named = |it: &&Value| it["name"] == container.name.as_str();
+        list(containers.iter().find(is_named).and_then(|it| it.get("env"))).iter()
+    }
+
+    /// The fields that `fieldRef` may name.
+    fn downward(&self, field: &str, surroundings: &Surroundings) -> Option<String> {
+        let meta = &self.pod.meta;
+        let quoted = |prefix: &str| field.strip_prefix(prefix)?.strip_suffix("']");
+        if let Some(name) = quoted("metadata.labels['") {
+            return Some(meta.labels.get(name).cloned().unwrap_or_default());
+        }
+        if let Some(name) = quoted("metadata.annotations['") {
+            return Some(meta.annotations.get(name).cloned().unwrap_or_default());
+        }
+        let ips = || surroundings.pod_ips.iter().map(ToString::to_string);
+        Some(match field {
+            "metadata.name" => meta.key.name.to_string(),
+            "metadata.namespace" => meta.key.namespace.to_string(),
+            "metadata.uid" => meta.uid.clone(),
+            "spec.nodeName" => surroundings.node.clone(),
+            "status.hostIP" | "status.hostIPs" => surroundings.host_ip?.to_string(),
+            "status.podIP" => ips().next()?,
+            "status.podIPs" => ips().collect::<Vec<_>>().join(","),
+            _ => return None,
+        })
+    }
+}
+
+fn list(value: Option<&Value>) -> &[Value] {
+    value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Replaces `$(NAME)` by its value and `$$` by `$`; unknown names stay as they are.
+pub(super) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        expanded.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            expanded.push('$');
+            rest = after;
+            continue;
+        }
+        let reference = rest.strip_prefix('(').and_then(|it| it.split_once(')'));
+        match reference.and_then(|(name, after)| Some((variables.get(name)?, after))) {
+            Some((value, after)) => {
+                expanded.push_str(value);
+                rest = after;
+            }
+            None => expanded.push('$'),
+        }
+    }
+    expanded + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn references_are_expanded() {
+        let variables = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
+        let rows = [
+            ("", ""),
+            ("x$(A)y", "x1y"),
+            ("$(A)$(A)", "11"),
+            ("$(B)", "$(B)"),
+            ("$$(A)", "$(A)"),
+            ("$A $(A", "$A $(A"),
+            ("$", "$"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(expand(text, &variables), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_container_knows_who_it_is() {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "web-1", "namespace": "shop", "uid": "u", "labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "c", "env": [
+                {"name": "PORT", "value": "80"},
+                {"name": "ADDRESS", "value": "$(POD_IP):$(PORT)"},
+                {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+                {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+                {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+            ]}]},
+        });
+        let spec = Spec::parse(&object).unwrap();
+        let surroundings = Surroundings {
+            node: "n1".into(),
+            host_ip: None,
+            pod_ips: vec![[10, 244, 0, 2].into()],
+        };
+        let environment: BTreeMap<_, _> =
+            spec.environment(&spec.pod.containers[0], &surroundings).into_iter().collect();
+        let expected = [
+            ("HOSTNAME", "web-1"),
+            ("POD_NAME", "web-1"),
+            ("POD_NAMESPACE", "shop"),
+            ("NODE_NAME", "n1"),
+            ("POD_IP", "10.244.0.2"),
+            ("PORT", "80"),
+            ("ADDRESS", "10.244.0.2:80"),
+            ("APP", "web"),
+        ];
+        for (name, value) in expected {
+            assert_eq!(environment.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        assert!(!environment.contains_key("SECRET"));
+    }
+
+    #[test]
+    fn a_deletion_has_a_grace_period() {
+        let pod = |mut metadata: Value, mut spec: Value| {
+            metadata["name"] = "p".into();
+            spec["containers"] = json!([{"name": "c"}]);
+            let object =
+                json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
+            Spec::parse(&object).unwrap().deletion_grace().map(|grace| grace.as_secs())
+        };
+        let deleted = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
+        let quickly = json!({"deletionTimestamp": "…", "deletionGracePeriodSeconds": 2});
+        let spec = json!({"terminationGracePeriodSeconds": 7});
+        assert_eq!(pod(json!({}), spec.clone()), None);
+        assert_eq!(pod(deleted.clone(), json!({})), Some(30));
+        assert_eq!(pod(deleted, spec.clone()), Some(7));
+        assert_eq!(pod(quickly, spec), Some(2));
+    }
+}

@@ -1,0 +1,270 @@
+//! A pod's `status`, from what is known of it. Pure.
+
+use super::record::{Ended, Ran};
+use super::restart::Policy;
+use super::spec::{Spec, Surroundings};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What a pod's status depends on.
+pub(super) struct View<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) surroundings: &'a Surroundings,
+    pub(super) started: &'a str,
+    pub(super) containers: Vec<ContainerView<'a>>,
+    pub(super) terminating: bool,
+    /// Why it does not run yet.
+    pub(super) trouble: Option<&'a str>,
+}
+
+pub(super) struct ContainerView<'a> {
+    pub(super) name: &'a str,
+    pub(super) image: &'a str,
+    pub(super) ran: Option<&'a Ran>,
+    /// What the last start failed with.
+    pub(super) trouble: Option<&'a str>,
+}
+
+impl ContainerView<'_> {
+    fn is_ready(&self) -> bool {
+        self.ran.is_some_and(|ran| ran.running.is_some() && ran.ready)
+    }
+
+    /// How it ended, if it will not run again.
+    fn over(&self, policy: Policy) -> Option<&Ended> {
+        let ran = self.ran.filter(|ran| ran.running.is_none())?;
+        ran.last.as_ref().filter(|ended| !policy.restarts(ended.code()))
+    }
+}
+
+impl View<'_> {
+    /// `status.phase`.
+    pub(super) fn phase(&self) -> &'static str {
+        let policy = self.spec.policy;
+        let over: Vec<_> = self.containers.iter().map(|it| it.over(policy)).collect();
+        if over.iter().all(Option::is_some) {
+            let failed = over.iter().flatten().any(|ended| ended.code() != 0);
+            return if failed { "Failed" } else { "Succeeded" };
+        }
+        let begun = |it: &ContainerView<'_>| {
+            it.ran.is_some_and(|ran| ran.running.is_some() || ran.last.is_some())
+        };
+        if self.containers.iter().all(begun) { "Running" } else { "Pending" }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        !self.terminating && self.containers.iter().all(ContainerView::is_ready)
+    }
+
+    /// The whole status. `conditions` keeps when each condition last changed, and learns of changes `now`.
+    pub(super) fn write(
+        &self,
+        conditions: &mut BTreeMap<String, (bool, String)>,
+        now: &str,
+    ) -> Value {
+        let ready = self.is_ready();
+        let mut status = json!({
+            "phase": self.phase(),
+            "startTime": self.started,
+            "qosClass": "BestEffort",
+            "message": self.trouble,
+            "containerStatuses":
+                self.containers.iter().map(|it| without_nulls(self.container(it))).collect::<Value>(),
+            "conditions": [
+                condition(conditions, "PodScheduled", true, now),
+                condition(conditions, "Initialized", true, now),
+                condition(conditions, "ContainersReady", ready, now),
+                condition(conditions, "Ready", ready, now),
+            ],
+        });
+        let entry = |ip: &std::net::IpAddr| json!({"ip": ip});
+        if let Some(host) = &self.surroundings.host_ip {
+            status["hostIP"] = json!(host);
+            status["hostIPs"] = json!([entry(host)]);
+        }
+        if let Some(first) = self.surroundings.pod_ips.first() {
+            status["podIP"] = json!(first);
+            status["podIPs"] = self.surroundings.pod_ips.iter().map(entry).collect();
+        }
+        status
+    }
+
+    fn container(&self, container: &ContainerView<'_>) -> Value {
+        let ran = container.ran;
+        let running = ran.and_then(|ran| ran.running.as_ref());
+        let last = ran.and_then(|ran| ran.last.as_ref());
+        let (state, before) = match (running, container.over(self.spec.policy)) {
+            (Some(running), _) => (json!({"running": {"startedAt": running.since}}), last),
+            (None, Some(ended)) => (ended_state(ended), None),
+            (None, None) => (waiting(container, last), last),
+        };
+        let id = running.map(|it| format!("podway://{}-{}", it.pid, it.ticks));
+        json!({
+            "name": container.name,
+            "image": container.image,
+            "imageID": "",
+            "containerID": id,
+            "ready": container.is_ready() && !self.terminating,
+            "started": ran.is_some_and(|ran| ran.running.is_some() && ran.started),
+            "restartCount": ran.map_or(0, |ran| ran.restarts),
+            "state": state,
+            "lastState": before.map_or_else(|| json!({}), ended_state),
+        })
+    }
+}
+
+fn condition(
+    known: &mut BTreeMap<String, (bool, String)>,
+    kind: &str,
+    holds: bool,
+    now: &str,
+) -> Value {
+    let (before, since) = known.entry(kind.to_owned()).or_insert_with(|| (holds, now.to_owned()));
+    if *before != holds {
+        (*before, *since) = (holds, now.to_owned());
+    }
+    let reason = (!holds).then_some("ContainersNotReady");
+    without_nulls(json!({
+        "type": kind,
+        "status": if holds { "True" } else { "False" },
+        "lastTransitionTime": since,
+        "reason": reason,
+    }))
+}
+
+/// In a merge patch, null means removal; in a list, which it replaces as a whole, it would stay.
+fn without_nulls(mut object: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    object
+}
+
+fn ended_state(ended: &Ended) -> Value {
+    let reason = match ended.exit_code {
+        Some(0) => "Completed",
+        Some(_) => "Error",
+        None => "ContainerStatusUnknown",
+    };
+    json!({"terminated": {
+        "exitCode": ended.code(),
+        "reason": reason,
+        "startedAt": ended.since,
+        "finishedAt": ended.until,
+    }})
+}
+
+fn waiting(container: &ContainerView<'_>, last: Option<&Ended>) -> Value {
+    let reason = match (container.trouble, last) {
+        (Some(_), _) => "CreateContainerError",
+        (None, Some(_)) => "CrashLoopBackOff",
+        (None, None) => "ContainerCreating",
+    };
+    json!({"waiting": without_nulls(json!({"reason": reason, "message": container.trouble}))})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubelet::record::Running;
+
+    fn running() -> Ran {
+        let running = Running { pid: 7, ticks: 9, boot: "b".into(), since: "t1".into() };
+        Ran { running: Some(running), started: true, ready: true, ..Ran::default() }
+    }
+
+    fn ended(exit_code: i32) -> Ran {
+        let last = Ended { exit_code: Some(exit_code), since: "t1".into(), until: "t2".into() };
+        Ran { restarts: 1, last: Some(last), ..Ran::default() }
+    }
+
+    fn spec(policy: &str) -> Spec {
+        Spec::parse(&json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+            "spec": {"restartPolicy": policy, "containers": [{"name": "c"}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn phases_and_readiness() {
+        let rows: [(&str, &[Option<Ran>], &str, bool); 10] = [
+            ("Always", &[None], "Pending", false),
+            ("Always", &[Some(running())], "Running", true),
+            ("Always", &[Some(running()), None], "Pending", false),
+            ("Always", &[Some(running()), Some(ended(0))], "Running", false),
+            ("Always", &[Some(ended(1))], "Running", false),
+            ("OnFailure", &[Some(ended(1))], "Running", false),
+            ("OnFailure", &[Some(ended(0))], "Succeeded", false),
+            ("Never", &[Some(ended(1)), Some(ended(0))], "Failed", false),
+            ("Never", &[Some(ended(0)), Some(running())], "Running", false),
+            ("Never", &[Some(ended(0)), Some(ended(0))], "Succeeded", false),
+        ];
+        for (policy, containers, phase, ready) in rows {
+            let (spec, surroundings) = (spec(policy), surroundings());
+            let view = view(&spec, &surroundings, containers);
+            assert_eq!((view.phase(), view.is_ready()), (phase, ready), "{policy} {containers:?}");
+        }
+    }
+
+    #[test]
+    fn conditions_keep_the_time_of_their_last_change() {
+        let (spec, surroundings) = (spec("Always"), surroundings());
+        let mut conditions = BTreeMap::new();
+        let mut ready_at = |containers: &[Option<Ran>], now: &str| {
+            let status = view(&spec, &surroundings, containers).write(&mut conditions, now);
+            let ready = status["conditions"][3].clone();
+            assert_eq!(ready["type"], "Ready");
+            format!("{} {}", ready["status"], ready["lastTransitionTime"]).replace('"', "")
+        };
+        assert_eq!(ready_at(&[None], "1"), "False 1");
+        assert_eq!(ready_at(&[None], "2"), "False 1");
+        assert_eq!(ready_at(&[Some(running())], "3"), "True 3");
+        assert_eq!(ready_at(&[Some(running())], "4"), "True 3");
+        assert_eq!(ready_at(&[Some(ended(0))], "5"), "False 5");
+    }
+
+    #[test]
+    fn container_states() {
+        let rows = [
+            (None, json!({"waiting": {"reason": "ContainerCreating"}})),
+            (Some(running()), json!({"running": {"startedAt": "t1"}})),
+            (Some(ended(1)), json!({"waiting": {"reason": "CrashLoopBackOff"}})),
+        ];
+        for (ran, expected) in rows {
+            let (spec, surroundings) = (spec("Always"), surroundings());
+            let status = view(&spec, &surroundings, &[ran]).write(&mut BTreeMap::new(), "now");
+            assert_eq!(status["containerStatuses"][0]["state"], expected);
+            assert_eq!(status["podIP"], "10.244.0.2");
+        }
+    }
+
+    fn surroundings() -> Surroundings {
+        Surroundings {
+            node: "n".into(),
+            host_ip: Some([10, 1, 1, 110].into()),
+            pod_ips: vec![[10, 244, 0, 2].into()],
+        }
+    }
+
+    fn view<'a>(
+        spec: &'a Spec,
+        surroundings: &'a Surroundings,
+        containers: &'a [Option<Ran>],
+    ) -> View<'a> {
+        let container = |ran: &'a Option<Ran>| ContainerView {
+            name: "c",
+            image: "",
+            ran: ran.as_ref(),
+            trouble: None,
+        };
+        View {
+            spec,
+            surroundings,
+            started: "t0",
+            containers: containers.iter().map(container).collect(),
+            terminating: false,
+            trouble: None,
+        }
+    }
+}

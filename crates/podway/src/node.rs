@@ -1,0 +1,74 @@
+//! What runs on a node besides the daemons: the kubelet, the built-in server, the CNI plug-in.
+
+use crate::daemon::{Connection, block_on, told_to_end};
+use anyhow::Context;
+use clap::Args;
+use lab::echo::{Config, Identity, Server};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Run the pods of this node: a small kubelet for labs
+#[derive(Debug, Args)]
+pub(crate) struct Kubelet {
+    /// Name of the Node object that this machine is
+    #[arg(long, env = "PODWAY_NODE")]
+    node: String,
+    #[command(flatten)]
+    connection: Connection,
+    /// Where it keeps what it must not forget
+    #[arg(long)]
+    root: PathBuf,
+    /// Where the agent writes the network configuration [default: ROOT/cni]
+    #[arg(long)]
+    cni_conf: Option<PathBuf>,
+    /// Where pods' logs go, as NAMESPACE_POD/CONTAINER.log
+    #[arg(long)]
+    pod_log_dir: Option<PathBuf>,
+}
+
+/// Answer every request with who answered and whom it saw
+#[derive(Debug, Args)]
+pub(crate) struct Echo {
+    /// Answer HTTP on this TCP port; may come several times
+    #[arg(long = "port")]
+    tcp: Vec<u16>,
+    /// Answer datagrams on this UDP port; may come several times
+    #[arg(long = "udp-port")]
+    udp: Vec<u16>,
+}
+
+pub(crate) fn kubelet(arguments: Kubelet) -> anyhow::Result<ExitCode> {
+    let Kubelet { node, connection, root, cni_conf, pod_log_dir } = arguments;
+    let mut config = lab::kubelet::Config::new(&node, &root);
+    config.cni_conf = cni_conf.unwrap_or(config.cni_conf);
+    config.pod_logs = pod_log_dir.unwrap_or(config.pod_logs);
+    block_on(async {
+        let client = connection.connect().await?;
+        lab::kubelet::run(config, client, told_to_end()?).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+pub(crate) fn echo(ports: Echo) -> anyhow::Result<ExitCode> {
+    let identity = Identity::from_variables(|name| std::env::var(name).ok());
+    block_on(async {
+        let end = told_to_end()?;
+        let server = Server::listen(Config { tcp: ports.tcp, udp: ports.udp, identity }).await?;
+        server.run(end).await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// A container runtime calls: it says so in the environment and brings no arguments.
+pub(crate) fn is_plug_in() -> bool {
+    std::env::var_os("CNI_COMMAND").is_some() && std::env::args_os().len() == 1
+}
+
+pub(crate) fn plug_in() -> anyhow::Result<ExitCode> {
+    let mut stdin = Vec::new();
+    std::io::stdin().read_to_end(&mut stdin).context("no network configuration")?;
+    let outcome = cni::main(|name| std::env::var(name).ok(), &stdin);
+    std::io::stdout().write_all(outcome.stdout.as_bytes()).context("no result")?;
+    Ok(ExitCode::from(outcome.exit))
+}
