@@ -18,6 +18,10 @@ impl Keepalived {
         );
         let file = format!("/run/{name}.conf");
         std::fs::write(&file, config).unwrap();
+        for pid in [format!("/run/{name}.pid"), format!("/run/{name}-vrrp.pid")] {
+            // A killed one left it, and its number may be somebody else's by now.
+            std::fs::remove_file(pid).ok();
+        }
         let mut command = host.command("keepalived");
         command.args(["--dont-fork", "--vrrp", "--log-console", "--use-file", &file]);
         command.args(["--pid", &format!("/run/{name}.pid")]);
