@@ -79,6 +79,10 @@ pub struct Status {
     pub server: String,
     pub gateway: Ipv4Addr,
     pub client: Ipv4Addr,
+    /// The segment that nodes and client share.
+    pub underlay: ipnet::Ipv4Net,
+    pub pod_cidr: ipnet::Ipv4Net,
+    pub service_cidr: ipnet::Ipv4Net,
     pub nodes: Vec<NodeStatus>,
     pub pods: Vec<PodStatus>,
 }

@@ -12,7 +12,7 @@ use crate::{Error, Result, layout};
 use kernel::process::Process;
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A lab that runs, seen from outside.
 pub(crate) struct Running {
@@ -47,23 +47,7 @@ impl Running {
 
     /// Asks the supervisor and waits for its answer.
     pub(crate) fn ask(&self, request: &Request) -> Result<Answer> {
-        let name = || self.slot.name.clone();
-        let stream =
-            UnixStream::connect(self.path(layout::CONTROL)).map_err(|source| {
-                match source.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                        Error::Starting { name: name() }
-                    }
-                    _ => Error::Talk { name: name(), source },
-                }
-            })?;
-        let exchange = message::send(&stream, request)
-            .and_then(|()| message::receive(&mut BufReader::new(&stream)));
-        match exchange {
-            Ok(Some(answer)) => self.judge(answer),
-            Ok(None) => Err(Error::NotRunning { name: name() }),
-            Err(source) => Err(Error::Talk { name: name(), source }),
-        }
+        self.judge(exchange(&self.slot.name, &self.path(layout::CONTROL), request)?)
     }
 
     fn judge(&self, answer: Answer) -> Result<Answer> {
@@ -81,5 +65,23 @@ impl Running {
     pub(crate) fn strange(&self) -> Error {
         let source = io::Error::new(io::ErrorKind::InvalidData, "it answered another question");
         Error::Talk { name: self.slot.name.clone(), source }
+    }
+}
+
+/// One question and its answer over the supervisor's control socket.
+pub(crate) fn exchange(lab: &str, socket: &Path, request: &Request) -> Result<Answer> {
+    let name = || lab.to_owned();
+    let stream = UnixStream::connect(socket).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            Error::Starting { name: name() }
+        }
+        _ => Error::Talk { name: name(), source },
+    })?;
+    let exchange = message::send(&stream, request)
+        .and_then(|()| message::receive(&mut BufReader::new(&stream)));
+    match exchange {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) => Err(Error::NotRunning { name: name() }),
+        Err(source) => Err(Error::Talk { name: name(), source }),
     }
 }

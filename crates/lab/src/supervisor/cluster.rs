@@ -87,6 +87,9 @@ impl Cluster {
             server: self.server.clone(),
             gateway: self.plan.gateway,
             client: self.plan.client,
+            underlay: self.plan.underlay,
+            pod_cidr: self.plan.pod_cidr,
+            service_cidr: self.plan.service_cidr,
             nodes: self.nodes.iter().map(node).collect(),
             pods: pods.iter().map(pod_status).collect(),
         })

@@ -1,11 +1,18 @@
 //! `podway lab status`, `podway lab kill` and `podway lab start`
 
-use super::Running;
-use crate::Result;
+use super::{Running, exchange, exec};
 use crate::message::{Answer, Request, Status};
+use crate::{Error, Result, layout};
+use std::path::Path;
 
-/// What a lab's nodes and pods are doing.
+/// What a lab's nodes and pods are doing, asked from outside or, after [`crate::reenter`], from inside.
 pub fn status(name: &str) -> Result<Status> {
+    if exec::is_inside(name) {
+        return match exchange(name, Path::new(layout::CONTROL), &Request::Status)? {
+            Answer::Status(status) => Ok(status),
+            _ => Err(Error::Starting { name: name.to_owned() }),
+        };
+    }
     let lab = Running::find(name)?;
     match lab.ask(&Request::Status)? {
         Answer::Status(status) => Ok(status),
