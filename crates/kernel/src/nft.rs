@@ -1,6 +1,6 @@
 //! nf_tables over `NETLINK_NETFILTER`: the values of [`netstate::nft`] to the kernel and back.
 //!
-//! Writing: a [`Transaction`], atomic as a whole. Reading: [`read_table`], [`tables`], [`generation`].
+//! Writing: a [`Transaction`], atomic as a whole. Reading: [`read_table`] or, with an idea of what is there, [`read_table_like`]; [`tables`], [`generation`].
 //! Hearing: [`Monitor::rules`](crate::netlink::Monitor::rules).
 
 mod abi;
@@ -8,6 +8,7 @@ mod commit;
 mod decode;
 mod element;
 mod expression;
+mod listing;
 mod read;
 mod rule;
 mod set;
@@ -16,5 +17,5 @@ mod tests;
 mod transaction;
 
 pub use commit::Stats;
-pub use read::{Count, Observed, generation, read_table, tables};
+pub use read::{Count, Observed, generation, read_table, read_table_like, tables};
 pub use transaction::Transaction;

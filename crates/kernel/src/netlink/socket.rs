@@ -103,6 +103,17 @@ impl Socket {
         self.exchange(operation, batch, |_unexpected| Ok(())).map(|answer| answer.refusals)
     }
 
+    /// Sends one question and visits its answers; returns what was refused after them.
+    pub(crate) fn query(
+        &mut self,
+        operation: &'static str,
+        batch: &mut Batch,
+        visit: impl FnMut(Message<'_>) -> Result<()>,
+    ) -> Result<Vec<Refusal>> {
+        batch.acknowledge(batch.len() - 1);
+        self.exchange(operation, batch, visit).map(|answer| answer.refusals)
+    }
+
     /// Sends one question and folds its answers; `Err` when the kernel refuses it.
     pub fn ask<T: Default>(
         &mut self,
@@ -112,9 +123,8 @@ impl Socket {
         mut fold: impl FnMut(&mut T, Message<'_>) -> Result<()>,
     ) -> Result<T> {
         let mut value = T::default();
-        batch.acknowledge(batch.len() - 1);
-        let answer = self.exchange(operation, batch, |message| fold(&mut value, message))?;
-        match answer.refusals.into_iter().next() {
+        let refusals = self.query(operation, batch, |message| fold(&mut value, message))?;
+        match refusals.into_iter().next() {
             Some(refusal) => Err(refusal.into_error(operation, object.to_owned())),
             None => Ok(value),
         }

@@ -1,17 +1,17 @@
 //! Rule sets as the kernel has them.
 
 use super::abi::*;
-use super::element::{self, RawElement};
+use super::listing::read_elements;
 use super::rule::{FoundRule, join};
 use super::set;
 use super::transaction::{hook_number, kind_word};
 use crate::netlink::{Attributes, Batch, Body, Message, Socket, flags};
 use crate::{Error, Result};
-use netstate::nft::{Chain, ChainKind, Element, Family, Hook, HookPoint, Key, Table, TableId};
+use netstate::nft::{Chain, ChainKind, Family, Hook, HookPoint, Key, Table, TableId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How often a table or a set is read anew because it changed in between.
-const ATTEMPTS: usize = 64;
+pub(super) const ATTEMPTS: usize = 64;
 
 /// Packets and their octets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,9 +68,25 @@ fn read_table_id(message: Message<'_>) -> Option<TableId> {
 
 /// The whole table with counters, as of one moment; `None` when there is no such table.
 pub fn read_table(socket: &mut Socket, id: &TableId) -> Result<Option<Observed>> {
+    read_settled(socket, id, None)
+}
+
+/// The same as [`read_table`], sooner where the table is much like `expected`.
+///
+/// The kernel lists a big set in time that grows with its square; asked for the elements one expects it answers in
+/// time that grows with their number. A set that turns out to hold others, too, is then listed after all.
+pub fn read_table_like(socket: &mut Socket, expected: &Table) -> Result<Option<Observed>> {
+    read_settled(socket, &expected.id, Some(expected))
+}
+
+fn read_settled(
+    socket: &mut Socket,
+    id: &TableId,
+    like: Option<&Table>,
+) -> Result<Option<Observed>> {
     for _attempt in 0..ATTEMPTS {
         let before = generation(socket)?;
-        let observed = read_once(socket, id, before);
+        let observed = read_once(socket, id, before, like);
         if generation(socket)? == before {
             return observed;
         }
@@ -78,7 +94,12 @@ pub fn read_table(socket: &mut Socket, id: &TableId) -> Result<Option<Observed>>
     Err(Error::Unsettled { operation: "read table", object: id.name.clone() })
 }
 
-fn read_once(socket: &mut Socket, id: &TableId, generation: u32) -> Result<Option<Observed>> {
+fn read_once(
+    socket: &mut Socket,
+    id: &TableId,
+    generation: u32,
+    like: Option<&Table>,
+) -> Result<Option<Observed>> {
     if !tables(socket)?.contains(id) {
         return Ok(None);
     }
@@ -92,13 +113,14 @@ fn read_once(socket: &mut Socket, id: &TableId, generation: u32) -> Result<Optio
     read_chains(socket, &mut observed)?;
     read_rules(socket, &mut observed)?;
     for (name, count) in read_sets(socket, &mut observed)? {
-        read_elements(socket, &mut observed, &name, count)?;
+        let like = like.and_then(|table| table.sets.get(&name));
+        read_elements(socket, &mut observed, &name, count, like)?;
     }
     Ok(Some(observed))
 }
 
 /// Dumps what belongs to a table and folds the messages' attributes.
-fn dump<T: Default>(
+pub(super) fn dump<T: Default>(
     socket: &mut Socket,
     operation: &'static str,
     kind: u16,
@@ -227,89 +249,4 @@ fn read_sets(socket: &mut Socket, observed: &mut Observed) -> Result<Vec<(String
         }
     }
     Ok(counts)
-}
-
-/// Reads the elements until all are there.
-///
-/// A hash table that grows while it is listed shows elements twice or not at all, and nothing in the listing says so:
-/// the number of elements must be the set's own ([`NFTA_SET_COUNT`]) or, before Linux 6.16, that of a second look.
-fn read_elements(
-    socket: &mut Socket,
-    observed: &mut Observed,
-    name: &str,
-    count: Option<usize>,
-) -> Result<()> {
-    let Some(set) = observed.table.sets.get_mut(name) else { return Ok(()) };
-    let mut expected = count.filter(|_| !set.interval);
-    for _attempt in 0..ATTEMPTS {
-        let (found, unknown) = dump_elements(socket, &observed.table.id, name)?;
-        let counts: BTreeMap<Key, Count> = match set.counters {
-            true => {
-                found.iter().filter_map(|element| Some((element.key, element.count?))).collect()
-            }
-            false => BTreeMap::new(),
-        };
-        let raw = found.len();
-        set.elements = gather(set.interval, found);
-        if set.interval
-            || unknown
-            || expected == Some(set.elements.len()) && raw == set.elements.len()
-        {
-            if set.counters {
-                observed.element_counts.insert(name.to_owned(), counts);
-            }
-            observed.unknown.extend(unknown.then(|| name.to_owned()));
-            return Ok(());
-        }
-        expected = count.or(Some(set.elements.len()));
-    }
-    Err(Error::Unsettled {
-        operation: "read elements",
-        object: format!("{} {name}", observed.table.id.name),
-    })
-}
-
-/// All elements as listed, and whether there were some that have no value here.
-fn dump_elements(socket: &mut Socket, id: &TableId, name: &str) -> Result<(Vec<RawElement>, bool)> {
-    let select = |body: &mut Body<'_>| {
-        body.text(NFTA_SET_ELEM_LIST_TABLE, &id.name);
-        body.text(NFTA_SET_ELEM_LIST_SET, name);
-    };
-    let fold = |found: &mut (Vec<RawElement>, bool), attributes: Attributes<'_>| {
-        for item in
-            attributes.find(NFTA_SET_ELEM_LIST_ELEMENTS).into_iter().flat_map(|list| list.nested())
-        {
-            match element::read(item) {
-                Some(element) => found.0.push(element),
-                None => found.1 = true,
-            }
-        }
-    };
-    dump(socket, "read elements", NFT_MSG_GETSETELEM, id, select, fold)
-}
-
-/// Elements as values, of a set with ranges or without.
-pub(super) fn gather(interval: bool, found: Vec<RawElement>) -> BTreeMap<Key, Element> {
-    if interval {
-        return ranges(found);
-    }
-    found.into_iter().map(|raw| (raw.key, raw.element)).collect()
-}
-
-/// Joins the two elements that the kernel keeps for each range.
-fn ranges(mut found: Vec<RawElement>) -> BTreeMap<Key, Element> {
-    // Where one range ends and the next begins, the end comes first.
-    found.sort_by_key(|raw| (raw.key, !raw.ends_range));
-    let mut elements = BTreeMap::new();
-    let mut open: Option<RawElement> = None;
-    for raw in found {
-        if let Some(RawElement { key, element, .. }) = open.take() {
-            elements.insert(key, Element { until: Some(raw.key), ..element });
-        }
-        if !raw.ends_range {
-            open = Some(raw);
-        }
-    }
-    elements.extend(open.map(|raw| (raw.key, raw.element)));
-    elements
 }

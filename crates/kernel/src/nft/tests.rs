@@ -5,7 +5,7 @@ mod arbitrary;
 
 use super::Transaction;
 use super::abi::*;
-use super::read::gather;
+use super::listing::gather;
 use super::rule::{FoundRule, join};
 use super::{element, set};
 use crate::netlink::{Attributes, Messages};

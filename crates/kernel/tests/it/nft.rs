@@ -4,7 +4,7 @@ use crate::arbitrary;
 use crate::space::{assert_line, feed, isolated, run};
 use kernel::Error;
 use kernel::netlink::{Monitor, Socket};
-use kernel::nft::{Transaction, generation, read_table, tables};
+use kernel::nft::{Transaction, generation, read_table, read_table_like, tables};
 use netstate::nft::{
     Chain, ChainKind, DataType, Element, ElementValue, Family, Field, Hook, HookPoint, Key, Rule,
     Set, SetData, Statement, Table, TableId, Verdict,
@@ -396,6 +396,21 @@ fn many_elements_go_in_one_transaction_or_in_parts() {
         let stats = transaction.commit_in_parts(&mut socket).unwrap();
         let observed = read_table(&mut socket, &table).unwrap().unwrap();
         assert_eq!(observed.table.sets["many"], many);
+        for (more, fewer) in [(0, 0), (7, 0), (0, 3), (40, 40)] {
+            let mut expected = many.clone();
+            let added = (1 << 31..(1 << 31) + more).map(|n: u32| Key::new().part(&n.to_be_bytes()));
+            expected
+                .elements
+                .extend(added.map(|key| (key, element(ElementValue::None, "not there"))));
+            (0..fewer).for_each(|_| drop(expected.elements.pop_first()));
+            let expected = Table {
+                id: table.clone(),
+                sets: [("many".into(), expected)].into(),
+                chains: [].into(),
+            };
+            let like = read_table_like(&mut socket, &expected).unwrap().unwrap();
+            assert_eq!(like.table, observed.table, "{more} more and {fewer} fewer expected");
+        }
         let whole = transaction.octets() <= socket.room();
         assert_eq!(stats.transactions == 1, whole, "{stats:?}");
     });
