@@ -91,9 +91,12 @@ pub fn everywhere(family_of: IpAddr) -> IpNet {
 mod tests {
     use super::*;
 
+    /// Subnet, gateway, last, taken; the address chosen.
+    type Row<'a> = (&'a str, Option<&'a str>, Option<&'a str>, &'a [&'a str], Option<&'a str>);
+
     #[test]
     fn addresses_are_given_in_turn_and_rest_before_they_come_again() {
-        let rows: [(&str, Option<&str>, Option<&str>, &[&str], Option<&str>); 10] = [
+        let rows: [Row<'_>; 10] = [
             ("10.0.0.0/29", None, None, &[], Some("10.0.0.2")),
             ("10.0.0.0/29", None, Some("10.0.0.2"), &["10.0.0.2"], Some("10.0.0.3")),
             ("10.0.0.0/29", None, Some("10.0.0.2"), &[], Some("10.0.0.3")),

@@ -103,9 +103,12 @@ fn a_failed_addition_changes_nothing() {
     });
 }
 
+/// What is done to a pod's network, and what CHECK must say of it.
+type Damage = (&'static str, fn(&Pod));
+
 #[test]
 fn a_check_finds_what_is_missing() {
-    let damages: [(&str, fn(&Pod)); 4] = [
+    let damages: [Damage; 4] = [
         ("route to 10.244.0.2/32", |_| {
             let routes = route::routes(&mut Socket::route().unwrap()).unwrap();
             change(&routes.into_iter().map(Change::DeleteRoute).collect::<Vec<_>>());

@@ -4,7 +4,7 @@ use kernel::mount;
 use kernel::namespace::{Kind, Namespace, make_net};
 use kernel::netlink::{Monitor, Socket};
 use kernel::spawn::{Place, spawn};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
