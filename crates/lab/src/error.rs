@@ -57,6 +57,8 @@ pub enum Error {
     Rejected { origin: String, object: String, source: Box<client::Error> },
     #[error("{origin}: {object}: this API serves no such kind")]
     UnknownKind { origin: String, object: String },
+    #[error("start the API")]
+    Server(#[source] Box<apiserver::Error>),
     #[error("ask the API")]
     Api(#[source] Box<client::Error>),
     #[error(transparent)]

@@ -1,5 +1,6 @@
 //! The cluster inside a lab: its API, its controllers, its nodes.
 
+use super::api;
 use super::events::{Event, Events};
 use super::load::{Load, load};
 use super::node::{self, Node};
@@ -20,11 +21,10 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the API on the gateway's address, and what stands behind it.
+    /// Starts the API on the gateway's address.
     pub(super) async fn start(order: &Order) -> Result<Cluster> {
         let plan = order.plan.clone();
-        let server = super::api::start(&plan).await?;
-        let client = client::connect(None, Some(&server)).await?;
+        let (server, client) = api::serve(&plan).await?;
         let nodes = node::all(&plan);
         Ok(Cluster { name: order.name.clone(), plan, server, client, nodes })
     }
@@ -45,8 +45,9 @@ impl Cluster {
         Ok(left_out)
     }
 
-    /// Starts every node.
+    /// Starts the controllers and every node.
     pub(super) fn switch_on(&mut self) -> Result<()> {
+        api::control(&self.plan, self.client.clone());
         let (told, nodes) = (self.told(), &mut self.nodes);
         nodes.iter_mut().try_for_each(|node| node.switch_on(&told))
     }

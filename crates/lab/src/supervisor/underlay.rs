@@ -7,9 +7,11 @@ use crate::{Error, Feature, Result, layout};
 use ipnet::{IpNet, Ipv4Net};
 use kernel::namespace::{self, Namespace};
 use kernel::netlink::Socket;
+use kernel::nft::Transaction;
 use kernel::route::{self, Change, NewLink, Peer};
 use kernel::{Errno, sysctl};
 use netstate::link::Vxlan;
+use netstate::nft::{Family, TableId};
 use netstate::{Address, Link, LinkKind, Route};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
@@ -111,10 +113,7 @@ pub(super) fn probe() -> Result<()> {
     let netns: Namespace = namespace::make_net()?;
     namespace::in_netns(&netns, || {
         probe_vxlan()?;
-        match Socket::netfilter() {
-            Ok(_) => Ok(()),
-            Err(error) => Err(lacking(error, Feature::NfTables)),
-        }
+        probe_nf_tables()
     })?
 }
 
@@ -129,6 +128,14 @@ fn probe_vxlan() -> Result<()> {
     let probe = link("probe", LinkKind::Vxlan(vxlan));
     let made = route::add_link(&mut Socket::route()?, &NewLink::new(&Link { up: false, ..probe }));
     made.map_err(|error| lacking(error, Feature::Vxlan))
+}
+
+fn probe_nf_tables() -> Result<()> {
+    let id = TableId { family: Family::Ip, name: "probe".to_owned() };
+    let mut transaction = Transaction::new();
+    transaction.table(&id);
+    let made = Socket::netfilter().and_then(|mut socket| transaction.commit(&mut socket));
+    made.map(drop).map_err(|error| lacking(error, Feature::NfTables))
 }
 
 fn lacking(error: kernel::Error, feature: Feature) -> Error {
