@@ -315,3 +315,61 @@ fn tcp_state(number: u8) -> Option<TcpState> {
     ];
     states.get(usize::from(number)).copied()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::Messages;
+    use proptest::prelude::*;
+
+    fn tuple() -> impl Strategy<Value = Tuple> {
+        let ends = prop_oneof![
+            any::<(u16, u16)>()
+                .prop_map(|(source, destination)| (6, Ends::Ports { source, destination })),
+            any::<(u16, u8, u8)>()
+                .prop_map(|(id, kind, code)| (IPPROTO_ICMP, Ends::Icmp { id, kind, code })),
+            any::<(u16, u8, u8)>()
+                .prop_map(|(id, kind, code)| (IPPROTO_ICMPV6, Ends::Icmp { id, kind, code })),
+            Just((47, Ends::None)),
+        ];
+        let addresses = prop_oneof![
+            any::<(std::net::Ipv4Addr, std::net::Ipv4Addr)>()
+                .prop_map(|(a, b)| (a.into(), b.into())),
+            any::<(std::net::Ipv6Addr, std::net::Ipv6Addr)>()
+                .prop_map(|(a, b)| (a.into(), b.into())),
+        ];
+        (addresses, ends).prop_map(|((source, destination), (protocol, ends))| Tuple {
+            source,
+            destination,
+            protocol,
+            ends,
+        })
+    }
+
+    fn listed(original: &Tuple, reply: &Tuple) -> Batch {
+        let mut batch = Batch::default();
+        batch.request(NEW, 0, |body| {
+            body.fixed(&[0; GENERIC]);
+            body.nest(CTA_TUPLE_ORIG, |body| write_tuple(body, original));
+            body.nest(CTA_TUPLE_REPLY, |body| write_tuple(body, reply));
+        });
+        batch
+    }
+
+    proptest! {
+        #[test]
+        fn tuples_read_back_as_written(original in tuple(), reply in tuple()) {
+            let batch = listed(&original, &reply);
+            let read = read(Messages::new(batch.as_bytes()).next().unwrap()).unwrap();
+            prop_assert_eq!((read.original, read.reply), (original, reply));
+        }
+
+        #[test]
+        fn spoilt_messages_never_panic(tuple in tuple(), at in any::<prop::sample::Index>(), octet in any::<u8>()) {
+            let mut octets = listed(&tuple, &tuple).as_bytes().to_vec();
+            let at = at.index(octets.len());
+            octets[at] = octet;
+            let _unused = Messages::new(&octets).map(read).count();
+        }
+    }
+}

@@ -10,6 +10,8 @@ mod entry;
 mod link;
 mod names;
 mod read;
+#[cfg(test)]
+mod tests;
 
 pub use change::{Change, add_link, apply, move_link};
 pub(crate) use entry::ip;

@@ -130,16 +130,8 @@ impl Body<'_> {
         self.pad();
     }
 
-    pub fn flag(&mut self, kind: u16) {
-        self.bytes(kind, &[]);
-    }
-
     pub fn u8(&mut self, kind: u16, value: u8) {
         self.bytes(kind, &[value]);
-    }
-
-    pub fn u16(&mut self, kind: u16, value: u16) {
-        self.bytes(kind, &value.to_ne_bytes());
     }
 
     pub fn u32(&mut self, kind: u16, value: u32) {
@@ -151,10 +143,6 @@ impl Body<'_> {
     }
 
     pub fn be32(&mut self, kind: u16, value: u32) {
-        self.bytes(kind, &value.to_be_bytes());
-    }
-
-    pub fn be64(&mut self, kind: u16, value: u64) {
         self.bytes(kind, &value.to_be_bytes());
     }
 

@@ -130,7 +130,7 @@ impl Socket {
         }
     }
 
-    /// Sends one dump request (`NLM_F_DUMP` is added by [`Socket::dump`]'s caller) and folds the entries.
+    /// Sends one request that has `NLM_F_DUMP` and folds the entries it lists.
     ///
     /// A dump that the kernel marks as interrupted by a change is thrown away and made again.
     pub fn dump<T: Default>(

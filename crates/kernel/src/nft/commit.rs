@@ -55,7 +55,7 @@ impl Transaction {
     }
 
     /// Runs of changes that go together, each within `room` where cuts allow it.
-    fn parts(&self, room: usize) -> Vec<Range<usize>> {
+    pub(super) fn parts(&self, room: usize) -> Vec<Range<usize>> {
         const BRACKETS: usize = 40;
         let size = |range: Range<usize>| {
             self.batch.start(range.end + 1) - self.batch.start(range.start + 1)

@@ -58,6 +58,24 @@ proptest! {
         prop_assert_eq!(read(&transaction, &table), table);
     }
 
+    /// Every message is in one part, in order; no part is longer than it must be, and chains are never torn apart.
+    #[test]
+    fn parts_tile_the_whole(tables in proptest::collection::vec(arbitrary::table(), 0..5), room in 0..4000usize) {
+        let mut transaction = Transaction::new();
+        for table in &tables {
+            transaction.whole(table);
+        }
+        let parts = transaction.parts(room);
+        let messages: Vec<usize> = parts.iter().cloned().flatten().collect();
+        prop_assert!(messages.iter().copied().eq(0..transaction.elements.len()));
+        for part in parts {
+            let size = transaction.batch.start(part.end + 1) - transaction.batch.start(part.start + 1);
+            let cut = |at: usize| transaction.elements[at - 1] || transaction.elements[at];
+            prop_assert!(part.start == 0 || cut(part.start), "begins where nothing may be cut");
+            prop_assert!(size + 40 <= room || !(part.start + 1..part.end).any(cut), "longer than it must be");
+        }
+    }
+
     #[test]
     fn arbitrary_octets_never_panic(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
         let attributes = Attributes::new(&octets);
