@@ -63,6 +63,16 @@ impl Queue {
         wait
     }
 
+    /// Whatever failed may work now: the API is back.
+    pub(crate) fn hurry(&mut self) {
+        for task in std::mem::take(&mut self.failures).into_keys() {
+            if let Some(time) = self.times.remove(&task) {
+                self.waiting.remove(&(time, task.clone()));
+            }
+            self.due.insert(task);
+        }
+    }
+
     /// When there is something to do next; `None`: never.
     pub(crate) fn next(&self) -> Option<Duration> {
         if !self.due.is_empty() {
@@ -124,5 +134,15 @@ mod tests {
         queue.succeeded(&task("a"));
         queue.push(task("a"));
         assert_eq!(queue.next(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn when_the_api_is_back_nothing_waits() {
+        let mut queue = Queue::default();
+        queue.failed(task("a"), at(0));
+        queue.push_at(task("b"), at(50));
+        queue.hurry();
+        assert_eq!(queue.take(at(0), 9), [task("a")]);
+        assert_eq!(queue.next(), Some(at(50)));
     }
 }

@@ -174,9 +174,16 @@ impl Cluster {
 
     fn put_node(&mut self, node: Node, now: Duration) {
         let name = node.base.meta.key.name.clone();
+        if self.nodes.get(&name).is_some_and(|old| old.version > node.version) {
+            return;
+        }
         self.hear(&name, pulse::Sign::Heartbeat(node.heartbeat.clone()), now);
+        if self.nodes.get(&name).is_some_and(Node::is_unknown) && !node.is_unknown() {
+            self.hear(&name, pulse::Sign::Contradiction, now);
+        }
         let old = self.nodes.get(&name);
         if old.is_some_and(|old| old.is_same(&node)) {
+            self.nodes.insert(name, node);
             return;
         }
         if old.is_none_or(|old| old.readiness != node.readiness) {

@@ -26,6 +26,8 @@ pub(super) enum Sign {
     Lease(String),
     /// `lastHeartbeatTime` of the node's Ready condition.
     Heartbeat(Option<String>),
+    /// It says that it is ready, or not, after we said that nobody knows.
+    Contradiction,
 }
 
 impl Pulse {
@@ -40,6 +42,7 @@ impl Pulse {
                 self.leased = true;
                 self.renewed.replace(time.clone()) != Some(time)
             }
+            Sign::Contradiction => true,
             Sign::Heartbeat(None) => false,
             Sign::Heartbeat(time) => std::mem::replace(&mut self.heartbeat, time.clone()) != time,
         }
@@ -72,9 +75,11 @@ impl Cluster {
 
     pub(super) fn hear(&mut self, node: &Arc<str>, sign: Sign, now: Duration) {
         let pulse = self.watched_pulse(node, now);
+        let leased = pulse.leased;
         if pulse.feel(sign) {
             pulse.heard = now;
-            if std::mem::take(&mut pulse.silent) {
+            // With its first Lease the deadline comes nearer than when it was last looked at.
+            if std::mem::take(&mut pulse.silent) || pulse.leased != leased {
                 self.dirty.insert(Task::NodeLife(node.clone()));
             }
         }

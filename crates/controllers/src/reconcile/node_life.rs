@@ -44,7 +44,7 @@ pub(super) fn plan(
 }
 
 fn mark_unknown(cluster: &Cluster, name: &str) -> Option<Write> {
-    let node = cluster.node(name).filter(|node| node.readiness.as_deref() != Some("Unknown"))?;
+    let node = cluster.node(name).filter(|node| !node.is_unknown())?;
     Some(Write::SetCondition {
         kind: Kind::NODE,
         key: ObjectKey::new("", name),
@@ -77,9 +77,12 @@ fn is_evictable(pod: &Pod) -> bool {
     !pod.mirror && pod.owner.as_ref().is_none_or(|owner| owner.kind != "DaemonSet")
 }
 
-/// By force: the kubelet that would confirm a graceful end is dead.
+/// By force: the kubelet that would confirm a graceful end is dead. But of a StatefulSet's pod there must never be two,
+/// and a node that is silent may still run it.
 fn evict(pod: &Pod) -> Write {
-    Write::Delete { kind: Kind::POD, key: pod.base.meta.key.clone(), grace: Some(0) }
+    let is_single = pod.owner.as_ref().is_some_and(|owner| owner.kind == "StatefulSet");
+    let grace = if is_single { None } else { Some(0) };
+    Write::Delete { kind: Kind::POD, key: pod.base.meta.key.clone(), grace }
 }
 
 #[cfg(test)]
@@ -130,6 +133,42 @@ mod tests {
 
         apply_at(&mut cluster, [lease("a", 3)], at(7000));
         assert_eq!(look(&mut cluster, 7000), Outcome { writes: vec![], again: Some(at(1000)) });
+    }
+
+    #[test]
+    fn the_first_lease_makes_the_controller_look_again_others_do_not() {
+        let mut cluster = Cluster::default();
+        apply_at(&mut cluster, [node("a", json!({}))], at(0));
+        cluster.take_dirty();
+        for (renewal, marked) in [(1, true), (2, false), (3, false)] {
+            apply_at(&mut cluster, [lease("a", renewal)], at(100));
+            let dirty = cluster.take_dirty();
+            assert_eq!(dirty.contains(&crate::task::Task::NodeLife("a".into())), marked);
+        }
+    }
+
+    #[test]
+    fn a_node_that_says_it_is_ready_is_believed_before_its_lease_is_renewed() {
+        let settings = Settings::lab();
+        let mut cluster = Cluster::default();
+        let state = |status: &str, version: &str| {
+            node(
+                "a",
+                json!({
+                    "metadata": {"resourceVersion": version},
+                    "status": {"conditions": [{"type": "Ready", "status": status}]},
+                }),
+            )
+        };
+        apply_at(&mut cluster, [state("True", "1"), lease("a", 1)], at(0));
+        assert_eq!(plan(&mut cluster, "a", &settings, at(1000)).writes.len(), 1);
+        apply_at(&mut cluster, [state("Unknown", "3")], at(1000));
+        // Late news from before.
+        apply_at(&mut cluster, [state("True", "2")], at(1001));
+        assert!(cluster.pulse("a").is_some_and(|pulse| pulse.silent));
+        apply_at(&mut cluster, [state("True", "4")], at(1002));
+        let outcome = plan(&mut cluster, "a", &settings, at(1002));
+        assert_eq!(outcome, Outcome { writes: vec![], again: Some(at(1000)) });
     }
 
     #[test]

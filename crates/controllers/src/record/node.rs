@@ -1,11 +1,12 @@
 use super::pod::Toleration;
-use super::{Pod, condition, items, owned_text, text};
+use super::{Pod, condition, items, owned_text, text, version};
 use model::Object;
 use serde_json::Value;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Node {
     pub(crate) base: model::Node,
+    pub(crate) version: u64,
     /// `status` of the Ready condition.
     pub(crate) readiness: Option<String>,
     /// `lastHeartbeatTime` of the Ready condition, unparsed: only its change means something.
@@ -36,6 +37,7 @@ impl Node {
         let ready = condition(value, "Ready");
         Some(Node {
             base,
+            version: version(value),
             readiness: ready.and_then(|ready| owned_text(ready, "/status")),
             heartbeat: ready.and_then(|ready| owned_text(ready, "/lastHeartbeatTime")),
             cordoned: value.pointer("/spec/unschedulable") == Some(&Value::Bool(true)),
@@ -45,8 +47,13 @@ impl Node {
 
     /// The same but for the time of its last heartbeat.
     pub(crate) fn is_same(&self, other: &Node) -> bool {
-        let later = Node { heartbeat: other.heartbeat.clone(), ..self.clone() };
+        let (version, heartbeat) = (other.version, other.heartbeat.clone());
+        let later = Node { version, heartbeat, ..self.clone() };
         later == *other
+    }
+
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.readiness.as_deref() == Some("Unknown")
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -30,10 +30,6 @@ impl Failure {
         use client::Error::{AlreadyExists, Conflict, NotFound};
         matches!(self, Failure::Client(NotFound { .. } | AlreadyExists { .. } | Conflict { .. }))
     }
-
-    pub(super) fn is_away(&self) -> bool {
-        matches!(self, Failure::Slow(_) | Failure::Client(client::Error::Unreachable { .. }))
-    }
 }
 
 /// Carries out a write; gives back the object as it is now, where the API says so.

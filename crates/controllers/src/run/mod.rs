@@ -26,7 +26,7 @@ use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use model::ObjectKey;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
@@ -67,7 +67,7 @@ struct Controllers {
     start: Instant,
     /// All kinds were listed: what is not known does not exist.
     synced: bool,
-    /// The last request found no API.
+    /// The last question whether a node is dead got no answer.
     away: bool,
 }
 
@@ -116,7 +116,10 @@ impl Controllers {
                     self.cluster.remove(kind, &key, now);
                 }
             }
-            Event::Restarted { kind, objects } => self.cluster.restart(kind, &objects, now),
+            Event::Restarted { kind, objects } => {
+                self.cluster.restart(kind, &objects, now);
+                self.queue.hurry();
+            }
             Event::Synced => self.synced = true,
         }
     }
@@ -181,17 +184,20 @@ impl Controllers {
             (task, write, answer)
         });
         let sent: Vec<_> = sent.collect();
-        let mut answers = stream::iter(sent).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
-        for (task, write, answer) in answers.drain(..) {
+        let answers = stream::iter(sent).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+        let mut failed = BTreeMap::new();
+        for (task, write, answer) in answers {
             debug!(?task, ?write, "wrote");
-            self.note_contact(answer.as_ref().err());
             match answer {
                 Ok(object) => self.settle(&write, object.as_ref()),
                 Err(failure) => {
-                    self.undo(&write).await;
-                    self.postpone(task, &failure);
+                    self.undo(&write, &failure).await;
+                    failed.insert(task, failure);
                 }
             }
+        }
+        for (task, failure) in failed {
+            self.postpone(task, &failure);
         }
     }
 
@@ -204,18 +210,21 @@ impl Controllers {
         }
     }
 
-    /// Takes back what was assumed, and reads again what the write was about.
-    async fn undo(&mut self, write: &Write) {
+    /// Takes back what was assumed and, where the cluster is not as we knew it, reads again what the write was about.
+    async fn undo(&mut self, write: &Write, failure: &Failure) {
         match write {
             Write::Bind { pod, .. } => self.cluster.forget_assumed(pod),
             Write::Patch { kind: Kind::NODE, key, .. } => self.cluster.forget_subnet(&key.name),
             _ => {}
         }
         let (Some(kind), Some(key)) = (write.kind(), write.key()) else { return };
+        if !failure.is_race() {
+            return;
+        }
         match read(&self.client, kind, &key).await {
             Ok(Some(object)) => self.learn(kind, Some(&object)),
             Ok(None) => self.cluster.remove(kind, &key, self.start.elapsed()),
-            Err(failure) => self.note_contact(Some(&failure)),
+            Err(error) => debug!(%kind, %key, %error, "cannot read again"),
         }
     }
 
@@ -237,7 +246,7 @@ impl Controllers {
 
     /// While the API is away nobody can renew a Lease, so that time does not count against the nodes.
     fn note_contact(&mut self, failure: Option<&Failure>) {
-        let away = failure.is_some_and(Failure::is_away);
+        let away = failure.is_some();
         if self.away && !away {
             self.cluster.pardon(self.start.elapsed());
         }

@@ -1,0 +1,114 @@
+//! A cluster on loopback: the API, the controllers, nodes.
+
+use crate::kubelet::kubelet;
+use crate::view::View;
+use apiserver::{ApiServer, Config};
+use client::{Client, Kind, connect, create};
+use controllers::{Settings, run};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::{AbortHandle, JoinSet};
+
+/// Everything in it ends when it is dropped.
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    settings: Settings,
+    tasks: JoinSet<()>,
+    controllers: AbortHandle,
+    kubelets: BTreeMap<String, AbortHandle>,
+}
+
+impl Cluster {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = ApiServer::new(&Config::new(address)).unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(server.serve(listener, std::future::pending()));
+        let client = connect(None, Some(&format!("http://{address}"))).await.unwrap();
+        // Grace enough for a test machine that has much else to do.
+        let settings = Settings {
+            node_monitor_grace: Duration::from_secs(3),
+            pod_eviction: Duration::from_secs(1),
+            ..Settings::lab()
+        };
+        let controllers = spawn_controllers(&mut tasks, &client, &settings);
+        Cluster { client, settings, tasks, controllers, kubelets: BTreeMap::new() }
+    }
+
+    /// With nodes a, b and c.
+    pub(crate) async fn with_nodes() -> Self {
+        let mut cluster = Self::start().await;
+        for name in ["a", "b", "c"] {
+            cluster.add_node(name, json!({})).await;
+        }
+        cluster
+    }
+
+    pub(crate) async fn add_node(&mut self, name: &str, labels: Value) {
+        let metadata = json!({"name": name, "labels": labels});
+        self.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata})).await;
+        self.power_on(name);
+    }
+
+    pub(crate) fn power_on(&mut self, node: &str) {
+        let running = kubelet(self.client.clone(), node.to_owned());
+        self.kubelets.insert(node.to_owned(), self.tasks.spawn(running));
+    }
+
+    pub(crate) fn cut_power(&mut self, node: &str) {
+        self.kubelets.remove(node).unwrap().abort();
+    }
+
+    pub(crate) fn restart_controllers(&mut self) {
+        self.controllers.abort();
+        self.controllers = spawn_controllers(&mut self.tasks, &self.client, &self.settings);
+    }
+
+    pub(crate) async fn create(&self, object: Value) -> Value {
+        create(&self.client, &object).await.unwrap()
+    }
+
+    pub(crate) async fn patch(&self, kind: Kind, name: &str, patch: Value) {
+        let patched = client::patch_merge(&self.client, kind, Some("default"), name, &patch).await;
+        patched.unwrap();
+    }
+
+    pub(crate) async fn delete(&self, kind: Kind, name: &str) {
+        let found = client::delete(&self.client, kind, Some("default"), name, None).await.unwrap();
+        assert!(found, "{kind} {name}");
+    }
+
+    pub(crate) fn view(&self) -> View {
+        View::new(&self.client)
+    }
+}
+
+fn spawn_controllers(tasks: &mut JoinSet<()>, client: &Client, settings: &Settings) -> AbortHandle {
+    let running = run(client.clone(), settings.clone());
+    tasks.spawn(async { running.await.expect("the settings are good") })
+}
+
+pub(crate) fn deployment(replicas: u32) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "echo", "image": "one",
+                    "ports": [{"name": "http", "containerPort": 9376}]}]},
+            },
+        },
+    })
+}
+
+pub(crate) fn service() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]},
+    })
+}

@@ -1,0 +1,12 @@
+//! The controllers against the embedded API, with kubelets that only pretend.
+
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod kubelet;
+#[cfg(test)]
+mod nodes;
+#[cfg(test)]
+mod view;
+#[cfg(test)]
+mod workloads;

@@ -1,0 +1,135 @@
+use crate::cluster::{Cluster, deployment, service};
+use client::Kind;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_deployment_comes_up_scales_rolls_and_goes() {
+    let cluster = Cluster::with_nodes().await;
+    let mut view = cluster.view();
+    cluster.create(service()).await;
+    view.until("an empty slice", |view| view.slices("web").len() == 1).await;
+    cluster.create(deployment(3)).await;
+    view.until("three ready", |view| view.ready_endpoints("web").len() == 3).await;
+    assert_eq!(view.spread(), [("a", 1), ("b", 1), ("c", 1)].into());
+    assert_eq!(view.slices("web").len(), 1);
+    assert_eq!(view.slices("web")[0]["ports"][0]["port"], 9376);
+
+    cluster.patch(Kind::DEPLOYMENT, "web", json!({"spec": {"replicas": 6}})).await;
+    view.until("six ready", |view| view.ready_endpoints("web").len() == 6).await;
+    assert_eq!(view.spread(), [("a", 2), ("b", 2), ("c", 2)].into());
+
+    let new = json!({"spec": {"template": {"spec": {"containers":
+        [{"name": "echo", "image": "two", "ports": [{"name": "http", "containerPort": 8080}]}]}}}});
+    cluster.patch(Kind::DEPLOYMENT, "web", new).await;
+    let is_over = |view: &crate::view::View| {
+        let status = &view.one(Kind::DEPLOYMENT, "web")["status"];
+        status["updatedReplicas"] == 6
+            && status["availableReplicas"] == 6
+            && status["observedGeneration"] == 3
+            && view.images() == ["two"].into()
+            && view.ready_endpoints("web").len() == 6
+    };
+    // A quarter of six, rounded down, may be missing.
+    let enough = |view: &crate::view::View| view.ready_endpoints("web").len() >= 5;
+    view.through("all new", is_over, enough).await;
+    view.until("one set of ports", |view| view.slices("web").len() == 1).await;
+    assert_eq!(view.slices("web")[0]["ports"][0]["port"], 8080);
+
+    cluster.patch(Kind::DEPLOYMENT, "web", json!({"spec": {"replicas": 1}})).await;
+    view.until("one left", |view| view.all(Kind::POD).count() == 1).await;
+    cluster.delete(Kind::DEPLOYMENT, "web").await;
+    view.until("no pods", |view| {
+        view.all(Kind::POD).count() == 0 && view.all(Kind::REPLICA_SET).count() == 0
+    })
+    .await;
+    view.until("no endpoints", |view| {
+        view.slices("web")
+            .iter()
+            .all(|slice| slice["endpoints"].as_array().is_none_or(Vec::is_empty))
+    })
+    .await;
+    cluster.delete(Kind::SERVICE, "web").await;
+    view.until("no slices", |view| view.slices("web").is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_deleted_pod_leaves_the_slices_and_is_replaced() {
+    let cluster = Cluster::with_nodes().await;
+    let mut view = cluster.view();
+    cluster.create(service()).await;
+    cluster.create(deployment(2)).await;
+    view.until("two ready", |view| view.ready_endpoints("web").len() == 2).await;
+    let victim = view.ready_endpoints("web").pop_first().unwrap();
+    cluster.delete(Kind::POD, &victim).await;
+    view.until("a replacement", |view| {
+        let ready = view.ready_endpoints("web");
+        ready.len() == 2 && !ready.contains(&victim)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_waits_for_its_node_and_says_why() {
+    let mut cluster = Cluster::with_nodes().await;
+    let mut view = cluster.view();
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "picky"},
+        "spec": {"nodeSelector": {"disk": "ssd"}, "containers": [{"name": "c", "image": "i"}]},
+    });
+    cluster.create(pod).await;
+    let scheduled = |view: &crate::view::View| {
+        let picky = view.all(Kind::POD).find(|pod| pod["metadata"]["name"] == "picky")?;
+        let conditions = picky["status"]["conditions"].as_array()?;
+        conditions.iter().find(|found| found["type"] == "PodScheduled").cloned()
+    };
+    view.until("refused", |view| {
+        scheduled(view).is_some_and(|condition| condition["reason"] == "Unschedulable")
+    })
+    .await;
+    let message = scheduled(&view).unwrap()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("3 node(s) not matching the pod's node selector"), "{message}");
+    cluster.add_node("d", json!({"disk": "ssd"})).await;
+    view.until("on d", |view| view.one(Kind::POD, "picky")["spec"]["nodeName"] == "d").await;
+}
+
+#[tokio::test]
+async fn controllers_that_start_again_find_nothing_to_do() {
+    let mut cluster = Cluster::with_nodes().await;
+    let mut view = cluster.view();
+    cluster.create(service()).await;
+    cluster.create(deployment(5)).await;
+    view.until("settled", |view| {
+        view.ready_endpoints("web").len() == 5
+            && view.one(Kind::DEPLOYMENT, "web")["status"]["availableReplicas"] == 5
+    })
+    .await;
+    cluster.restart_controllers();
+    let versions = |view: &crate::view::View| {
+        let kinds = [Kind::POD, Kind::REPLICA_SET, Kind::DEPLOYMENT];
+        let objects = kinds.into_iter().flat_map(|kind| view.all(kind));
+        let objects = objects.chain(view.slices("web"));
+        objects.map(|object| object["metadata"]["resourceVersion"].clone()).collect::<Vec<Value>>()
+    };
+    let before = versions(&view);
+    // Its slice comes only after everything else has been looked at.
+    let mut last = service();
+    last["metadata"]["name"] = "zzz".into();
+    last["spec"]["selector"] = json!({"app": "none"});
+    cluster.create(last).await;
+    view.until("the last slice", |view| view.slices("zzz").len() == 1).await;
+    assert_eq!(versions(&view), before);
+}
+
+/// As many as fit into no single slice, in one go.
+#[tokio::test]
+async fn a_big_workload_fills_slices() {
+    let cluster = Cluster::with_nodes().await;
+    let mut view = cluster.view();
+    cluster.create(service()).await;
+    cluster.create(deployment(230)).await;
+    view.until("all ready", |view| view.ready_endpoints("web").len() == 230).await;
+    let sizes = view.slices("web").into_iter().filter_map(|slice| slice["endpoints"].as_array());
+    let mut sizes: Vec<_> = sizes.map(Vec::len).collect();
+    sizes.sort_unstable();
+    assert_eq!((sizes.len(), sizes[2]), (3, 100), "{sizes:?}");
+}
