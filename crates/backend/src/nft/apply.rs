@@ -3,7 +3,7 @@
 use super::layout::{set, sets, table_id};
 use super::lower::{self, InUse};
 use kernel::netlink::Socket;
-use kernel::nft::{Observed, Transaction, read_table};
+use kernel::nft::{Observed, Transaction, read_table_like};
 use netstate::nft::{Chain, Key, Set, Table, TableId};
 use netstate::{ElementChange, TableDelta};
 use program::{Change, Program};
@@ -56,7 +56,7 @@ impl Backend {
     /// Reads the table, compares, and changes what differs, counters and all else left as they are.
     pub fn reconcile(&mut self, program: &Program) -> Result<Applied, Error> {
         let wanted = lower::table(program);
-        let observed = read_table(&mut self.socket, &wanted.id).map_err(Error::Read)?;
+        let observed = read_table_like(&mut self.socket, &wanted).map_err(Error::Read)?;
         self.in_use = InUse::of(program);
         match observed {
             Some(observed) if fits(&observed, &wanted) => {
