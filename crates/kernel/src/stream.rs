@@ -13,6 +13,9 @@ use std::time::Duration;
 const BACKLOG: i32 = 4096;
 
 /// Listens on `address`, which the machine need not have yet (`IP_FREEBIND`). Never blocks.
+///
+/// Accepted connections do not wait to fill packets (`TCP_NODELAY`); they inherit this, and what
+/// [`set_keepalive`] says of the listener.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -20,6 +23,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     // One option serves both families (ip(7), since Linux 4.15 also for IPv6 sockets).
     socket::setsockopt(&fd, sockopt::IpFreebind, &true)?;
+    socket::setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
     socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
     socket::listen(&fd, Backlog::new(BACKLOG)?)?;
     Ok(TcpListener::from(fd))

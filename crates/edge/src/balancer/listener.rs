@@ -8,6 +8,7 @@ use crate::status;
 use crate::task::Task;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -119,7 +120,11 @@ impl Listener {
 async fn open_port(address: SocketAddr) -> TcpListener {
     let mut told = false;
     loop {
-        let opened = kernel::stream::listen(address).and_then(TcpListener::from_std);
+        let opened = kernel::stream::listen(address).and_then(|listener| {
+            // Accepted connections inherit it.
+            keep_alive(&listener);
+            TcpListener::from_std(listener)
+        });
         match opened {
             Ok(listener) => return listener,
             Err(error) if !told => {
@@ -161,15 +166,14 @@ async fn serve(client: TcpStream, pool: Arc<Pool>, counters: Arc<Counters>) {
         relay::reset(&client);
         return;
     };
-    for stream in [&client, &backend] {
-        tune(stream);
-    }
+    // The client's side has both from its listener. They fail only on a connection that is already gone,
+    // which the relay finds out.
+    backend.set_nodelay(true).ok();
+    keep_alive(&backend);
     relay::relay(&client, &backend, &lease.received, &lease.sent).await;
 }
 
-fn tune(stream: &TcpStream) {
+fn keep_alive(socket: &impl AsFd) {
     let (idle, interval, count) = KEEPALIVE;
-    // They fail only on a connection that is already gone, which the relay finds out.
-    stream.set_nodelay(true).ok();
-    kernel::stream::set_keepalive(stream, idle, interval, count).ok();
+    kernel::stream::set_keepalive(socket, idle, interval, count).ok();
 }

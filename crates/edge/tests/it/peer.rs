@@ -1,6 +1,6 @@
 //! The peer: keepalived as Debian ships it, at the same 100 ms.
 
-use crate::segment::Host;
+use crate::segment::{Host, run};
 use std::process::{Child, Stdio};
 
 /// A router of Debian's keepalived.
@@ -36,5 +36,11 @@ impl Drop for Keepalived {
         // Killed at once, like a power cut: it gets no chance to resign.
         self.0.kill().ok();
         self.0.wait().ok();
+    }
+}
+
+impl Host {
+    pub(crate) fn holds_vip(&self) -> bool {
+        run(&format!("ip -n {} -4 address show dev eth0", self.name)).contains("10.1.1.200/32")
     }
 }

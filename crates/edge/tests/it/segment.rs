@@ -106,10 +106,6 @@ impl Host {
         command
     }
 
-    pub(crate) fn holds_vip(&self) -> bool {
-        run(&format!("ip -n {} -4 address show dev eth0", self.name)).contains("10.1.1.200/32")
-    }
-
     /// Starts its edge with further words for [`child`].
     pub(crate) fn edge(&self, priority: u8, preempt: bool, more: &str) -> Edge {
         self.child(&format!("vip={VIP} priority={priority} preempt={preempt} {more}"))
