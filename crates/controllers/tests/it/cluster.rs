@@ -7,14 +7,17 @@ use client::{Client, Kind, connect, create};
 use controllers::{Settings, run};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 /// Everything in it ends when it is dropped.
 pub(crate) struct Cluster {
     pub(crate) client: Client,
     settings: Settings,
+    address: SocketAddr,
+    api: JoinHandle<()>,
     tasks: JoinSet<()>,
     controllers: AbortHandle,
     kubelets: BTreeMap<String, AbortHandle>,
@@ -22,11 +25,8 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = ApiServer::new(&Config::new(address)).unwrap();
+        let (address, api) = spawn_api("127.0.0.1:0".parse().unwrap()).await;
         let mut tasks = JoinSet::new();
-        tasks.spawn(server.serve(listener, std::future::pending()));
         let client = connect(None, Some(&format!("http://{address}"))).await.unwrap();
         // Grace enough for a test machine that has much else to do.
         let settings = Settings {
@@ -35,7 +35,7 @@ impl Cluster {
             ..Settings::lab()
         };
         let controllers = spawn_controllers(&mut tasks, &client, &settings);
-        Cluster { client, settings, tasks, controllers, kubelets: BTreeMap::new() }
+        Cluster { client, settings, address, api, tasks, controllers, kubelets: BTreeMap::new() }
     }
 
     /// With nodes a, b and c.
@@ -62,6 +62,13 @@ impl Cluster {
         self.kubelets.remove(node).unwrap().abort();
     }
 
+    /// Another API server at the same place, which knows nothing.
+    pub(crate) async fn restart_api_empty(&mut self) {
+        self.api.abort();
+        assert!((&mut self.api).await.is_err_and(|error| error.is_cancelled()));
+        (_, self.api) = spawn_api(self.address).await;
+    }
+
     pub(crate) fn restart_controllers(&mut self) {
         self.controllers.abort();
         self.controllers = spawn_controllers(&mut self.tasks, &self.client, &self.settings);
@@ -84,6 +91,19 @@ impl Cluster {
     pub(crate) fn view(&self) -> View {
         View::new(&self.client)
     }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.api.abort();
+    }
+}
+
+async fn spawn_api(address: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = ApiServer::new(&Config::new(address)).unwrap();
+    (address, tokio::spawn(server.serve(listener, std::future::pending())))
 }
 
 fn spawn_controllers(tasks: &mut JoinSet<()>, client: &Client, settings: &Settings) -> AbortHandle {

@@ -101,6 +101,7 @@ async fn controllers_that_start_again_find_nothing_to_do() {
     view.until("settled", |view| {
         view.ready_endpoints("web").len() == 5
             && view.one(Kind::DEPLOYMENT, "web")["status"]["availableReplicas"] == 5
+            && view.all(Kind::REPLICA_SET).all(|set| set["status"]["availableReplicas"] == 5)
     })
     .await;
     cluster.restart_controllers();
@@ -118,6 +119,23 @@ async fn controllers_that_start_again_find_nothing_to_do() {
     cluster.create(last).await;
     view.until("the last slice", |view| view.slices("zzz").len() == 1).await;
     assert_eq!(versions(&view), before);
+}
+
+#[tokio::test]
+async fn an_api_that_comes_back_with_another_state_is_believed() {
+    let mut cluster = Cluster::start().await;
+    cluster.add_node("a", json!({})).await;
+    cluster.create(service()).await;
+    cluster.create(deployment(2)).await;
+    cluster.view().until("two ready", |view| view.ready_endpoints("web").len() == 2).await;
+    cluster.cut_power("a");
+    cluster.restart_api_empty().await;
+    cluster.add_node("b", json!({})).await;
+    cluster.create(service()).await;
+    cluster.create(deployment(1)).await;
+    let mut view = cluster.view();
+    view.until("one ready", |view| view.ready_endpoints("web").len() == 1).await;
+    assert_eq!(view.spread(), [("b", 1)].into());
 }
 
 /// As many as fit into no single slice, in one go.
