@@ -130,6 +130,7 @@ impl Error {
             | Error::NotANode { .. }
             | Error::NoCommand => Class::Usage,
             Error::Rejected { .. } | Error::UnknownKind { .. } => Class::Usage,
+            Error::NoTarget { .. } | Error::NoLogs { .. } => Class::Usage,
             Error::Missing { .. } | Error::Kernel(kernel::Error::Prevented { .. }) => {
                 Class::Unavailable
             }

@@ -1,11 +1,11 @@
-//! Whether the cluster is ready: every node, every deployment, every pod. Pure.
+//! Whether the cluster is ready: every node, deployment, pod and virtual IP. Pure.
 
 use client::{Event, Kind};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The kinds whose objects can be unready.
-pub(super) const KINDS: [Kind; 3] = [Kind::NODE, Kind::DEPLOYMENT, Kind::POD];
+pub(super) const KINDS: [Kind; 4] = [Kind::NODE, Kind::DEPLOYMENT, Kind::POD, Kind::VIRTUAL_IP];
 
 /// What is known of every object that can be unready.
 #[derive(Debug, Default)]
@@ -100,8 +100,17 @@ fn standing(kind: Kind, object: &Value) -> Standing {
         let wanted = number("/spec/replicas", 1);
         return Standing { ready: number("/status/readyReplicas", 0), wanted };
     }
-    let finished = kind == Kind::POD && has_finished(object);
-    Standing { ready: u64::from(finished || is_ready(object)), wanted: 1 }
+    let ready = match kind {
+        Kind::VIRTUAL_IP => is_held(object),
+        Kind::POD => has_finished(object) || is_ready(object),
+        _ => is_ready(object),
+    };
+    Standing { ready: u64::from(ready), wanted: 1 }
+}
+
+/// Some node has the addresses and says so.
+fn is_held(virtual_ip: &Value) -> bool {
+    virtual_ip.pointer("/status/node").and_then(Value::as_str).is_some_and(|node| !node.is_empty())
 }
 
 /// A pod that ended well, or is about to go, never becomes ready.
@@ -162,13 +171,12 @@ mod tests {
         ];
         let mut readiness = Readiness::of_nodes(["a".to_owned()]);
         for (event, expected) in rows {
-            assert!(!readiness.is_complete());
             readiness.apply(event);
             let mut missing = readiness.missing();
             missing.sort_by_key(|words| (!words.starts_with("Node"), !words.starts_with("Pod")));
             assert_eq!(missing.join(", "), expected);
+            assert_eq!(readiness.is_complete(), expected.is_empty());
         }
-        assert!(readiness.is_complete());
         assert_eq!(readiness.outline(), "1 of 1 nodes and 1 of 2 pods are ready");
     }
 }

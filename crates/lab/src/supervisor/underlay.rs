@@ -102,7 +102,6 @@ fn address_machine(plan: &Plan, machine: &Machine<'_>) -> Result<()> {
         Change::SetUp { device: "lo".into(), up: true },
         // The peer of a new veth device comes up only when told so, whatever its maker asked for.
         Change::SetUp { device: WIRE.into(), up: true },
-        Change::SetUp { device: WIRE.into(), up: true },
         Change::AddAddress(address(WIRE, machine.address, plan.underlay)),
         route(Ipv4Net::default(), Some(plan.gateway)),
     ];

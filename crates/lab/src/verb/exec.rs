@@ -44,7 +44,7 @@ fn visit(name: &str, target: &Target, mut command: Command) -> Result<ExitStatus
     let Answer::Place(place) = lab.ask(&Request::Locate(target.clone()))? else {
         return Err(lab.strange());
     };
-    command.env("PODWAY_LAB", name).env("PODWAY_SERVER", &place.server);
+    command.env("PODWAY_LAB", name).env("PODWAY_SERVER", &place.server).env("PATH", search_path());
     match &place.node {
         Some(node) => command.env("PODWAY_NODE", node),
         None => command.env_remove("PODWAY_NODE"),
@@ -67,6 +67,17 @@ fn visit(name: &str, target: &Target, mut command: Command) -> Result<ExitStatus
     })?;
     process::ignore_interrupts();
     Ok(visitor.reap()?)
+}
+
+/// With the directory of this program at its end, so that `podway show` works in the lab.
+fn search_path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    let program = own_program();
+    if let Some(directory) = program.parent().filter(|it| !it.as_os_str().is_empty()) {
+        path.push(":");
+        path.push(directory);
+    }
+    path
 }
 
 fn shares_sysfs(target: &Target) -> bool {

@@ -55,7 +55,7 @@ fn start(shelf: &Shelf, slot: &Slot) -> Result<(Process, UnixStream)> {
         return Err(Error::Running { name: slot.name.clone() });
     }
     let log = slot.claim(&turn)?;
-    let started = spawn_supervisor(&log).and_then(|(supervisor, front)| {
+    let started = spawn_supervisor(&slot.name, &log).and_then(|(supervisor, front)| {
         slot.note(&supervisor)?;
         Ok((supervisor, front))
     });
@@ -65,11 +65,11 @@ fn start(shelf: &Shelf, slot: &Slot) -> Result<(Process, UnixStream)> {
     started
 }
 
-fn spawn_supervisor(log: &std::fs::File) -> Result<(Process, UnixStream)> {
+fn spawn_supervisor(name: &str, log: &std::fs::File) -> Result<(Process, UnixStream)> {
     let copy = || log.try_clone().map_err(Error::file("open", "the supervisor's log"));
     let (ours, theirs) = UnixStream::pair().map_err(Error::file("open", "a socket"))?;
     let mut command = Command::new(own_program());
-    command.arg0("podway").arg(supervisor::SUBCOMMAND);
+    command.arg0("podway").arg(supervisor::SUBCOMMAND).env("PODWAY_LAB", name);
     command.stdin(OwnedFd::from(theirs)).stdout(copy()?).stderr(copy()?);
     let user = if process::may_administer()? { None } else { Some(Kind::User) };
     let others = [Kind::Mount, Kind::Pid, Kind::Net, Kind::Uts, Kind::Ipc];
