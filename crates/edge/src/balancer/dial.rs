@@ -28,7 +28,7 @@ struct Race<'a> {
     running: FuturesUnordered<BoxFuture<'static, Outcome>>,
 }
 
-/// `None`: no healthy back end took the connection.
+/// `None`: no back end took the connection.
 pub(super) async fn dial(pool: &Pool) -> (Option<(Lease, TcpStream)>, Effort) {
     let mut race = Race { pool, tried: Vec::new(), running: FuturesUnordered::new() };
     let mut effort = Effort::default();

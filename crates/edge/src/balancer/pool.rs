@@ -51,9 +51,14 @@ impl Pool {
         self.members.iter().find(|member| member.backend.config == *backend).cloned()
     }
 
-    /// A healthy back end that is not among `tried`, which it is added to.
+    /// A back end that is not among `tried`, which it is added to: a healthy one, and only where no such
+    /// is left one that failed its check, which may be well again before the next check says so.
     pub(super) fn choose(&self, tried: &mut Vec<usize>) -> Option<Lease> {
-        let open = |&index: &usize| self.backend(index).is_up() && !tried.contains(&index);
+        self.choose_among(true, tried).or_else(|| self.choose_among(false, tried))
+    }
+
+    fn choose_among(&self, up: bool, tried: &mut Vec<usize>) -> Option<Lease> {
+        let open = |&index: &usize| self.backend(index).is_up() == up && !tried.contains(&index);
         let candidates = || (0..self.members.len()).filter(open);
         let count = candidates().count();
         if count == 0 {
@@ -132,6 +137,19 @@ mod tests {
         let mut shares = take(4);
         shares.sort();
         assert_eq!(shares, ["b0", "b0", "b2", "b2"]);
+    }
+
+    #[test]
+    fn the_sick_are_the_last_resort() {
+        let pool = pool(Algorithm::RoundRobin);
+        pool.backend(0).set_up(false);
+        pool.backend(2).set_up(false);
+        let mut tried = Vec::new();
+        assert_eq!(name(&pool.choose(&mut tried).unwrap()), "b1");
+        let mut rest = [0, 0].map(|_| name(&pool.choose(&mut tried).unwrap()));
+        rest.sort();
+        assert_eq!(rest, ["b0", "b2"]);
+        assert!(pool.choose(&mut tried).is_none());
     }
 
     #[test]
