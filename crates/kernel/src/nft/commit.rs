@@ -25,9 +25,9 @@ impl Transaction {
         if self.is_empty() {
             return Ok(Stats::default());
         }
+        let octets = self.octets();
         bracket(&mut self.batch, NFNL_MSG_BATCH_END);
         let outcome = send(socket, &mut self.batch);
-        let octets = self.octets();
         self.batch.pop();
         outcome.map(|()| Stats { transactions: 1, messages: self.elements.len(), octets })
     }
@@ -56,7 +56,6 @@ impl Transaction {
 
     /// Runs of changes that go together, each within `room` where cuts allow it.
     pub(super) fn parts(&self, room: usize) -> Vec<Range<usize>> {
-        const BRACKETS: usize = 40;
         let size = |range: Range<usize>| {
             self.batch.start(range.end + 1) - self.batch.start(range.start + 1)
         };
@@ -64,7 +63,7 @@ impl Transaction {
         let mut start = 0;
         let mut cut = None;
         for end in 1..=self.elements.len() {
-            if let Some(at) = cut.filter(|_| size(start..end) + BRACKETS > room) {
+            if let Some(at) = cut.filter(|_| size(start..end) + 2 * BRACKET > room) {
                 parts.push(start..at);
                 (start, cut) = (at, None);
             }
@@ -135,6 +134,9 @@ pub(super) fn operation(kind: u16) -> &'static str {
         _ => "commit rules",
     }
 }
+
+/// Octets of the message that begins or ends a batch.
+pub(super) const BRACKET: usize = 20;
 
 /// Begin or end of a batch: `struct nfgenmsg` with the subsystem's number in network byte order.
 pub(super) fn bracket(batch: &mut Batch, kind: u16) {

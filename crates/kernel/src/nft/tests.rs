@@ -94,7 +94,8 @@ proptest! {
         let mut transaction = Transaction::new();
         transaction.whole(&table);
         let mut octets = transaction.batch.as_bytes().to_vec();
-        octets[at.index(transaction.octets())] = octet;
+        let at = at.index(octets.len());
+        octets[at] = octet;
         for message in Messages::new(&octets) {
             let Some((_, attributes)) = message.split::<GENERIC>() else { continue };
             let _unused = set::read(&attributes);

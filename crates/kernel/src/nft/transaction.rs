@@ -1,7 +1,7 @@
 //! Changes of rule sets, atomic together.
 
 use super::abi::*;
-use super::commit::{bracket, object, operation};
+use super::commit::{BRACKET, bracket, object, operation};
 use super::element::{self, LARGEST, Problem, write_comment};
 use super::expression::{Answer, write_rule};
 use super::set::{self, Shape};
@@ -51,9 +51,11 @@ impl Transaction {
         self.elements.is_empty()
     }
 
-    /// Octets so far; compare with [`Socket::room`].
+    /// Octets of the one send that a commit would be; it goes where they are at most [`Socket::room`].
+    ///
+    /// [`Socket::room`]: crate::netlink::Socket::room
     pub fn octets(&self) -> usize {
-        self.batch.as_bytes().len()
+        self.batch.as_bytes().len() + BRACKET
     }
 
     /// Makes the table if it is not there.
