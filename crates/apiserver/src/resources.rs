@@ -352,7 +352,7 @@ pub static RESOURCES: [Resource; 14] = [
         columns: &[
             column("Addresses", Cell::Of(table::virtual_ip_addresses)),
             column("Listeners", Cell::Of(table::virtual_ip_listeners)),
-            column("Owner", Cell::At("/status/owner")),
+            column("Node", Cell::At("/status/node")),
         ],
         ..CORE
     },

@@ -112,3 +112,6 @@ fn preset(map: &mut Map<String, Value>, key: &str, value: impl FnOnce() -> Value
 fn text<'a>(map: &'a Map<String, Value>, key: &str) -> &'a str {
     map.get(key).and_then(Value::as_str).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

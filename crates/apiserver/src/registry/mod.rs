@@ -203,3 +203,6 @@ impl Registry {
         Err(Error::Forbidden { resource, name: key.name.clone(), why })
     }
 }
+
+#[cfg(test)]
+mod tests;

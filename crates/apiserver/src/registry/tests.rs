@@ -1,0 +1,176 @@
+use super::*;
+use proptest::prelude::*;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+const WRITE: Write = Write { now: 1_000_000, dry_run: false };
+
+fn registry() -> Registry {
+    let pools = Pools::new("10.96.0.0/28".parse().unwrap(), &(30_000..=30_015));
+    Registry::new(Store::new(0, 1000), pools, 7, 0)
+}
+
+fn map(name: &str) -> Value {
+    json!({"metadata": {"name": name}})
+}
+
+fn key(name: &str) -> Key {
+    Key::new("default", name)
+}
+
+fn pod(node: &str) -> Value {
+    let container = json!({"name": "c", "image": "i"});
+    json!({"metadata": {"name": "p"}, "spec": {"nodeName": node, "containers": [container]}})
+}
+
+#[test]
+fn finalizers_hold_back() {
+    let mut registry = registry();
+    let mut object = map("a");
+    object["metadata"]["finalizers"] = json!(["podway.io/test"]);
+    registry.create(Kind::ConfigMap, "default", object, WRITE).unwrap();
+    let deleted = registry.delete(Kind::ConfigMap, &key("a"), &Deletion::default(), WRITE).unwrap();
+    let Deleted::Going(going) = deleted else { panic!("{deleted:?}") };
+    assert_eq!(going.value["metadata"]["deletionTimestamp"], "1970-01-12T13:46:40Z");
+    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    registry.patch(Kind::ConfigMap, &key("a"), Part::Main, &free, WRITE).unwrap();
+    assert!(registry.get(Kind::ConfigMap, &key("a")).is_err_and(|error| error.code() == 404));
+}
+
+#[test]
+fn pods_end_with_grace_where_they_run() {
+    let grace = |seconds| Deletion { grace: seconds, ..Deletion::default() };
+    for (node, phase, wanted, expected) in [
+        ("n1", "Running", None, Some(30)),
+        ("n1", "Running", Some(5), Some(5)),
+        ("n1", "Running", Some(0), None),
+        ("n1", "Succeeded", None, None),
+        ("", "Pending", None, None),
+    ] {
+        let mut registry = registry();
+        registry.create(Kind::Pod, "default", pod(node), WRITE).unwrap();
+        let status = Patch::Merge(json!({"status": {"phase": phase}}));
+        registry.patch(Kind::Pod, &key("p"), Part::Status, &status, WRITE).unwrap();
+        let deleted = registry.delete(Kind::Pod, &key("p"), &grace(wanted), WRITE).unwrap();
+        let left = match &deleted {
+            Deleted::Gone(_) => None,
+            Deleted::Going(pod) => pod.value["metadata"]["deletionGracePeriodSeconds"].as_i64(),
+        };
+        assert_eq!(left, expected, "{node} {phase} {wanted:?}");
+        let still = registry.store.get(Kind::Pod, &key("p")).is_some();
+        assert_eq!(still, expected.is_some());
+    }
+}
+
+#[test]
+fn preconditions_and_dry_runs_change_nothing() {
+    let mut registry = registry();
+    let created = registry.create(Kind::ConfigMap, "default", map("a"), WRITE).unwrap();
+    let before = registry.store.revision();
+    let other = Deletion { uid: Some("other".into()), ..Deletion::default() };
+    let refused = registry.delete(Kind::ConfigMap, &key("a"), &other, WRITE).unwrap_err();
+    assert_eq!(refused.code(), 409);
+    let dry = Write { dry_run: true, ..WRITE };
+    registry.delete(Kind::ConfigMap, &key("a"), &Deletion::default(), dry).unwrap();
+    let patch = Patch::Merge(json!({"data": {"a": "b"}}));
+    let planned = registry.patch(Kind::ConfigMap, &key("a"), Part::Main, &patch, dry).unwrap();
+    assert_eq!(planned.value["data"]["a"], "b");
+    registry.create(Kind::ConfigMap, "default", map("b"), dry).unwrap();
+    assert_eq!(registry.store.revision(), before);
+    assert_eq!(registry.get(Kind::ConfigMap, &key("a")).unwrap().value, created.value);
+}
+
+#[test]
+fn generated_names_differ() {
+    let mut registry = registry();
+    let mut names = BTreeSet::new();
+    for _ in 0..50 {
+        let object = json!({"metadata": {"generateName": "web-"}});
+        let created = registry.create(Kind::ConfigMap, "default", object, WRITE).unwrap();
+        names.insert(created.value["metadata"]["name"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(names.len(), 50);
+    assert!(names.iter().all(|name| name.len() == 9 && name.starts_with("web-")), "{names:?}");
+}
+
+#[test]
+fn orphans_stay_and_forget() {
+    let mut registry = registry();
+    let owner = registry.create(Kind::ConfigMap, "default", map("owner"), WRITE).unwrap();
+    let mut owned = map("owned");
+    owned["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid()}]);
+    registry.create(Kind::ConfigMap, "default", owned.clone(), WRITE).unwrap();
+    let orphan = Deletion { propagation: Propagation::Orphan, ..Deletion::default() };
+    registry.delete(Kind::ConfigMap, &key("owner"), &orphan, WRITE).unwrap();
+    let left = registry.get(Kind::ConfigMap, &key("owned")).unwrap();
+    assert_eq!(left.value["metadata"]["ownerReferences"], json!([]));
+    owned["metadata"]["name"] = "late".into();
+    registry.create(Kind::ConfigMap, "default", owned, WRITE).unwrap();
+    assert!(registry.store.get(Kind::ConfigMap, &key("late")).is_none(), "its owner is gone");
+}
+
+#[test]
+fn a_generation_counts_wishes_only() {
+    let mut registry = registry();
+    registry.create(Kind::Pod, "default", pod("n1"), WRITE).unwrap();
+    let mut generation = |part, patch| {
+        let patched =
+            registry.patch(Kind::Pod, &key("p"), part, &Patch::Merge(patch), WRITE).unwrap();
+        patched.value["metadata"]["generation"].as_i64()
+    };
+    assert_eq!(generation(Part::Main, json!({"metadata": {"labels": {"a": "b"}}})), Some(1));
+    assert_eq!(generation(Part::Status, json!({"status": {"phase": "Running"}})), Some(1));
+    assert_eq!(generation(Part::Main, json!({"spec": {"restartPolicy": "Never"}})), Some(2));
+}
+
+fn held(registry: &Registry) -> (Vec<String>, Vec<u64>) {
+    let services = || {
+        registry.store.list(Kind::Service, None, None).map(|(_, service)| &service.value["spec"])
+    };
+    let addresses =
+        services().filter_map(|spec| spec["clusterIP"].as_str()).filter(|ip| *ip != "None");
+    let ports = services().flat_map(|spec| spec["ports"].as_array().into_iter().flatten());
+    (
+        addresses.map(str::to_owned).collect(),
+        ports.filter_map(|port| port["nodePort"].as_u64()).collect(),
+    )
+}
+
+proptest! {
+    /// No address or port ever belongs to two services, and what is free can be had.
+    #[test]
+    fn nothing_is_given_out_twice(
+        steps in prop::collection::vec((0_u8..6, 0_u8..6, prop::option::of(29_999_u64..30_018), 0_u8..20), 1..60),
+    ) {
+        let mut registry = registry();
+        for (name, verb, node_port, ip) in steps {
+            let name = format!("s{name}");
+            let types = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
+            let mut spec = json!({"type": types[usize::from(verb) % 4], "externalName": "e", "ports": [{"port": 80}]});
+            if let Some(port) = node_port {
+                spec["ports"][0]["nodePort"] = port.into();
+            }
+            if ip < 16 {
+                spec["clusterIP"] = format!("10.96.0.{ip}").into();
+            }
+            let object = json!({"metadata": {"name": name}, "spec": spec});
+            let outcome = match verb {
+                0..4 => registry.create(Kind::Service, "default", object, WRITE).map(drop),
+                4 => registry.update(Kind::Service, &key(&name), Part::Main, object, WRITE).map(drop),
+                _ => registry.delete(Kind::Service, &key(&name), &Deletion::default(), WRITE).map(drop),
+            };
+            prop_assert!(outcome.is_ok() || outcome.is_err_and(|error| error.code() < 500));
+            let (addresses, ports) = held(&registry);
+            prop_assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), addresses.len(), "{:?}", addresses);
+            prop_assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), ports.len(), "{:?}", ports);
+        }
+        for index in 0..6 {
+            drop(registry.delete(Kind::Service, &key(&format!("s{index}")), &Deletion::default(), WRITE));
+        }
+        let all = json!({"metadata": {"name": "all"}, "spec": {"type": "NodePort", "ports": (0..16).map(|port| {
+            json!({"name": format!("p{port}"), "port": port + 1, "nodePort": 30_000 + port})
+        }).collect::<Vec<_>>()}});
+        registry.create(Kind::Service, "default", all, WRITE).expect("everything was given back");
+    }
+}
