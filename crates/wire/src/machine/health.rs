@@ -1,6 +1,7 @@
 //! Is a back end well? Probes at an interval, and what traffic says in between.
 //!
 //! A back end that was never probed counts as up, but one failed probe is enough to end that.
+//! Then it may just be starting, so for a few seconds it is probed often, and its first success makes it up.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -42,6 +43,11 @@ pub enum Action {
     Down,
 }
 
+/// How soon a back end that has never passed a probe is probed again.
+const EAGER: Duration = Duration::from_millis(100);
+/// How many probes of such a back end may fail before it is treated like any other.
+const TRIALS: u32 = 50;
+
 /// The health of one back end.
 #[derive(Debug, Clone)]
 pub struct Check {
@@ -50,6 +56,8 @@ pub struct Check {
     /// Results in a row that contradict `up`.
     contrary: u32,
     probe: Probe,
+    /// Probes it may still fail before it counts as one that is not just starting; 0 once one has passed.
+    trials: u32,
     /// When the probe under way has failed.
     deadline: Option<Duration>,
     /// When the next probe starts.
@@ -64,6 +72,7 @@ impl Check {
             up: true,
             contrary: config.fall.get() - 1,
             probe: Probe(0),
+            trials: TRIALS,
             deadline: None,
             probe_at: None,
         }
@@ -83,8 +92,8 @@ impl Check {
     pub fn on_event(&mut self, now: Duration, event: Event) -> Vec<Action> {
         match event {
             Event::Start => vec![self.start_probe(now)],
-            Event::Passed(probe) => self.finish(probe, true).into_iter().collect(),
-            Event::Failed(probe) => self.finish(probe, false).into_iter().collect(),
+            Event::Passed(probe) => self.finish(now, probe, true).into_iter().collect(),
+            Event::Failed(probe) => self.finish(now, probe, false).into_iter().collect(),
             Event::TrafficFailed => self.count(false).into_iter().chain(self.hurry(now)).collect(),
             Event::TrafficSlow => self.hurry(now).into_iter().collect(),
             Event::Timer => self.expire(now),
@@ -94,7 +103,7 @@ impl Check {
     fn expire(&mut self, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
-            actions.extend(self.finish(self.probe, false));
+            actions.extend(self.finish(now, self.probe, false));
         }
         if self.probe_at.is_some_and(|due| due <= now) {
             actions.push(self.start_probe(now));
@@ -114,12 +123,26 @@ impl Check {
         (self.up && self.deadline.is_none()).then(|| self.start_probe(now))
     }
 
-    fn finish(&mut self, probe: Probe, passed: bool) -> Option<Action> {
+    fn finish(&mut self, now: Duration, probe: Probe, passed: bool) -> Option<Action> {
         if probe != self.probe || self.deadline.is_none() {
             return None;
         }
         self.deadline = None;
+        if self.trials > 0 {
+            return self.finish_trial(now, passed);
+        }
         self.count(passed)
+    }
+
+    /// The result of a probe of a back end that has passed none before.
+    fn finish_trial(&mut self, now: Duration, passed: bool) -> Option<Action> {
+        if passed {
+            (self.trials, self.contrary) = (0, 0);
+            return (!std::mem::replace(&mut self.up, true)).then_some(Action::Up);
+        }
+        self.trials -= 1;
+        self.probe_at = self.probe_at.map(|due| due.min(now + EAGER));
+        self.count(false)
     }
 
     fn count(&mut self, passed: bool) -> Option<Action> {
@@ -165,11 +188,37 @@ mod tests {
         run(&[
             (0, Event::Start, &[Action::Probe(Probe(1))]),
             (1, Event::Failed(Probe(1)), &[Action::Down]),
-            (1000, Event::Timer, &[Action::Probe(Probe(2))]),
-            (1001, Event::Passed(Probe(2)), &[]),
-            (2000, Event::Timer, &[Action::Probe(Probe(3))]),
-            (2001, Event::Passed(Probe(3)), &[Action::Up]),
+            (101, Event::Timer, &[Action::Probe(Probe(2))]),
+            (102, Event::Passed(Probe(2)), &[Action::Up]),
+            (1101, Event::Timer, &[Action::Probe(Probe(3))]),
+            (1102, Event::Failed(Probe(3)), &[]),
+            (2101, Event::Timer, &[Action::Probe(Probe(4))]),
+            (2102, Event::Failed(Probe(4)), &[Action::Down]),
+            (3101, Event::Timer, &[Action::Probe(Probe(5))]),
+            (3102, Event::Passed(Probe(5)), &[]),
+            (4101, Event::Timer, &[Action::Probe(Probe(6))]),
+            (4102, Event::Passed(Probe(6)), &[Action::Up]),
         ]);
+    }
+
+    #[test]
+    fn a_back_end_that_never_starts_is_not_asked_often_for_ever() {
+        let mut check = check();
+        let mut now = Duration::ZERO;
+        let mut actions = check.on_event(now, Event::Start);
+        let mut starts = Vec::new();
+        while starts.len() < 60 {
+            if let Some(Action::Probe(probe)) = actions.last() {
+                starts.push(now);
+                check.on_event(now, Event::Failed(*probe));
+            }
+            now = check.next_timer().unwrap();
+            actions = check.on_event(now, Event::Timer);
+        }
+        let pauses: Vec<_> =
+            starts.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+        assert_eq!(pauses[..50], [100; 50]);
+        assert_eq!(pauses[50..], [1000; 9]);
     }
 
     #[test]
