@@ -27,6 +27,8 @@ pub use error::Error;
 
 use crate::layout;
 use client::{Client, Kind, Watch, Watcher, watch_kinds};
+use node::NetworkDirectory;
+use plugins::Network;
 use record::{Record, Shelf};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,11 +79,10 @@ pub async fn run(
 ) -> Result<(), Error> {
     let shelf = Shelf::open(&config.root)?;
     let records = shelf.read()?;
-    let (network, follower) = watch::channel(None);
+    let (directory, network) = NetworkDirectory::open(&config)?;
+    collect_garbage(&network, &records).await;
     let (node, node_follower) = watch::channel(None);
-    let left = records.values().filter_map(|it| Some(it.sandbox.as_ref()?.container.clone()));
-    let following = node::follow_network(config.clone(), left.collect(), network);
-    let shared = Arc::new(Shared { config, client, shelf, network: follower });
+    let shared = Arc::new(Shared { config, client, shelf, network });
     let watcher = watch_kinds(&shared.client, &watches(&shared.config.node));
     let kubelet = Kubelet {
         shared: Arc::clone(&shared),
@@ -93,11 +94,23 @@ pub async fn run(
         workers: JoinSet::new(),
     };
     tokio::select! {
-        failed = following => failed,
+        failed = directory.follow() => failed,
         () = node::keep_lease(Arc::clone(&shared)) => Ok(()),
         () = node::keep_ready(shared, node_follower) => Ok(()),
         () = kubelet.follow(watcher) => Ok(()),
         () = stop => Ok(()),
+    }
+}
+
+/// Tells the plug-ins what a kubelet before this one left, before anything new is made: all else is garbage.
+async fn collect_garbage(network: &Network, records: &BTreeMap<String, Record>) {
+    let sandboxes = records.values().filter_map(|record| record.sandbox.as_ref());
+    let alive: Vec<_> = sandboxes.map(|it| it.container.clone()).collect();
+    let network = network.borrow().clone();
+    if let Some(network) = network
+        && let Err(error) = network.gc(&alive).await
+    {
+        tracing::warn!(%error, "garbage not collected");
     }
 }
 

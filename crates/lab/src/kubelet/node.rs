@@ -1,7 +1,7 @@
 //! The node's own word: it lives (its Lease) and pods can run here (its Ready condition).
 
 use super::container::until_readable;
-use super::plugins::NetworkList;
+use super::plugins::{Network, NetworkList};
 use super::worker::Shared;
 use super::{Config, clock};
 use client::{Error, Kind};
@@ -9,6 +9,7 @@ use kernel::directory::Watch;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 /// Namespace of the nodes' Leases.
@@ -106,39 +107,47 @@ fn correction(node: &Value, has_network: bool, now: &str) -> Option<Value> {
     Some(json!({"status": {"conditions": conditions}}))
 }
 
-/// Follows the directory of network configurations for ever.
-///
-/// `left` are the sandboxes that a kubelet before this one left; before the first new one is made, the plug-ins are
-/// told that there are no others.
-pub(super) async fn follow_network(
+/// The network configurations of a node, in a directory that somebody else writes.
+pub(super) struct NetworkDirectory {
     config: Config,
-    mut left: Vec<String>,
+    changes: AsyncFd<Watch>,
     network: watch::Sender<Option<Arc<NetworkList>>>,
-) -> Result<(), super::Error> {
-    let directory = &config.cni_conf;
-    std::fs::create_dir_all(directory).map_err(super::Error::file("create", directory))?;
-    let watched = Watch::new(directory)?;
-    let watched = until_readable(watched).map_err(super::Error::file("watch", directory))?;
-    loop {
-        match NetworkList::find(directory, &config.cni_path) {
-            Ok(found) => {
-                if let Some(list) = found.as_ref().filter(|_| !left.is_empty())
-                    && let Err(error) = list.gc(&std::mem::take(&mut left)).await
-                {
-                    tracing::warn!(%error, "garbage not collected");
-                }
-                network.send_if_modified(|known| {
-                    let is_new = known.as_deref() != found.as_ref();
-                    *known = found.map(Arc::new);
-                    is_new
-                });
-            }
+}
+
+impl NetworkDirectory {
+    /// What is there now is known when this returns.
+    pub(super) fn open(config: &Config) -> Result<(Self, Network), super::Error> {
+        let directory = &config.cni_conf;
+        std::fs::create_dir_all(directory).map_err(super::Error::file("create", directory))?;
+        let changes = until_readable(Watch::new(directory)?)
+            .map_err(super::Error::file("watch", directory))?;
+        let (network, follower) = watch::channel(None);
+        let opened = Self { config: config.clone(), changes, network };
+        opened.read();
+        Ok((opened, follower))
+    }
+
+    /// Follows it for ever.
+    pub(super) async fn follow(&self) -> Result<(), super::Error> {
+        let failed = || super::Error::file("watch", &self.config.cni_conf);
+        loop {
+            let mut ready = self.changes.readable().await.map_err(failed())?;
+            self.changes.get_ref().drain()?;
+            ready.clear_ready();
+            self.read();
+        }
+    }
+
+    fn read(&self) {
+        match NetworkList::find(&self.config.cni_conf, &self.config.cni_path) {
+            Ok(found) => drop(self.network.send_if_modified(|known| {
+                let is_new = known.as_deref() != found.as_ref();
+                *known = found.map(Arc::new);
+                is_new
+            })),
             // Half-written by somebody who does not rename: there will be one more change.
             Err(error) => tracing::warn!(%error, "network configuration"),
         }
-        let mut ready = watched.readable().await.map_err(super::Error::file("watch", directory))?;
-        watched.get_ref().drain()?;
-        ready.clear_ready();
     }
 }
 

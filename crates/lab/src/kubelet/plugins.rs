@@ -5,8 +5,10 @@ use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use tokio::sync::watch;
 
 /// The plug-in that this very binary is.
 const OWN: &str = "podway";
@@ -21,6 +23,9 @@ pub(super) struct NetworkList {
     /// Where plug-ins other than our own are.
     path: Vec<PathBuf>,
 }
+
+/// The list that holds now; none until the agent has written one.
+pub(super) type Network = watch::Receiver<Option<Arc<NetworkList>>>;
 
 /// The pod that a call is about.
 #[derive(Debug, Clone, Copy)]

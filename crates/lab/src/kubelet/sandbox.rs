@@ -16,10 +16,15 @@ pub(super) async fn make(network: &NetworkList, spec: &Spec) -> Result<Sandbox, 
     if let Some(directory) = netns.parent() {
         std::fs::create_dir_all(directory).map_err(Error::file("create", directory))?;
     }
-    // What a kubelet left that was killed in the middle of this.
-    unpin(&netns)?;
-    make_net()?.pin(&netns)?;
     let container = container_id(uid);
+    if netns.exists() {
+        // A kubelet was killed in the middle of this.
+        network.del(attachment(spec, &container, &netns), None).await?;
+        unpin(&netns)?;
+    }
+    let path = netns.clone();
+    let made = tokio::task::spawn_blocking(move || make_net()?.pin(&path)).await;
+    made.expect("it neither panics nor is it cancelled while the kubelet runs")?;
     let connected = async {
         let result = network.add(attachment(spec, &container, &netns)).await?;
         match addresses(&result) {

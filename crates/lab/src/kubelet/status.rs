@@ -6,6 +6,9 @@ use super::spec::{Spec, Surroundings};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// The reason that this kubelet gives, and nobody else.
+const NOT_READY: &str = "ContainersNotReady";
+
 /// What a pod's status depends on.
 pub(super) struct View<'a> {
     pub(super) spec: &'a Spec,
@@ -93,7 +96,8 @@ impl View<'_> {
         let ran = container.ran;
         let running = ran.and_then(|ran| ran.running.as_ref());
         let last = ran.and_then(|ran| ran.last.as_ref());
-        let (state, before) = match (running, container.over(self.spec.policy)) {
+        let policy = if self.terminating { Policy::Never } else { self.spec.policy };
+        let (state, before) = match (running, container.over(policy)) {
             (Some(running), _) => (json!({"running": {"startedAt": running.since}}), last),
             (None, Some(ended)) => (ended_state(ended), None),
             (None, None) => (waiting(container, last), last),
@@ -123,7 +127,7 @@ fn condition(
     if *before != holds {
         (*before, *since) = (holds, now.to_owned());
     }
-    let reason = (!holds).then_some("ContainersNotReady");
+    let reason = (!holds).then_some(NOT_READY);
     without_nulls(json!({
         "type": kind,
         "status": if holds { "True" } else { "False" },
@@ -138,6 +142,16 @@ fn without_nulls(mut object: Value) -> Value {
         fields.retain(|_, value| !value.is_null());
     }
     object
+}
+
+/// Whether somebody else wrote the pod's readiness, as the node controller does for nodes that are silent for a while.
+pub(super) fn is_foreign(status: Option<&Value>) -> bool {
+    let conditions = status.and_then(|it| it.get("conditions")).and_then(Value::as_array);
+    let ready = conditions.and_then(|list| list.iter().find(|it| it["type"] == "Ready"));
+    ready.is_some_and(|ready| match ready["status"].as_str() {
+        Some("True") => false,
+        _ => ready["reason"] != NOT_READY,
+    })
 }
 
 fn ended_state(ended: &Ended) -> Value {
@@ -222,6 +236,19 @@ mod tests {
         assert_eq!(ready_at(&[Some(running())], "3"), "True 3");
         assert_eq!(ready_at(&[Some(running())], "4"), "True 3");
         assert_eq!(ready_at(&[Some(ended(0))], "5"), "False 5");
+    }
+
+    #[test]
+    fn what_others_wrote_is_noticed() {
+        let (spec, surroundings) = (spec("Always"), surroundings());
+        for ran in [None, Some(running()), Some(ended(1))] {
+            let own = view(&spec, &surroundings, &[ran]).write(&mut BTreeMap::new(), "now");
+            assert!(!is_foreign(Some(&own)));
+        }
+        let ready = |status: &str, reason: &str| json!({"conditions": [{"type": "Ready", "status": status, "reason": reason}]});
+        assert!(!is_foreign(None));
+        assert!(is_foreign(Some(&ready("False", "NodeNotReady"))));
+        assert!(is_foreign(Some(&ready("Unknown", "NodeStatusUnknown"))));
     }
 
     #[test]

@@ -7,13 +7,13 @@
 //! ```
 
 use super::container::{Launch, ended, kill_group};
-use super::plugins::NetworkList;
+use super::plugins::Network;
 use super::probe::{Probes, Purpose, Verdict};
 use super::prober::{Target, probe};
 use super::record::{Ended, Ran, Record, Running, Shelf};
 use super::restart::Backoff;
 use super::spec::{Spec, SpecError, Surroundings};
-use super::status::{ContainerView, View};
+use super::status::{ContainerView, View, is_foreign};
 use super::{Config, clock, publish, sandbox};
 use client::Client;
 use kernel::process::{Process, Signal};
@@ -34,7 +34,7 @@ pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) shelf: Shelf,
     /// The network plug-ins, once the agent has configured them.
-    pub(super) network: watch::Receiver<Option<Arc<NetworkList>>>,
+    pub(super) network: Network,
 }
 
 pub(super) enum Event {
@@ -63,7 +63,7 @@ pub(super) struct Worker {
     record: Record,
     saved: Option<Record>,
     cells: Vec<Cell>,
-    network: watch::Receiver<Option<Arc<NetworkList>>>,
+    network: Network,
     sender: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
     status: watch::Sender<Value>,
@@ -189,6 +189,13 @@ impl Worker {
                     spec.pod.containers.clone_from(&self.spec.pod.containers);
                     (self.record.object, self.spec) = (object, spec);
                     self.note_deletion(now);
+                    if is_foreign(self.record.object.get("status")) {
+                        // Forgotten, it will be told anew.
+                        self.status.send_if_modified(|last| {
+                            *last = Value::Null;
+                            false
+                        });
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(pod = %self.spec.pod.meta.key, %error, "update ignored")
@@ -332,6 +339,8 @@ impl Worker {
             self.surroundings.pod_ips = found.addresses;
             return true;
         }
+        // Without the plug-ins its address would never be given back. Their sender lives as long as the kubelet.
+        self.network.wait_for(Option::is_some).await.ok();
         self.remove_sandbox().await;
         false
     }
