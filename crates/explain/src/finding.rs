@@ -69,6 +69,8 @@ codes! {
         "Connections still go to an endpoint on a node that is down."
     HostNetwork "host-network"
         "The pod shares its node's network: its packets are the node's."
+    Imagined "imagined"
+        "The answer is about manifests: what they leave open is made up; assumption: all of it runs and is ready."
     ListenerUnknown "listener-unknown"
         "No object says whether anything listens there; assumption: undecided."
     NamedPortMissing "named-port-missing"

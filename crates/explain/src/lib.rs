@@ -10,6 +10,7 @@
 mod cluster;
 mod explanation;
 mod finding;
+mod imagine;
 mod near;
 mod path;
 mod probability;
@@ -24,6 +25,7 @@ mod why;
 
 pub use explanation::{Explanation, explain};
 pub use finding::{Code, Finding};
+pub use imagine::imagine;
 pub use path::{
     Choice, Connection, End, Hop, Host, Outer, Path, Receiver, Stage, Translation, Verdict,
     address_text,

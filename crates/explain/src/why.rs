@@ -105,7 +105,7 @@ fn near_miss(
         labels.iter().filter(|(name, value)| shares_letters(value, &wanted[*name])).count()
     };
     let pods = world.pods().filter(|pod| pod.meta.key.namespace == service.namespace);
-    let candidates = pods.filter(|pod| !has(pod).is_empty());
+    let candidates = pods.filter(|pod| right(pod) + close(pod) > 0);
     let best =
         candidates.max_by_key(|pod| (right(pod), close(pod), std::cmp::Reverse(&pod.meta.key)))?;
     Some((best.meta.key.clone(), label_text(&has(best))))

@@ -220,7 +220,7 @@ fn print(write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Re
 }
 
 /// As a shell reports it: 128 and the number of the signal that ended it.
-fn code_of(status: ExitStatus) -> ExitCode {
+pub(crate) fn code_of(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

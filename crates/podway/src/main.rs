@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the binary is what prints")]
 
 mod daemon;
+mod explain;
 mod get;
 mod lab;
 mod manifests;
@@ -23,6 +24,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Lab(lab::Lab),
+    Explain(explain::Explain),
     Show(show::Show),
     Agent(daemon::Agent),
     Edge(daemon::Edge),
@@ -49,6 +51,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     start_log();
     match arguments.command {
         Command::Lab(lab) => lab::run(lab),
+        Command::Explain(question) => explain::run(&question),
         Command::Show(show) => show::run(show),
         Command::Agent(agent) => daemon::agent(agent),
         Command::Edge(edge) => daemon::edge(edge),
@@ -70,7 +73,7 @@ fn start_log() {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<manifests::Faults>() {
+    if error.is::<manifests::Faults>() || explain::is_usage(error) {
         return 2;
     }
     error.downcast_ref::<::lab::Error>().map_or(1, ::lab::Error::exit_code)

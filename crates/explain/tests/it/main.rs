@@ -7,4 +7,5 @@
 )]
 mod cluster;
 mod golden;
+mod imagine;
 mod verify;

@@ -1,0 +1,123 @@
+//! Where the objects come from: the lab, a cluster, or manifests.
+
+use super::{Explain, Scene};
+use crate::daemon::block_on;
+use crate::manifests;
+use ::explain::{Code, Environment, Finding, imagine};
+use client::{Client, Watch};
+use ipnet::IpNet;
+use lab::Manifest;
+use lab::plan::{Plan, PlannedNode, Wishes, plan};
+use model::object::ObjectError;
+use model::{Kind, Object, World};
+use serde_json::{Value, json};
+use std::net::IpAddr;
+
+/// The objects of the lab that this process is in.
+pub(super) fn lab(name: &str) -> anyhow::Result<Scene> {
+    let status = lab::status(name)?;
+    let world =
+        block_on(async { world_of(&client::connect(None, Some(&status.server)).await?).await })?;
+    let mut scene = Scene::new(world, Environment::Lab);
+    let settings = &mut scene.settings;
+    settings.cluster_cidrs = vec![IpNet::V4(status.pod_cidr)];
+    settings.service_cidrs = vec![IpNet::V4(status.service_cidr)];
+    settings.underlay = Some(IpNet::V4(status.underlay));
+    settings.client = Some(IpAddr::V4(status.client));
+    settings.api_server = status.server.trim_start_matches("http://").parse().ok();
+    Ok(scene)
+}
+
+/// The objects of a cluster.
+pub(super) fn cluster(arguments: &Explain) -> anyhow::Result<Scene> {
+    let (kubeconfig, server) = (arguments.kubeconfig.as_deref(), arguments.server.as_deref());
+    let world = block_on(async { world_of(&client::connect(kubeconfig, server).await?).await })?;
+    let mut scene = Scene::new(world, Environment::Cluster);
+    scene.settings.cluster_cidrs = vec![IpNet::V4(arguments.pod_cidr)];
+    scene.settings.service_cidrs = vec![IpNet::V4(arguments.service_cidr)];
+    scene.settings.client = arguments.client_ip.map(IpAddr::V4);
+    Ok(scene)
+}
+
+/// An object that cannot be understood is left out, with a word about it.
+async fn world_of(client: &Client) -> anyhow::Result<World> {
+    let mut objects = Vec::new();
+    for kind in Kind::ALL {
+        let (api_version, name, _) = kind.names();
+        let Some(kind) = client::Kind::of(api_version, name) else { continue };
+        let listed = match client::list(client, &Watch::from(kind)).await {
+            // A cluster without Podway has no such kind.
+            Err(client::Error::NotFound { .. }) => continue,
+            listed => listed?,
+        };
+        objects.extend(listed.iter().filter_map(understood));
+    }
+    Ok(World::from_objects(objects))
+}
+
+fn understood(value: &Value) -> Option<Object> {
+    match Object::parse(value) {
+        Ok(object) => Some(object),
+        Err(ObjectError::OtherKind { .. }) => None,
+        Err(ObjectError::Field(error)) => {
+            let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            tracing::warn!(kind = %value["kind"], name, %error, "object not understood");
+            None
+        }
+    }
+}
+
+/// The cluster that manifests would become.
+pub(super) fn manifests(arguments: &Explain) -> anyhow::Result<Scene> {
+    let documents = manifests::load(&arguments.filenames)?;
+    let given: Vec<Manifest> = documents
+        .into_iter()
+        .map(|(document, _)| Manifest {
+            source: format!("{}:{}", document.source, document.line()),
+            value: document.value,
+        })
+        .collect();
+    let wishes = Wishes {
+        nodes: arguments.nodes,
+        pod_cidr: arguments.pod_cidr,
+        service_cidr: arguments.service_cidr,
+        client_ip: arguments.client_ip,
+    };
+    let plan = plan(&given, &wishes).map_err(lab::Error::from)?;
+    let objects = with_nodes(given, &plan);
+    let imagined = imagine(objects, IpNet::V4(plan.service_cidr));
+    let world = World::from_objects(imagined.iter().filter_map(understood));
+    let mut scene = Scene::new(world, Environment::Lab);
+    scene.settings.cluster_cidrs = vec![IpNet::V4(plan.pod_cidr)];
+    scene.settings.service_cidrs = vec![IpNet::V4(plan.service_cidr)];
+    scene.settings.underlay = Some(IpNet::V4(plan.underlay));
+    scene.settings.client = Some(IpAddr::V4(plan.client));
+    let text = "nothing runs: what the manifests leave open (pods, their nodes and addresses, endpoints) is made up as a lab would, all of it ready";
+    let finding = Finding { code: Code::Imagined, text: text.to_owned(), origin: None, fix: None };
+    scene.findings.push(finding);
+    Ok(scene)
+}
+
+/// The manifests with the plan's nodes in the place of theirs.
+fn with_nodes(manifests: Vec<Manifest>, plan: &Plan) -> Vec<Value> {
+    let is_node = |value: &Value| value["kind"] == "Node";
+    let (declared, mut objects): (Vec<Value>, Vec<Value>) =
+        manifests.into_iter().map(|manifest| manifest.value).partition(is_node);
+    objects.extend(plan.nodes.iter().map(|node| planned(node, &declared)));
+    objects
+}
+
+fn planned(node: &PlannedNode, declared: &[Value]) -> Value {
+    let own = declared.iter().find(|value| value["metadata"]["name"] == node.name.as_str());
+    let mut value = own.cloned().unwrap_or_else(
+        || json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}}),
+    );
+    let cidr = node.pod_cidr.to_string();
+    value["spec"]["podCIDR"] = cidr.clone().into();
+    value["spec"]["podCIDRs"] = json!([cidr]);
+    if value["status"]["addresses"].is_null() {
+        value["status"]["addresses"] =
+            json!([{"type": "InternalIP", "address": node.address.to_string()}]);
+    }
+    value
+}
