@@ -5,6 +5,7 @@
 
 mod balancer;
 mod child;
+mod configuration;
 mod election;
 mod keepalived;
 mod peer;
