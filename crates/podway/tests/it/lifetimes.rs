@@ -4,7 +4,7 @@ use crate::labs::{Lab, example, new_name, podway};
 use std::path::Path;
 
 /// Processes that say in their environment that they belong to this lab.
-fn processes(lab: &str) -> Vec<String> {
+pub(crate) fn processes(lab: &str) -> Vec<String> {
     let wanted = format!("PODWAY_LAB={lab}");
     let entries = Path::new("/proc").read_dir().unwrap().flatten();
     entries

@@ -8,3 +8,4 @@ mod faults;
 mod labs;
 mod lifetimes;
 mod refusals;
+mod supervision;
