@@ -18,6 +18,7 @@ mod control;
 mod events;
 mod load;
 mod node;
+mod programmed;
 mod readiness;
 mod underlay;
 pub(crate) mod world;

@@ -4,6 +4,7 @@ use super::api;
 use super::events::{Event, Events};
 use super::load::{Load, load};
 use super::node::{self, Node};
+use super::programmed;
 use super::readiness::{self, Readiness};
 use crate::message::{NodeStatus, Order, Place, PodStatus, Status, Summary};
 use crate::plan::Plan;
@@ -54,11 +55,15 @@ impl Cluster {
 
     /// Says once how it went: when all is ready, or when patience is at its end.
     pub(super) fn await_readiness(&self, patience: Duration, events: Events) {
-        let names = self.nodes.iter().map(|node| node.planned.name.clone());
-        let mut readiness = Readiness::of_nodes(names);
+        let names: Vec<_> = self.nodes.iter().map(|node| node.planned.name.clone()).collect();
+        let mut readiness = Readiness::of_nodes(names.clone());
+        let client = self.client.clone();
         let mut watcher = watch_kinds(&self.client, &readiness::KINDS.map(Watch::from));
         tokio::spawn(async move {
-            let follow = follow(&mut watcher, &mut readiness, &events);
+            let follow = async {
+                follow(&mut watcher, &mut readiness, &events).await;
+                programmed::wait(&client, &names).await;
+            };
             // Patience at its end is no failure: what is missing is said below.
             tokio::time::timeout(patience, follow).await.ok();
             let (pods, missing) = (readiness.pods(), readiness.missing());
