@@ -73,7 +73,7 @@ fn questions_that_make_no_sense_are_a_matter_of_usage() {
         "explain --from nowhere --to 10.1.1.200:30000",
         "explain --from client --to 10.1.1.200",
         "explain --from client --to svc/default/none:80",
-        "explain --from client --to svc/default/web:81",
+        "explain --from client --to svc/default/web:nope",
         "explain --from pod/default/none --to 10.1.1.200:30000",
         "explain --from client",
     ];
