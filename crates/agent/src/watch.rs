@@ -1,7 +1,7 @@
 //! The loop.
 
 use crate::Options;
-use crate::announce::announce;
+use crate::announce::Announcer;
 use crate::node::{Error, Node};
 use client::{Client, Event, Kind, Replica, Watch, Watcher, watch_kinds};
 use futures::FutureExt;
@@ -27,26 +27,28 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
     wait_for_first_lists(&mut watcher, &mut replica).await;
     node.compile(replica.world());
     info!("all objects known");
+    let mut announcer = Announcer::new(client);
     let mut retry = Retry::default();
     retry.after(node.reconcile());
     loop {
-        let outcome = introduce(&client, &node, &replica).await;
-        let introduced = outcome.is_ok();
-        retry.after(outcome);
+        if !retry.is_waiting() {
+            announcer.compare(replica.world().node(node.name()), node.vtep());
+        }
         tokio::select! {
             event = watcher.next() => {
                 let touched = absorb(&mut replica, &mut watcher, event);
+                if touched.contains(&Touched::Node(node.name().into())) {
+                    announcer.forget();
+                }
                 retry.after(node.update(replica.world(), &touched));
             }
             changed = heard(&mut links) => node.suspect(changed),
             changed = heard(&mut rules) => node.suspect(changed),
-            () = retry.due() => retry.after(node.reconcile()),
+            outcome = announcer.ended() => retry.after(outcome.map_err(Error::from)),
+            () = retry.due() => {}
         }
         if node.is_in_doubt() && !retry.is_waiting() {
             retry.after(node.reconcile());
-        }
-        if !node.is_in_doubt() && introduced {
-            retry.settled();
         }
     }
 }
@@ -82,13 +84,6 @@ fn absorb(replica: &mut Replica, watcher: &mut Watcher, first: Event) -> BTreeSe
     touched
 }
 
-async fn introduce(client: &Client, node: &Node, replica: &Replica) -> Result<(), Error> {
-    if let (Some(own), Some(vtep)) = (replica.world().node(node.name()), node.vtep()) {
-        announce(client, own, &vtep).await?;
-    }
-    Ok(())
-}
-
 #[expect(deprecated, reason = "a monitor keeps its one descriptor for life: nothing to be unsound")]
 fn async_fd(monitor: Monitor) -> Result<AsyncFd<Monitor>, Error> {
     AsyncFd::new(monitor).map_err(Error::Notifications)
@@ -116,18 +111,14 @@ struct Retry {
 impl Retry {
     fn after(&mut self, outcome: Result<(), Error>) {
         match outcome {
-            Ok(()) => {}
+            Ok(()) if self.is_waiting() => {}
+            Ok(()) => self.wait = Duration::ZERO,
             Err(failure) => {
                 self.wait = (self.wait * 2).clamp(FIRST_RETRY, LONGEST_RETRY);
                 self.at = Some(Instant::now() + self.wait);
                 error!(error = %chain(&failure), again_in = ?self.wait, "not as it should be");
             }
         }
-    }
-
-    /// All is as it should be: the next failure is a first one.
-    fn settled(&mut self) {
-        *self = Retry::default();
     }
 
     fn is_waiting(&self) -> bool {
