@@ -44,9 +44,9 @@ pub enum Action {
 }
 
 /// How soon a back end that has never passed a probe is probed again.
-const EAGER: Duration = Duration::from_millis(100);
+const EAGER: Duration = Duration::from_millis(50);
 /// How many probes of such a back end may fail before it is treated like any other.
-const TRIALS: u32 = 50;
+const TRIALS: u32 = 100;
 
 /// The health of one back end.
 #[derive(Debug, Clone)]
@@ -188,16 +188,16 @@ mod tests {
         run(&[
             (0, Event::Start, &[Action::Probe(Probe(1))]),
             (1, Event::Failed(Probe(1)), &[Action::Down]),
-            (101, Event::Timer, &[Action::Probe(Probe(2))]),
-            (102, Event::Passed(Probe(2)), &[Action::Up]),
-            (1101, Event::Timer, &[Action::Probe(Probe(3))]),
-            (1102, Event::Failed(Probe(3)), &[]),
-            (2101, Event::Timer, &[Action::Probe(Probe(4))]),
-            (2102, Event::Failed(Probe(4)), &[Action::Down]),
-            (3101, Event::Timer, &[Action::Probe(Probe(5))]),
-            (3102, Event::Passed(Probe(5)), &[]),
-            (4101, Event::Timer, &[Action::Probe(Probe(6))]),
-            (4102, Event::Passed(Probe(6)), &[Action::Up]),
+            (51, Event::Timer, &[Action::Probe(Probe(2))]),
+            (52, Event::Passed(Probe(2)), &[Action::Up]),
+            (1051, Event::Timer, &[Action::Probe(Probe(3))]),
+            (1052, Event::Failed(Probe(3)), &[]),
+            (2051, Event::Timer, &[Action::Probe(Probe(4))]),
+            (2052, Event::Failed(Probe(4)), &[Action::Down]),
+            (3051, Event::Timer, &[Action::Probe(Probe(5))]),
+            (3052, Event::Passed(Probe(5)), &[]),
+            (4051, Event::Timer, &[Action::Probe(Probe(6))]),
+            (4052, Event::Passed(Probe(6)), &[Action::Up]),
         ]);
     }
 
@@ -207,7 +207,7 @@ mod tests {
         let mut now = Duration::ZERO;
         let mut actions = check.on_event(now, Event::Start);
         let mut starts = Vec::new();
-        while starts.len() < 60 {
+        while starts.len() < 110 {
             if let Some(Action::Probe(probe)) = actions.last() {
                 starts.push(now);
                 check.on_event(now, Event::Failed(*probe));
@@ -217,8 +217,8 @@ mod tests {
         }
         let pauses: Vec<_> =
             starts.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
-        assert_eq!(pauses[..50], [100; 50]);
-        assert_eq!(pauses[50..], [1000; 9]);
+        assert_eq!(pauses[..100], [50; 100]);
+        assert_eq!(pauses[100..], [1000; 9]);
     }
 
     #[test]
