@@ -4,7 +4,13 @@
 
 use crate::error::Error;
 use crate::resources::Kind;
+use json_patch::PatchOperation;
 use serde_json::{Map, Value};
+
+/// Bytes that the copies of one patch may add.
+const COPY_LIMIT: usize = 3 << 20;
+/// Parsers, ours and the clients', give up at 128 levels, of which lists and events take some.
+const DEPTH_LIMIT: usize = 100;
 
 /// A change to an object, as a client wrote it.
 #[derive(Debug, Clone)]
@@ -20,13 +26,48 @@ impl Patch {
         let mut changed = object.clone();
         match self {
             Self::Merge(patch) => json_patch::merge(&mut changed, patch),
-            Self::Json(patch) => json_patch::patch(&mut changed, patch).map_err(|error| {
-                Error::BadRequest { message: format!("the patch does not apply: {error}") }
-            })?,
+            Self::Json(patch) => operate(&mut changed, patch)?,
             Self::Strategic(patch) => merge(kind, "", &mut changed, patch),
         }
         Ok(changed)
     }
+}
+
+/// Applies the operations one by one, so that copies of copies do not grow without bound.
+fn operate(object: &mut Value, patch: &[PatchOperation]) -> Result<(), Error> {
+    let mut copied = 0;
+    for operation in patch {
+        if let PatchOperation::Copy(copy) = operation {
+            copied += object.pointer(copy.from.as_str()).map_or(0, |value| value.to_string().len());
+        }
+        if copied > COPY_LIMIT {
+            return Err(Error::TooLarge { limit: COPY_LIMIT });
+        }
+        json_patch::patch(object, std::slice::from_ref(operation)).map_err(|error| {
+            Error::BadRequest { message: format!("the patch does not apply: {error}") }
+        })?;
+        check_depth(object)?;
+    }
+    Ok(())
+}
+
+/// Refuses what clients could not read back.
+pub(crate) fn check_depth(object: &Value) -> Result<(), Error> {
+    if depth(object) <= DEPTH_LIMIT {
+        return Ok(());
+    }
+    Err(Error::BadRequest {
+        message: format!("the object is nested more than {DEPTH_LIMIT} levels deep"),
+    })
+}
+
+fn depth(value: &Value) -> usize {
+    let deepest = match value {
+        Value::Object(fields) => fields.values().map(depth).max(),
+        Value::Array(items) => items.iter().map(depth).max(),
+        _ => return 0,
+    };
+    deepest.unwrap_or(0) + 1
 }
 
 /// Merges maps key by key, lists with a known key item by item; everything else is replaced.
@@ -198,6 +239,19 @@ mod tests {
             ),
         ] {
             assert_eq!(Patch::Strategic(patch).apply(kind, &object).unwrap(), expected);
+        }
+    }
+
+    /// Each copy doubles the object or makes it deeper: a few dozen would fill any memory or stack.
+    #[test]
+    fn copies_of_copies_end() {
+        for (from, path, code) in [("/data", "/data/x", 400), ("/list", "/list/-", 413)] {
+            let copies: Vec<Value> =
+                (0..120).map(|_| json!({"op": "copy", "from": from, "path": path})).collect();
+            let patch = Patch::Json(Box::new(serde_json::from_value(copies.into()).unwrap()));
+            let object = json!({"data": {"x": {}}, "list": ["x".repeat(100)]});
+            let outcome = patch.apply(Kind::ConfigMap, &object).map_err(|error| error.code());
+            assert_eq!(outcome.unwrap_err(), code, "{path}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Object metadata: what clients may write and what the server does.
 
 use crate::error::{Cause, Clash, Error, Reason};
+use crate::patch;
 use crate::resources::{Resource, StatusRule};
 use crate::store::Key;
 use crate::time;
@@ -54,11 +55,17 @@ impl Random {
 
 /// Fits an object from outside to the request: type, metadata, namespace.
 pub(super) fn adopt(resource: &Resource, namespace: &str, object: &mut Value) -> Result<(), Error> {
+    patch::check_depth(object)?;
     let Value::Object(fields) = object else {
         return Err(Error::BadRequest { message: "the body is not an object".into() });
     };
     expect(fields, "apiVersion", &resource.api_version())?;
     expect(fields, "kind", resource.name)?;
+    if resource.has_status()
+        && fields.get("status").is_some_and(|status| !status.is_object() && !status.is_null())
+    {
+        return Err(Error::BadRequest { message: "status is not an object".into() });
+    }
     let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
     if metadata.is_null() {
         *metadata = json!({});
