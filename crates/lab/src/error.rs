@@ -53,7 +53,7 @@ pub enum Error {
     },
     #[error("interrupted")]
     Interrupted,
-    #[error("{origin}: {object}: {}", chain(&**source))]
+    #[error("{origin}: {object}: {}", reason(source))]
     Rejected { origin: String, object: String, source: Box<client::Error> },
     #[error("{origin}: {object}: this API serves no such kind")]
     UnknownKind { origin: String, object: String },
@@ -170,6 +170,14 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// The API's own words, which name the object again only where they must.
+fn reason(error: &client::Error) -> String {
+    match error {
+        client::Error::Rejected { status, .. } => status.message.clone(),
+        error => chain(error),
+    }
 }
 
 fn tail(log: &str) -> String {

@@ -78,10 +78,10 @@ fn build_segment(plan: &Plan) -> Result<()> {
         let client = scope.spawn(|| underlay::client_machine(plan));
         let plugs = machines.iter().map(|node| scope.spawn(|| node.plug(plan)));
         let plugs: Vec<_> = plugs.collect();
-        let works = [probe, client].into_iter().chain(plugs);
-        works
-            .map(|work| work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+        let mut works = [probe, client].into_iter().chain(plugs);
+        works.try_for_each(|work| {
+            work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     })
 }
 

@@ -54,7 +54,7 @@ pub(super) fn sources(front: &UnixStream) -> Result<(Events, mpsc::UnboundedRece
     let to = events.clone();
     tokio::spawn(async move {
         // It says nothing after its order, so anything read is its end.
-        front.read(&mut [0]).await.ok();
+        front.read_u8().await.ok();
         to.send(Event::FrontGone).ok();
     });
     Ok((events, inbox))
