@@ -100,3 +100,20 @@ fn a_node_ends_with_its_first_process_and_can_be_switched_on_again() {
     wait_until("node-1 is ready", || lab.status()["nodes"][0]["ready"] == true);
     assert_eq!(lab.run("lab exec node/node-1 -- true").code, 0);
 }
+
+#[test]
+fn a_machine_without_user_namespaces_is_told_what_to_do() {
+    let runtime = std::env::temp_dir().join(new_name());
+    std::fs::create_dir(&runtime).unwrap();
+    // A user namespace in which there may be no further ones, and a root that has lost its capabilities.
+    let script = "echo 0 >/proc/sys/user/max_user_namespaces
+        exec setpriv --bounding-set=-all --inh-caps=-all \"$0\" lab up";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", script, PODWAY]);
+    let output = command.env("XDG_RUNTIME_DIR", &runtime).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{words}");
+    assert!(words.contains("sysctl -w user.max_user_namespaces"), "{words}");
+    assert_eq!(words.lines().count(), 1, "one sentence: {words}");
+    std::fs::remove_dir_all(runtime).unwrap();
+}
