@@ -1,7 +1,7 @@
 //! Processes of containers: what to start, starting it, hearing of its end.
 
 use super::Error;
-use super::spec::{Spec, Surroundings, expand};
+use super::spec::{Role, Spec, Surroundings, expand};
 use kernel::namespace::{Kind, Namespace};
 use kernel::process::{Process, Signal};
 use kernel::spawn::{Place, spawn};
@@ -33,14 +33,16 @@ pub(super) struct Launch {
 }
 
 impl Launch {
-    /// The container's command, where this machine has the program; else the built-in server on the declared ports.
+    /// The container's command, where this machine has the program; else the built-in server on the declared ports,
+    /// or for an init container, which shall end, nothing at all.
     pub(super) fn plan(
         spec: &Spec,
-        container: &Container,
+        index: usize,
         surroundings: &Surroundings,
         netns: Option<&Path>,
         log: PathBuf,
     ) -> Launch {
+        let container = &spec.pod.containers[index];
         let mut environment = spec.environment(container, surroundings);
         for (name, default) in [("PATH", DEFAULT_PATH), ("HOME", "/")] {
             if !environment.iter().any(|(known, _)| known == name) {
@@ -53,7 +55,11 @@ impl Launch {
         let words = container.command.iter().chain(&container.args);
         let own: Vec<_> = words.map(|word| expand(word, &variables)).collect();
         let is_there = !container.command.is_empty() && has_program(&own[0], path);
-        let command = if is_there { own } else { built_in(container) };
+        let command = match spec.roles[index] {
+            _ if is_there => own,
+            Role::Init => vec!["true".to_owned()],
+            Role::Sidecar | Role::Main => built_in(container),
+        };
         Launch { command, environment, log, netns: netns.map(Path::to_owned) }
     }
 
@@ -212,8 +218,7 @@ mod tests {
             }))
             .unwrap();
             let surroundings = Surroundings { node: "n".into(), host_ip: None, pod_ips: vec![] };
-            let containers = &spec.pod.containers;
-            let launch = Launch::plan(&spec, &containers[0], &surroundings, None, "log".into());
+            let launch = Launch::plan(&spec, 0, &surroundings, None, "log".into());
             assert_eq!(launch.command.join(" "), expected);
         }
     }

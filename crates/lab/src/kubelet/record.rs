@@ -90,6 +90,12 @@ impl Running {
     }
 }
 
+impl Ran {
+    pub(super) fn has_succeeded(&self) -> bool {
+        self.running.is_none() && self.last.as_ref().is_some_and(|ended| ended.code() == 0)
+    }
+}
+
 impl Ended {
     /// What to say where nobody knows: the code of a killed process, as the kubelet of Kubernetes does.
     pub(super) fn code(&self) -> i32 {

@@ -14,12 +14,25 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// A pod as the API has it, read.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Spec {
+    /// Its containers are all there are, in the order in which they start: `initContainers`, then `containers`.
     pub(super) pod: Pod,
+    /// One for each container of `pod`.
+    pub(super) roles: Vec<Role>,
     pub(super) policy: Policy,
     /// `spec.terminationGracePeriodSeconds`.
     pub(super) grace: Duration,
     /// The object, for what the model does not hold.
     object: Value,
+}
+
+/// What a container is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Must succeed before later ones start.
+    Init,
+    /// An init container that stays: must have started before later ones start.
+    Sidecar,
+    Main,
 }
 
 /// Why a pod cannot be run.
@@ -43,7 +56,10 @@ pub(super) struct Surroundings {
 
 impl Spec {
     pub(super) fn parse(object: &Value) -> Result<Spec, SpecError> {
-        let Object::Pod(pod) = Object::parse(object)? else { return Err(SpecError::NoPod) };
+        let Object::Pod(mut pod) = Object::parse(object)? else { return Err(SpecError::NoPod) };
+        let (init, mut roles) = init_containers(object)?;
+        roles.resize(init.len() + pod.containers.len(), Role::Main);
+        pod.containers.splice(0..0, init);
         let root = Field::root(object);
         let spec = root.at("spec");
         let seconds: Option<u32> = spec
@@ -51,10 +67,20 @@ impl Spec {
             .optional_number("a whole number of seconds")?;
         Ok(Spec {
             pod,
+            roles,
             policy: Policy::parse(spec.at("restartPolicy").optional_text()?),
             grace: seconds.map_or(DEFAULT_GRACE, |it| Duration::from_secs(it.into())),
             object: object.clone(),
         })
+    }
+
+    /// Whether and when the container runs again. An init container that succeeded never does.
+    pub(super) fn policy_of(&self, index: usize) -> Policy {
+        match (self.roles[index], self.policy) {
+            (Role::Init, Policy::Always) => Policy::OnFailure,
+            (Role::Sidecar, _) => Policy::Always,
+            (_, policy) => policy,
+        }
     }
 
     /// How long its containers have to end, once it shall.
@@ -100,9 +126,10 @@ impl Spec {
 
     /// `env` of the container, as written.
     fn entries(&self, container: &Container) -> impl Iterator<Item = &Value> {
-        let containers = list(self.object.pointer("/spec/containers"));
-        let is_named = |it: &&Value| it["name"] == container.name.as_str();
-        list(containers.iter().find(is_named).and_then(|it| it.get("env"))).iter()
+        let lists = ["/spec/containers", "/spec/initContainers"];
+        let mut all = lists.into_iter().flat_map(|pointer| list(self.object.pointer(pointer)));
+        let found = all.find(|it| it["name"] == container.name.as_str());
+        list(found.and_then(|it| it.get("env"))).iter()
     }
 
     /// The fields that `fieldRef` may name.
@@ -127,6 +154,20 @@ impl Spec {
             _ => return None,
         })
     }
+}
+
+/// The model knows containers by one name only: the others are read under it.
+fn init_containers(object: &Value) -> Result<(Vec<Container>, Vec<Role>), SpecError> {
+    let listed = list(object.pointer("/spec/initContainers"));
+    if listed.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let mut renamed = object.clone();
+    renamed["spec"]["containers"] = listed.into();
+    let Object::Pod(pod) = Object::parse(&renamed)? else { return Err(SpecError::NoPod) };
+    let is_sidecar = |it: &Value| it["restartPolicy"] == "Always";
+    let role = |it| if is_sidecar(it) { Role::Sidecar } else { Role::Init };
+    Ok((pod.containers, listed.iter().map(role).collect()))
 }
 
 fn list(value: Option<&Value>) -> &[Value] {

@@ -2,7 +2,7 @@
 
 use super::record::{Ended, Ran};
 use super::restart::Policy;
-use super::spec::{Spec, Surroundings};
+use super::spec::{Role, Surroundings};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -11,7 +11,6 @@ const NOT_READY: &str = "ContainersNotReady";
 
 /// What a pod's status depends on.
 pub(super) struct View<'a> {
-    pub(super) spec: &'a Spec,
     pub(super) surroundings: &'a Surroundings,
     pub(super) started: &'a str,
     pub(super) containers: Vec<ContainerView<'a>>,
@@ -23,6 +22,8 @@ pub(super) struct View<'a> {
 pub(super) struct ContainerView<'a> {
     pub(super) name: &'a str,
     pub(super) image: &'a str,
+    pub(super) role: Role,
+    pub(super) policy: Policy,
     pub(super) ran: Option<&'a Ran>,
     /// What the last start failed with.
     pub(super) trouble: Option<&'a str>,
@@ -34,29 +35,40 @@ impl ContainerView<'_> {
     }
 
     /// How it ended, if it will not run again.
-    fn over(&self, policy: Policy) -> Option<&Ended> {
+    fn over(&self) -> Option<&Ended> {
         let ran = self.ran.filter(|ran| ran.running.is_none())?;
-        ran.last.as_ref().filter(|ended| !policy.restarts(ended.code()))
+        ran.last.as_ref().filter(|ended| !self.policy.restarts(ended.code()))
+    }
+
+    fn is_initialized(&self) -> bool {
+        match self.role {
+            Role::Init => self.ran.is_some_and(Ran::has_succeeded),
+            Role::Sidecar => self.ran.is_some_and(|ran| ran.started),
+            Role::Main => true,
+        }
     }
 }
 
 impl View<'_> {
     /// `status.phase`.
     pub(super) fn phase(&self) -> &'static str {
-        let policy = self.spec.policy;
-        let over: Vec<_> = self.containers.iter().map(|it| it.over(policy)).collect();
-        if over.iter().all(Option::is_some) {
-            let failed = over.iter().flatten().any(|ended| ended.code() != 0);
-            return if failed { "Failed" } else { "Succeeded" };
+        let failed = |it: &&ContainerView<'_>| it.over().is_some_and(|ended| ended.code() != 0);
+        let of_role = |role: Role| self.containers.iter().filter(move |it| it.role == role);
+        if of_role(Role::Init).any(|it| failed(&it)) {
+            return "Failed";
+        }
+        if of_role(Role::Main).all(|it| it.over().is_some()) {
+            return if of_role(Role::Main).any(|it| failed(&it)) { "Failed" } else { "Succeeded" };
         }
         let begun = |it: &ContainerView<'_>| {
             it.ran.is_some_and(|ran| ran.running.is_some() || ran.last.is_some())
         };
-        if self.containers.iter().all(begun) { "Running" } else { "Pending" }
+        if of_role(Role::Main).all(begun) { "Running" } else { "Pending" }
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        !self.terminating && self.containers.iter().all(ContainerView::is_ready)
+        let mut staying = self.containers.iter().filter(|it| it.role != Role::Init);
+        !self.terminating && staying.all(ContainerView::is_ready)
     }
 
     /// The whole status. `conditions` keeps when each condition last changed, and learns of changes `now`.
@@ -66,16 +78,17 @@ impl View<'_> {
         now: &str,
     ) -> Value {
         let ready = self.is_ready();
+        let initialized = self.containers.iter().all(ContainerView::is_initialized);
         let mut status = json!({
             "phase": self.phase(),
             "startTime": self.started,
             "qosClass": "BestEffort",
             "message": self.trouble,
-            "containerStatuses":
-                self.containers.iter().map(|it| without_nulls(self.container(it))).collect::<Value>(),
+            "initContainerStatuses": self.containers(|role| role != Role::Main),
+            "containerStatuses": self.containers(|role| role == Role::Main),
             "conditions": [
                 condition(conditions, "PodScheduled", true, now),
-                condition(conditions, "Initialized", true, now),
+                condition(conditions, "Initialized", initialized, now),
                 condition(conditions, "ContainersReady", ready, now),
                 condition(conditions, "Ready", ready, now),
             ],
@@ -92,12 +105,23 @@ impl View<'_> {
         status
     }
 
+    /// Null where there are none.
+    fn containers(&self, wanted: impl Fn(Role) -> bool) -> Value {
+        let listed = self.containers.iter().filter(|it| wanted(it.role));
+        match listed.map(|it| without_nulls(self.container(it))).collect::<Vec<_>>() {
+            none if none.is_empty() => Value::Null,
+            some => some.into(),
+        }
+    }
+
     fn container(&self, container: &ContainerView<'_>) -> Value {
         let ran = container.ran;
         let running = ran.and_then(|ran| ran.running.as_ref());
         let last = ran.and_then(|ran| ran.last.as_ref());
-        let policy = if self.terminating { Policy::Never } else { self.spec.policy };
-        let (state, before) = match (running, container.over(policy)) {
+        // One that ended in a pod that ends is not waiting for its restart.
+        let ends = self.terminating || matches!(self.phase(), "Succeeded" | "Failed");
+        let over = if ends { last } else { container.over() };
+        let (state, before) = match (running, over) {
             (Some(running), _) => (json!({"running": {"startedAt": running.since}}), last),
             (None, Some(ended)) => (ended_state(ended), None),
             (None, None) => (waiting(container, last), last),
@@ -181,6 +205,7 @@ fn waiting(container: &ContainerView<'_>, last: Option<&Ended>) -> Value {
 mod tests {
     use super::*;
     use crate::kubelet::record::Running;
+    use crate::kubelet::spec::Spec;
 
     fn running() -> Ran {
         let running = Running { pid: 7, ticks: 9, boot: "b".into(), since: "t1".into() };
@@ -217,6 +242,28 @@ mod tests {
         for (policy, containers, phase, ready) in rows {
             let (spec, surroundings) = (spec(policy), surroundings());
             let view = view(&spec, &surroundings, containers);
+            assert_eq!((view.phase(), view.is_ready()), (phase, ready), "{policy} {containers:?}");
+        }
+    }
+
+    #[test]
+    fn init_containers_come_first() {
+        let rows: [(&str, Option<Ran>, Role, Option<Ran>, &str, bool); 6] = [
+            ("Always", Some(running()), Role::Init, None, "Pending", false),
+            ("Always", Some(ended(1)), Role::Init, None, "Pending", false),
+            ("Never", Some(ended(1)), Role::Init, None, "Failed", false),
+            ("Always", Some(ended(0)), Role::Init, Some(running()), "Running", true),
+            ("Always", Some(running()), Role::Sidecar, Some(running()), "Running", true),
+            ("Always", Some(ended(1)), Role::Sidecar, Some(running()), "Running", false),
+        ];
+        for (policy, first, role, second, phase, ready) in rows {
+            let (spec, surroundings) = (spec(policy), surroundings());
+            let containers = [first, second];
+            let mut view = view(&spec, &surroundings, &containers);
+            view.containers[0].role = role;
+            if (role, spec.policy) == (Role::Init, Policy::Always) {
+                view.containers[0].policy = Policy::OnFailure;
+            }
             assert_eq!((view.phase(), view.is_ready()), (phase, ready), "{policy} {containers:?}");
         }
     }
@@ -282,11 +329,12 @@ mod tests {
         let container = |ran: &'a Option<Ran>| ContainerView {
             name: "c",
             image: "",
+            role: Role::Main,
+            policy: spec.policy,
             ran: ran.as_ref(),
             trouble: None,
         };
         View {
-            spec,
             surroundings,
             started: "t0",
             containers: containers.iter().map(container).collect(),

@@ -12,7 +12,7 @@ use super::probe::{Probes, Purpose, Verdict};
 use super::prober::{Target, probe};
 use super::record::{Ended, Ran, Record, Running, Shelf};
 use super::restart::Backoff;
-use super::spec::{Spec, SpecError, Surroundings};
+use super::spec::{Role, Spec, SpecError, Surroundings};
 use super::status::{ContainerView, View, is_foreign};
 use super::{Config, clock, publish, sandbox};
 use client::Client;
@@ -173,11 +173,15 @@ impl Worker {
         if let Some(stop) = &self.stop {
             return (!stop.killed).then_some(stop.deadline);
         }
-        let of_cell = |cell: &Cell| {
-            let probes = cell.probes.as_ref().and_then(Probes::due);
-            [probes, cell.restart, cell.kill].into_iter().flatten().min()
-        };
-        self.cells.iter().filter_map(of_cell).chain(self.retry).min()
+        let mut all: Vec<_> = self.retry.into_iter().collect();
+        let mut may_start = !self.is_over();
+        for (index, cell) in self.cells.iter().enumerate() {
+            all.extend(cell.probes.as_ref().and_then(Probes::due));
+            all.extend(cell.kill);
+            all.extend(cell.restart.filter(|_| may_start));
+            may_start &= !self.must_wait_for(index);
+        }
+        all.into_iter().min()
     }
 
     async fn note(&mut self, event: Event) {
@@ -256,7 +260,7 @@ impl Worker {
         let since = ran.running.take().map(|running| running.since).unwrap_or_default();
         let ended = Ended { exit_code: code, since, until: clock::now() };
         tracing::info!(pod = %self.spec.pod.meta.key, container = name, code = ended.code(), "ended");
-        if self.spec.policy.restarts(ended.code()) {
+        if self.spec.policy_of(index).restarts(ended.code()) {
             let lifetime = cell.since.map_or(Duration::MAX, |since| now - since);
             cell.restart = Some(now + cell.backoff.after(lifetime));
         }
@@ -299,7 +303,9 @@ impl Worker {
             let container = self.spec.pod.containers[index].clone();
             let Some(ran) = self.record.containers.get(&container.name).cloned() else { continue };
             let Some(running) = &ran.running else {
-                self.cells[index].restart = Some(now);
+                let policy = self.spec.policy_of(index);
+                let restarts = |ended: &Ended| policy.restarts(ended.code());
+                self.cells[index].restart = ran.last.as_ref().is_some_and(restarts).then_some(now);
                 continue;
             };
             // A kernel that cannot be asked counts as one that has no such process.
@@ -351,16 +357,45 @@ impl Worker {
             return self.advance_stop(now);
         }
         if self.is_over() {
-            if self.record.sandbox.is_some() {
-                self.remove_sandbox().await;
-            }
-            return;
+            return self.finish(now).await;
         }
         if !self.has_network(now).await {
             return;
         }
+        let mut may_start = true;
         for index in 0..self.cells.len() {
-            self.advance_container(index, now).await;
+            if self.cells[index].process.is_some() {
+                self.advance_running(index, now);
+            } else if may_start && self.is_due(index, now) {
+                self.start(index).await;
+            }
+            may_start &= !self.must_wait_for(index);
+        }
+    }
+
+    /// Of a pod that is over only sidecars can still run.
+    async fn finish(&mut self, now: Instant) {
+        for index in 0..self.cells.len() {
+            let cell = &mut self.cells[index];
+            if let Some(process) = cell.process.clone().filter(|_| cell.kill.is_none()) {
+                cell.kill = Some(now + self.spec.grace);
+                cell.probes = None;
+                self.signal(&process, Signal::SIGTERM);
+            }
+            self.advance_running(index, now);
+        }
+        if self.cells.iter().all(|cell| cell.process.is_none()) {
+            self.remove_sandbox().await;
+        }
+    }
+
+    /// Later containers start only when this one has done its part.
+    fn must_wait_for(&self, index: usize) -> bool {
+        let ran = self.record.containers.get(&self.spec.pod.containers[index].name);
+        match self.spec.roles[index] {
+            Role::Main => false,
+            Role::Sidecar => !ran.is_some_and(|ran| ran.running.is_some() && ran.started),
+            Role::Init => !ran.is_some_and(Ran::has_succeeded),
         }
     }
 
@@ -401,17 +436,16 @@ impl Worker {
         }
     }
 
-    async fn advance_container(&mut self, index: usize, now: Instant) {
+    /// Whether a container that does not run shall be started now.
+    fn is_due(&self, index: usize, now: Instant) -> bool {
+        let ran = self.record.containers.get(&self.spec.pod.containers[index].name);
+        let is_new = ran.is_none_or(|ran| ran.last.is_none());
+        self.cells[index].restart.map_or(is_new, |restart| restart <= now)
+    }
+
+    fn advance_running(&mut self, index: usize, now: Instant) {
         let cell = &mut self.cells[index];
-        let Some(process) = cell.process.clone() else {
-            let name = &self.spec.pod.containers[index].name;
-            let is_new = self.record.containers.get(name).is_none_or(|it| it.last.is_none());
-            let is_due = cell.restart.map_or(is_new, |restart| restart <= now);
-            if is_due {
-                self.start(index).await;
-            }
-            return;
-        };
+        let Some(process) = cell.process.clone() else { return };
         if cell.kill.is_some_and(|kill| kill <= now) {
             cell.kill = None;
             self.signal(&process, Signal::SIGKILL);
@@ -429,7 +463,7 @@ impl Worker {
         let log = config.pod_logs.join(format!("{}_{}", key.namespace, key.name));
         let netns = self.record.sandbox.as_ref().map(|sandbox| sandbox.netns.as_path());
         let log = log.join(format!("{}.log", container.name));
-        let launch = Launch::plan(&self.spec, container, &self.surroundings, netns, log);
+        let launch = Launch::plan(&self.spec, index, &self.surroundings, netns, log);
         self.cells[index].launch.insert(launch).clone()
     }
 
@@ -476,11 +510,7 @@ impl Worker {
             // Nobody listens any more where the worker has ended.
             sender.send(Event::Ended { index, generation, code }).ok();
         });
-        let now = Instant::now();
-        let purposes = self.cells[index].probes.as_mut().map(|probes| probes.begin(now));
-        for purpose in purposes.unwrap_or_default() {
-            self.probe(index, purpose);
-        }
+        self.advance_running(index, Instant::now());
     }
 
     fn probe(&self, index: usize, purpose: Purpose) {
@@ -513,13 +543,23 @@ impl Worker {
     }
 
     fn view(&self) -> View<'_> {
-        let containers = self.spec.pod.containers.iter().zip(&self.cells);
-        let view = |(container, cell)| view_of(container, cell, &self.record);
+        let mut containers = Vec::new();
+        for (index, (container, cell)) in
+            self.spec.pod.containers.iter().zip(&self.cells).enumerate()
+        {
+            containers.push(ContainerView {
+                name: &container.name,
+                image: &container.image,
+                role: self.spec.roles[index],
+                policy: self.spec.policy_of(index),
+                ran: self.record.containers.get(&container.name),
+                trouble: cell.trouble.as_deref(),
+            });
+        }
         View {
-            spec: &self.spec,
             surroundings: &self.surroundings,
             started: &self.record.started,
-            containers: containers.map(view).collect(),
+            containers,
             terminating: self.stop.is_some(),
             trouble: self.trouble.as_deref(),
         }
@@ -567,16 +607,6 @@ impl Worker {
             tracing::warn!(pod = %key, %error, "record not removed");
         }
         tracing::info!(pod = %key, "gone");
-    }
-}
-
-fn view_of<'a>(container: &'a Container, cell: &'a Cell, record: &'a Record) -> ContainerView<'a> {
-    let ran: Option<&Ran> = record.containers.get(&container.name);
-    ContainerView {
-        name: &container.name,
-        image: &container.image,
-        ran,
-        trouble: cell.trouble.as_deref(),
     }
 }
 
