@@ -28,7 +28,7 @@ mod verb;
 
 pub use error::{Class, Error, Feature, Result};
 pub use manifest::Manifest;
-pub use message::{NodeStatus, PodStatus, Status, Summary};
+pub use message::{NodeStatus, PodStatus, Status, Summary, VirtualIpStatus};
 pub use target::Target;
 pub use verb::down::{down, list};
 pub use verb::exec::{exec, is_inside, reenter};

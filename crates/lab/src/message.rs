@@ -85,6 +85,7 @@ pub struct Status {
     pub service_cidr: ipnet::Ipv4Net,
     pub nodes: Vec<NodeStatus>,
     pub pods: Vec<PodStatus>,
+    pub virtual_ips: Vec<VirtualIpStatus>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +107,14 @@ pub struct PodStatus {
     pub address: Option<String>,
     pub phase: String,
     pub ready: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtualIpStatus {
+    pub name: String,
+    pub addresses: Vec<String>,
+    /// The node that says it holds the addresses.
+    pub owner: Option<String>,
 }
 
 pub(crate) fn send(mut to: impl Write, message: &impl Serialize) -> io::Result<()> {

@@ -189,6 +189,12 @@ fn print_status(out: &mut dyn Write, status: &Status) -> anyhow::Result<()> {
     });
     table(out, ["NODE", "STATE", "ADDRESS", "PODS"], nodes.collect())?;
     let none = || "-".to_owned();
+    let virtual_ips = status.virtual_ips.iter().map(|virtual_ip| {
+        let state = if virtual_ip.owner.is_some() { "held" } else { "not held" };
+        let owner = virtual_ip.owner.clone().unwrap_or_else(none);
+        [virtual_ip.name.clone(), state.to_owned(), virtual_ip.addresses.join(" "), owner]
+    });
+    table(out, ["VIRTUAL IP", "STATE", "ADDRESS", "NODE"], virtual_ips.collect())?;
     let pods = status.pods.iter().map(|pod| {
         let state =
             if pod.ready { "ready".to_owned() } else { format!("{}, not ready", pod.phase) };

@@ -6,7 +6,7 @@ use super::load::{Load, load};
 use super::node::{self, Node};
 use super::programmed;
 use super::readiness::{self, Readiness};
-use crate::message::{NodeStatus, Order, Place, PodStatus, Status, Summary};
+use crate::message::{NodeStatus, Order, Place, PodStatus, Status, Summary, VirtualIpStatus};
 use crate::plan::Plan;
 use crate::{Error, Manifest, Result, Target, layout};
 use client::{Client, Kind, Watch, Watcher, watch_kinds};
@@ -79,6 +79,7 @@ impl Cluster {
     pub(super) async fn status(&self) -> Result<Status> {
         let objects = self.list(Kind::NODE, None).await?;
         let pods = self.list(Kind::POD, None).await?;
+        let virtual_ips = self.list(Kind::VIRTUAL_IP, None).await?;
         let node = |node: &Node| NodeStatus {
             name: node.planned.name.clone(),
             address: node.planned.address,
@@ -98,6 +99,7 @@ impl Cluster {
             service_cidr: self.plan.service_cidr,
             nodes: self.nodes.iter().map(node).collect(),
             pods: pods.iter().map(pod_status).collect(),
+            virtual_ips: virtual_ips.iter().map(virtual_ip_status).collect(),
         })
     }
 
@@ -227,6 +229,17 @@ fn pod_status(pod: &Value) -> PodStatus {
         address: field("/status/podIP"),
         phase: field("/status/phase").unwrap_or_else(|| "Pending".to_owned()),
         ready: readiness::is_ready(pod),
+    }
+}
+
+fn virtual_ip_status(virtual_ip: &Value) -> VirtualIpStatus {
+    let listed = virtual_ip.pointer("/spec/addresses").and_then(Value::as_array);
+    let addresses = listed.into_iter().flatten().filter_map(Value::as_str);
+    let field = |pointer| text(virtual_ip, pointer).map(str::to_owned);
+    VirtualIpStatus {
+        name: field("/metadata/name").unwrap_or_default(),
+        addresses: addresses.map(str::to_owned).collect(),
+        owner: field("/status/node").filter(|node| !node.is_empty()),
     }
 }
 

@@ -32,7 +32,13 @@ fn a_killed_balancer_is_back_at_once() {
         let traffic = lab.traffic(URL);
         assert_eq!(lab.kill_9(node, "edge"), 1);
         lab.get("client", URL);
-        assert_eq!(failed(&traffic.stop()), 0, "a balancer without the address carries nothing");
+        let answers = traffic.stop();
+        assert_eq!(
+            failed(&answers),
+            0,
+            "a balancer without the address carries nothing: {}",
+            lab.logs()
+        );
     }
     assert_eq!(lab.kill_9(&owner, "edge"), 1);
     wait_until("the virtual IP answers again", || lab.try_get("client", URL).code == 0);

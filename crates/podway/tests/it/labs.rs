@@ -113,9 +113,10 @@ impl Lab {
 
     /// The node that holds the virtual IP, as its object says.
     pub(crate) fn owner(&self, virtual_ip: &str) -> String {
-        let path = format!("$PODWAY_SERVER/apis/podway.io/v1alpha1/virtualips/{virtual_ip}");
-        let object = self.shell("underlay", &format!("curl -sS -m 3 {path}")).json();
-        object["status"]["node"].as_str().unwrap_or_default().to_owned()
+        let status = self.status();
+        let listed = status["virtual_ips"].as_array().unwrap().iter();
+        let owner = listed.filter(|it| it["name"] == virtual_ip).map(|it| it["owner"].as_str());
+        owner.flatten().next().unwrap_or_default().to_owned()
     }
 
     /// Kills a program of a node, which its first process starts again; returns how many were killed.
@@ -136,9 +137,15 @@ impl Lab {
     /// Everything that was logged, for a failing test.
     pub(crate) fn logs(&self) -> String {
         let mut text = String::new();
-        for arguments in [vec!["lab", "status"], vec!["lab", "logs"]] {
-            let done = podway(&self.name, &arguments);
-            text += &format!("\n{arguments:?}: {}{}", done.stdout, done.stderr);
+        let mut verbs = vec!["lab status".to_owned(), "lab logs".to_owned()];
+        let nodes = podway(&self.name, &["lab", "status", "-o", "json"]).stdout;
+        let nodes: Value = serde_json::from_str(&nodes).unwrap_or_default();
+        let names =
+            nodes["nodes"].as_array().into_iter().flatten().filter_map(|it| it["name"].as_str());
+        verbs.extend(names.map(|name| format!("lab logs node/{name}")));
+        for verb in verbs {
+            let done = self.run(&verb);
+            text += &format!("\n$ podway {verb}\n{}{}", done.stdout, done.stderr);
         }
         text
     }
