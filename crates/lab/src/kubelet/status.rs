@@ -246,9 +246,12 @@ mod tests {
         }
     }
 
+    /// Policy, an init container and its role, the main container; phase and readiness.
+    type Row<'a> = (&'a str, Option<Ran>, Role, Option<Ran>, &'a str, bool);
+
     #[test]
     fn init_containers_come_first() {
-        let rows: [(&str, Option<Ran>, Role, Option<Ran>, &str, bool); 6] = [
+        let rows: [Row<'_>; 6] = [
             ("Always", Some(running()), Role::Init, None, "Pending", false),
             ("Always", Some(ended(1)), Role::Init, None, "Pending", false),
             ("Never", Some(ended(1)), Role::Init, None, "Failed", false),

@@ -6,18 +6,19 @@
 //!   note it ──► advance: sandbox? containers? probes? killing? ──► record on disk, status to the API ────┘
 //! ```
 
-use super::container::{Launch, ended, kill_group};
+mod adopt;
+mod advance;
+
+use super::container::{Launch, kill_group};
 use super::plugins::Network;
 use super::probe::{Probes, Purpose, Verdict};
-use super::prober::{Target, probe};
-use super::record::{Ended, Ran, Record, Running, Shelf};
+use super::record::{Ended, Record, Shelf};
 use super::restart::Backoff;
-use super::spec::{Role, Spec, SpecError, Surroundings};
+use super::spec::{Spec, SpecError, Surroundings};
 use super::status::{ContainerView, View, is_foreign};
 use super::{Config, clock, publish, sandbox};
 use client::Client;
 use kernel::process::{Process, Signal};
-use model::{Container, Probe};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,7 +83,7 @@ struct Stop {
     report: bool,
 }
 
-/// One container's life here; what must survive the kubelet is in its [`Ran`].
+/// One container's life here; what must survive the kubelet is in its record.
 #[derive(Default)]
 struct Cell {
     process: Option<Arc<Process>>,
@@ -173,15 +174,17 @@ impl Worker {
         if let Some(stop) = &self.stop {
             return (!stop.killed).then_some(stop.deadline);
         }
-        let mut all: Vec<_> = self.retry.into_iter().collect();
+        let mut first = self.retry;
+        let mut note = |times: [Option<Instant>; 2]| {
+            first = first.into_iter().chain(times.into_iter().flatten()).min();
+        };
         let mut may_start = !self.is_over();
         for (index, cell) in self.cells.iter().enumerate() {
-            all.extend(cell.probes.as_ref().and_then(Probes::due));
-            all.extend(cell.kill);
-            all.extend(cell.restart.filter(|_| may_start));
+            note([cell.probes.as_ref().and_then(Probes::due), cell.kill]);
+            note([cell.restart.filter(|_| may_start), None]);
             may_start &= !self.must_wait_for(index);
         }
-        all.into_iter().min()
+        first
     }
 
     async fn note(&mut self, event: Event) {
@@ -295,244 +298,6 @@ impl Worker {
         }
     }
 
-    /// Takes over what a kubelet before this one left running.
-    async fn adopt(&mut self) {
-        let intact = self.has_intact_sandbox().await;
-        let now = Instant::now();
-        for index in 0..self.cells.len() {
-            let container = self.spec.pod.containers[index].clone();
-            let Some(ran) = self.record.containers.get(&container.name).cloned() else { continue };
-            let Some(running) = &ran.running else {
-                let policy = self.spec.policy_of(index);
-                let restarts = |ended: &Ended| policy.restarts(ended.code());
-                self.cells[index].restart = ran.last.as_ref().is_some_and(restarts).then_some(now);
-                continue;
-            };
-            // A kernel that cannot be asked counts as one that has no such process.
-            match Process::recall(&running.identity()).ok().flatten() {
-                Some(process) if intact => {
-                    let probes = Probes::resumed(&container, ran.started, ran.ready, now);
-                    self.plan(index);
-                    self.attend(index, process, probes);
-                }
-                stranded => {
-                    if let Some(process) = stranded {
-                        self.signal(&process, Signal::SIGKILL);
-                    }
-                    let generation = self.cells[index].generation;
-                    self.note_end(index, generation, None, now).await;
-                }
-            }
-        }
-        if self.stop.is_some() {
-            self.signal_all(Signal::SIGTERM);
-        }
-    }
-
-    /// A damaged one is taken away.
-    async fn has_intact_sandbox(&mut self) -> bool {
-        if self.spec.pod.host_network {
-            self.surroundings.pod_ips = self.surroundings.host_ip.into_iter().collect();
-            return true;
-        }
-        let Some(found) = self.record.sandbox.clone() else { return false };
-        let network = self.network.borrow().clone();
-        let intact = match &network {
-            Some(network) => sandbox::is_intact(network, &self.spec, &found).await,
-            None => found.netns.exists(),
-        };
-        if intact {
-            self.surroundings.pod_ips = found.addresses;
-            return true;
-        }
-        // Without the plug-ins its address would never be given back. Their sender lives as long as the kubelet.
-        self.network.wait_for(Option::is_some).await.ok();
-        self.remove_sandbox().await;
-        false
-    }
-
-    async fn advance(&mut self) {
-        let now = Instant::now();
-        if self.stop.is_some() {
-            return self.advance_stop(now);
-        }
-        if self.is_over() {
-            return self.finish(now).await;
-        }
-        if !self.has_network(now).await {
-            return;
-        }
-        let mut may_start = true;
-        for index in 0..self.cells.len() {
-            if self.cells[index].process.is_some() {
-                self.advance_running(index, now);
-            } else if may_start && self.is_due(index, now) {
-                self.start(index).await;
-            }
-            may_start &= !self.must_wait_for(index);
-        }
-    }
-
-    /// Of a pod that is over only sidecars can still run.
-    async fn finish(&mut self, now: Instant) {
-        for index in 0..self.cells.len() {
-            let cell = &mut self.cells[index];
-            if let Some(process) = cell.process.clone().filter(|_| cell.kill.is_none()) {
-                cell.kill = Some(now + self.spec.grace);
-                cell.probes = None;
-                self.signal(&process, Signal::SIGTERM);
-            }
-            self.advance_running(index, now);
-        }
-        if self.cells.iter().all(|cell| cell.process.is_none()) {
-            self.remove_sandbox().await;
-        }
-    }
-
-    /// Later containers start only when this one has done its part.
-    fn must_wait_for(&self, index: usize) -> bool {
-        let ran = self.record.containers.get(&self.spec.pod.containers[index].name);
-        match self.spec.roles[index] {
-            Role::Main => false,
-            Role::Sidecar => !ran.is_some_and(|ran| ran.running.is_some() && ran.started),
-            Role::Init => !ran.is_some_and(Ran::has_succeeded),
-        }
-    }
-
-    fn advance_stop(&mut self, now: Instant) {
-        let Some(stop) = self.stop.as_mut().filter(|it| !it.killed && it.deadline <= now) else {
-            return;
-        };
-        stop.killed = true;
-        self.signal_all(Signal::SIGKILL);
-    }
-
-    /// Makes the sandbox where it is missing and can be made.
-    async fn has_network(&mut self, now: Instant) -> bool {
-        if self.spec.pod.host_network || self.record.sandbox.is_some() {
-            return true;
-        }
-        let network = self.network.borrow_and_update().clone();
-        let Some(network) = network.filter(|_| self.retry.is_none_or(|retry| retry <= now)) else {
-            self.trouble.get_or_insert_with(|| "waiting for the pod network".to_owned());
-            return false;
-        };
-        match sandbox::make(&network, &self.spec).await {
-            Ok(made) => {
-                self.surroundings.pod_ips.clone_from(&made.addresses);
-                self.record.sandbox = Some(made);
-                (self.retry, self.trouble) = (None, None);
-                // An address that is forgotten is never given back.
-                self.save();
-                true
-            }
-            Err(error) => {
-                let error = crate::error::chain(&error);
-                tracing::warn!(pod = %self.spec.pod.meta.key, error, "no network");
-                self.retry = Some(now + SANDBOX_RETRY);
-                self.trouble = Some(error);
-                false
-            }
-        }
-    }
-
-    /// Whether a container that does not run shall be started now.
-    fn is_due(&self, index: usize, now: Instant) -> bool {
-        let ran = self.record.containers.get(&self.spec.pod.containers[index].name);
-        let is_new = ran.is_none_or(|ran| ran.last.is_none());
-        self.cells[index].restart.map_or(is_new, |restart| restart <= now)
-    }
-
-    fn advance_running(&mut self, index: usize, now: Instant) {
-        let cell = &mut self.cells[index];
-        let Some(process) = cell.process.clone() else { return };
-        if cell.kill.is_some_and(|kill| kill <= now) {
-            cell.kill = None;
-            self.signal(&process, Signal::SIGKILL);
-        }
-        let purposes = self.cells[index].probes.as_mut().map(|probes| probes.begin(now));
-        for purpose in purposes.unwrap_or_default() {
-            self.probe(index, purpose);
-        }
-    }
-
-    fn plan(&mut self, index: usize) -> Launch {
-        let container = &self.spec.pod.containers[index];
-        let key = &self.spec.pod.meta.key;
-        let config = &self.shared.config;
-        let log = config.pod_logs.join(format!("{}_{}", key.namespace, key.name));
-        let netns = self.record.sandbox.as_ref().map(|sandbox| sandbox.netns.as_path());
-        let log = log.join(format!("{}.log", container.name));
-        let launch = Launch::plan(&self.spec, index, &self.surroundings, netns, log);
-        self.cells[index].launch.insert(launch).clone()
-    }
-
-    async fn start(&mut self, index: usize) {
-        let launch = self.plan(index);
-        let started = tokio::task::spawn_blocking(move || launch.start()).await;
-        let now = Instant::now();
-        let cell = &mut self.cells[index];
-        cell.restart = None;
-        match started {
-            Ok(Ok(process)) => {
-                let container = &self.spec.pod.containers[index];
-                let probes = Probes::new(container, now);
-                let running = Running::new(process.identity(), clock::now());
-                let ran = self.record.containers.entry(container.name.clone()).or_default();
-                ran.restarts += u32::from(ran.last.is_some());
-                ran.running = Some(running);
-                (ran.started, ran.ready) = (probes.is_started(), probes.is_ready());
-                cell.trouble = None;
-                // A process that is forgotten would be started twice.
-                self.save();
-                self.attend(index, process, probes);
-            }
-            Ok(Err(error)) => {
-                cell.trouble = Some(crate::error::chain(&error));
-                cell.restart = Some(now + cell.backoff.after(Duration::ZERO));
-            }
-            // Only a runtime that ends cancels blocking work.
-            Err(_) => {}
-        }
-    }
-
-    /// From now on the process is heard of when it ends, and probed.
-    fn attend(&mut self, index: usize, process: Process, probes: Probes) {
-        let process = Arc::new(process);
-        let cell = &mut self.cells[index];
-        cell.generation += 1;
-        cell.since = Some(Instant::now());
-        cell.probes = Some(probes);
-        cell.process = Some(Arc::clone(&process));
-        let (generation, sender) = (cell.generation, self.sender.clone());
-        tokio::spawn(async move {
-            let code = ended(process).await;
-            // Nobody listens any more where the worker has ended.
-            sender.send(Event::Ended { index, generation, code }).ok();
-        });
-        self.advance_running(index, Instant::now());
-    }
-
-    fn probe(&self, index: usize, purpose: Purpose) {
-        let container = &self.spec.pod.containers[index];
-        let cell = &self.cells[index];
-        let (Some(spec), Some(launch)) = (probe_of(container, purpose), cell.launch.clone()) else {
-            return;
-        };
-        let target = Target {
-            address: self.surroundings.pod_ips.first().copied(),
-            container: container.clone(),
-            launch,
-        };
-        let (generation, sender) = (cell.generation, self.sender.clone());
-        let Probe { action, timeout, .. } = spec.clone();
-        tokio::spawn(async move {
-            let success = probe(action, &target, timeout).await;
-            // Nobody listens any more where the worker has ended.
-            sender.send(Event::Probed { index, generation, purpose, success }).ok();
-        });
-    }
-
     /// Every container has ended and none will run again.
     fn is_over(&self) -> bool {
         matches!(self.view().phase(), "Succeeded" | "Failed")
@@ -607,13 +372,5 @@ impl Worker {
             tracing::warn!(pod = %key, %error, "record not removed");
         }
         tracing::info!(pod = %key, "gone");
-    }
-}
-
-fn probe_of(container: &Container, purpose: Purpose) -> Option<&Probe> {
-    match purpose {
-        Purpose::Startup => container.startup.as_ref(),
-        Purpose::Readiness => container.readiness.as_ref(),
-        Purpose::Liveness => container.liveness.as_ref(),
     }
 }
