@@ -125,6 +125,33 @@ codes! {
         "No living node takes part in the virtual IP: nobody answers for it."
 }
 
+impl Code {
+    /// The compiler's codes, with what they mean.
+    pub const OF_COMPILER: &[(compile::Code, &str)] = &[
+        (compile::Code::NodeWithoutAddress, "The node has no InternalIP: it cannot be reached."),
+        (compile::Code::NodeWithoutSubnet, "The node has no podCIDR: it can have no pods."),
+        (
+            compile::Code::SubnetOutsideCluster,
+            "The node's podCIDR lies outside of the cluster's pod network.",
+        ),
+        (
+            compile::Code::NodeWithoutTunnel,
+            "The node has not announced its end of the VXLAN: its pods cannot be reached from other nodes.",
+        ),
+        (
+            compile::Code::NoEndpoints,
+            "A Service port has no endpoint that could answer: connections are refused.",
+        ),
+        (compile::Code::NoClusterIp, "The Service has no cluster IP yet."),
+        (compile::Code::VirtualIpTaken, "The virtual IP is also an ordinary address of a node."),
+        (
+            compile::Code::VirtualRouterIdTaken,
+            "Two virtual IPs share a virtualRouterId: only the first one works.",
+        ),
+        (compile::Code::VirtualIpWithoutNodes, "No node matches the virtual IP's nodeSelector."),
+    ];
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

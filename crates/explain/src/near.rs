@@ -1,15 +1,16 @@
 //! Names that somebody may have meant.
 
-/// The names nearest to `wanted`, at most three, best first; all names when there are few.
+/// The names nearest to `wanted`, at most three, best first; far ones only where none is near.
 pub(crate) fn nearest(wanted: &str, names: impl IntoIterator<Item = String>) -> Vec<String> {
     const SHOWN: usize = 3;
     let mut ranked: Vec<(usize, String)> =
         names.into_iter().map(|name| (distance(wanted, &name), name)).collect();
     ranked.sort();
     ranked.dedup();
-    if ranked.len() > SHOWN {
-        let limit = wanted.chars().count() / 4 + 1;
-        ranked.retain(|(far, name)| *far <= limit || name.contains(wanted));
+    let limit = wanted.chars().count() / 4 + 1;
+    let is_near = |(far, name): &(usize, String)| *far <= limit || name.contains(wanted);
+    if ranked.len() > SHOWN && ranked.iter().any(is_near) {
+        ranked.retain(is_near);
     }
     ranked.into_iter().take(SHOWN).map(|(_, name)| name).collect()
 }

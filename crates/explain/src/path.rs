@@ -147,6 +147,7 @@ impl Choice {
 /// Who got the packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receiver {
+    /// The pod, also where it shares the network of its node, which then is the last hop's host.
     pub host: Host,
     pub address: SocketAddr,
     /// The source address that it sees.

@@ -46,8 +46,8 @@ pub enum QuestionError {
 fn meant(near: &[String]) -> String {
     match near {
         [] => "; there are none at all".to_owned(),
-        [one] => format!("; is it {one}?"),
-        [rest @ .., last] => format!("; is it {} or {last}?", rest.join(", ")),
+        [one] => format!("; the nearest is {one}"),
+        _ => format!("; the nearest are {}", near.join(", ")),
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn follow(cluster: &Cluster<'_>, path: &mut Path, last: Packet) {
     let Some(receiver) = &path.receiver else { return };
     let connections = path.connections.clone();
     let mut reply = Reply { cluster, packet: reverse(last), hops: Vec::new() };
-    let mut at = receiver.host.clone();
+    let mut at = path.end.host.clone();
     reply.hop(&at, Stage::Answer, "answers whom it saw");
     let mut node = receiver.node.clone().filter(|_| matches!(at, Host::Pod(_)));
     let mut lost = None;

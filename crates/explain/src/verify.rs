@@ -5,8 +5,10 @@
 
 use crate::explanation::Explanation;
 use crate::finding::Finding;
-use crate::path::{Connection, Host, Path, Stage, Translation, Verdict, address_text};
-use model::{ObjectKey, Protocol};
+use crate::path::{
+    Connection, Hop, Host, Path, Receiver, Stage, Translation, Verdict, address_text,
+};
+use model::{Kind, ObjectKey, Origin, Protocol};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +22,20 @@ pub struct Observation {
     pub sender: Option<SocketAddr>,
     /// What each node's connection tracking holds, by node.
     pub tracked: BTreeMap<Arc<str>, Vec<Tracked>>,
+    /// What each node's rules counted meanwhile, by node; empty where that cannot be read.
+    pub counted: BTreeMap<Arc<str>, Vec<Counted>>,
+}
+
+/// A front end in the kernel and how many connections it had meanwhile: at least this one, if it was here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// `None`: the node's own addresses.
+    pub address: Option<IpAddr>,
+    pub protocol: Protocol,
+    pub port: u16,
+    /// The object and field that the kernel's element is there for, as it says itself.
+    pub origin: Option<Origin>,
+    pub connections: u64,
 }
 
 /// What the sender got.
@@ -125,11 +141,13 @@ impl Agreement {
 /// Compares with the way that the connection took; the explanation then shows that way.
 pub fn compare(explanation: &Explanation, observation: &Observation) -> Explanation {
     let judged = explanation.paths.iter().enumerate().map(|(index, path)| {
-        let checks = if path.end.verdict == observation.answer.verdict() && path.is_delivered() {
+        let mut checks = if path.end.verdict == observation.answer.verdict() && path.is_delivered()
+        {
             check_delivered(path, observation)
         } else {
             vec![check_end(path, &observation.answer)]
         };
+        checks.extend(check_counters(path, observation));
         let differing = checks.iter().filter(|check| !check.agrees).count();
         let shown = index != explanation.shown;
         ((differing > 0, std::cmp::Reverse(checks.len() - differing), shown), index, checks)
@@ -163,6 +181,36 @@ fn check_end(path: &Path, answer: &Answer) -> Check {
     }
 }
 
+/// The counters of the front ends on the way, where they can be read.
+fn check_counters(path: &Path, observation: &Observation) -> Vec<Check> {
+    let hops = path.request.iter().enumerate();
+    let decided = hops.filter(|(_, hop)| matches!(hop.stage, Stage::Service | Stage::Refuse));
+    decided.filter_map(|(index, hop)| check_counter(index, hop, observation)).collect()
+}
+
+fn check_counter(index: usize, hop: &Hop, observation: &Observation) -> Option<Check> {
+    let Host::Node(node) = &hop.host else { return None };
+    let origin = hop.origin.as_ref().filter(|origin| origin.kind == Kind::Service)?;
+    let (address, port) = (hop.before.destination.ip(), hop.before.destination.port());
+    let counted = observation.counted.get(node)?;
+    let of_port = |it: &&Counted| it.port == port && it.protocol == hop.before.protocol;
+    let mut exact = counted.iter().filter(of_port).filter(|it| it.address == Some(address));
+    let mut any = counted.iter().filter(of_port).filter(|it| it.address.is_none());
+    let found = exact.next().or_else(|| any.next())?;
+    let says = found.origin.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+    let same = found.origin.as_ref().is_some_and(|have| {
+        (have.kind, &have.namespace, &have.name) == (origin.kind, &origin.namespace, &origin.name)
+            && origin.field.starts_with(&*have.field)
+    });
+    let connections = found.connections;
+    Some(Check {
+        hop: index,
+        expected: format!("node/{node} counts it for {origin}"),
+        observed: format!("node/{node} counted {connections} more for {says}"),
+        agrees: same && connections > 0,
+    })
+}
+
 fn check_delivered(path: &Path, observation: &Observation) -> Vec<Check> {
     let mut trail = Trail { path, observation, checks: Vec::new(), reply: None };
     if let Answer::Echo { pod, client } = &observation.answer {
@@ -194,7 +242,22 @@ impl Trail<'_> {
             observed: format!("pod/{pod} answered; it saw {}", client.ip()),
             agrees: receiver.host == Host::Pod(pod.clone()) && sees == client.ip(),
         });
+        self.check_arrival(receiver, client);
         self.reply = Some(Tuple { source: receiver.address, destination: client });
+    }
+
+    /// The receiver's node tracks what came out of the tunnel, where it has rules that make it track.
+    fn check_arrival(&mut self, receiver: &Receiver, client: SocketAddr) {
+        let Some(node) = &receiver.node else { return };
+        let entries = self.observation.tracked.get(node).map_or(&[][..], Vec::as_slice);
+        let arrived = Tuple { source: client, destination: receiver.address };
+        let found = entries.iter().any(|tracked| tracked.original == arrived);
+        let hops = self.path.request.iter().enumerate();
+        let mut routed = hops.filter(|(_, hop)| hop.stage == Stage::Route);
+        if let (Some((hop, _)), true) = (routed.next_back(), found) {
+            let text = format!("node/{node} tracks {arrived}");
+            self.checks.push(Check { hop, expected: text.clone(), observed: text, agrees: true });
+        }
     }
 
     fn check_connection(&mut self, connection: &Connection, index: usize) {

@@ -108,7 +108,11 @@ impl Walk<'_> {
         let host = Host::Node(node.clone());
         if let Some((pod, origin)) = self.host_network_listener(node, self.packet) {
             let rule = format!("pod {pod} listens on the node's own network");
-            return self.deliver(&host, &rule, Some(origin), Some(node));
+            let end = self.deliver(&host, &rule, Some(origin), Some(node));
+            if let Some(receiver) = &mut self.receiver {
+                receiver.host = Host::Pod(pod);
+            }
+            return end;
         }
         let to = self.destination();
         let hint = self.listener_elsewhere();

@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, pod, service, slice};
 use explain::render::{Style, json, svg, tree};
-use explain::{Environment, Explanation, Question, Verdict, explain};
+use explain::{Code, Environment, Explanation, Question, Verdict, explain};
 use model::Protocol;
 use serde_json::json;
 use std::path::PathBuf;
@@ -160,6 +160,49 @@ fn node_ports() {
         "10.1.1.111:30000",
         Dropped,
     );
+}
+
+#[test]
+fn pods_on_their_nodes_network() {
+    let cluster = || {
+        let hosty = pod("hosty", 1, 0, "hosty", true);
+        let on_host = |pod: &mut serde_json::Value| {
+            pod["spec"]["hostNetwork"] = json!(true);
+            pod["status"]["podIP"] = json!("10.1.1.111");
+        };
+        let endpoints = slice("hosty", &[("hosty", 1, 0)]);
+        let at_node = |slice: &mut serde_json::Value| {
+            slice["endpoints"][0]["addresses"] = json!(["10.1.1.111"]);
+        };
+        Cluster::healthy()
+            .with(hosty)
+            .change("Pod", "hosty", on_host)
+            .with(service("hosty", 30, json!({"app": "hosty"}), Some(30001)))
+            .with(endpoints)
+            .change("EndpointSlice", "hosty-1", at_node)
+    };
+    let delivered = Verdict::Delivered;
+    check("host-network-direct", cluster(), "pod/shell", "pod/hosty:9376", delivered);
+    check("host-network-service", cluster(), "pod/shell", "svc/hosty:80", delivered);
+    check("host-network-node-port", cluster(), "client", "10.1.1.111:30001", delivered);
+    check("host-network-sender", cluster(), "pod/hosty", "svc/web:80", delivered);
+}
+
+/// The page of the documentation that lists all codes is written here, too.
+#[test]
+fn every_code_is_explained() {
+    let mut codes: Vec<(String, &str)> =
+        Code::ALL.iter().map(|(code, meaning)| (code.to_string(), *meaning)).collect();
+    codes.extend(Code::OF_COMPILER.iter().map(|(code, meaning)| (code.to_string(), *meaning)));
+    codes.sort();
+    codes.dedup_by(|a, b| a.0 == b.0);
+    let mut page = String::from(
+        "# Findings\n\n`podway explain` says what is noteworthy on a path with codes that never change.\n\n| Code | Meaning |\n|---|---|\n",
+    );
+    for (code, meaning) in codes {
+        page.push_str(&format!("| `{code}` | {meaning} |\n"));
+    }
+    compare("../../../../docs/findings.md", &page);
 }
 
 #[test]

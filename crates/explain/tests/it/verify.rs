@@ -3,8 +3,8 @@
 use crate::cluster::Cluster;
 use crate::golden::{ask, compare as golden};
 use explain::render::{Style, json, tree};
-use explain::verify::{Answer, Observation, Tracked, Tuple, compare};
-use explain::{Explanation, Host, Path, Verdict};
+use explain::verify::{Answer, Counted, Observation, Tracked, Tuple, compare};
+use explain::{Explanation, Host, Path, Stage, Verdict};
 use model::{ObjectKey, Protocol};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -46,7 +46,25 @@ fn as_predicted(path: &Path) -> Observation {
         _ => Answer::Taken,
     };
     let sender = Some(with_port(path.connections[0].original.source, 40_000));
-    Observation { answer, sender, tracked }
+    Observation { answer, sender, tracked, counted: counted(path) }
+}
+
+/// Every front end on the way counts one connection more.
+fn counted(path: &Path) -> BTreeMap<Arc<str>, Vec<Counted>> {
+    let mut counted: BTreeMap<Arc<str>, Vec<Counted>> = BTreeMap::new();
+    let translations = path.connections.iter().flat_map(|connection| &connection.translations);
+    for translation in translations.filter(|it| it.stage == Stage::Service) {
+        let destination = translation.before.destination;
+        let own = destination.ip().to_string().starts_with("10.1.1.");
+        counted.entry(translation.node.clone()).or_default().push(Counted {
+            address: (!own).then(|| destination.ip()),
+            protocol: Protocol::Tcp,
+            port: destination.port(),
+            origin: Some(translation.origin.clone()),
+            connections: 1,
+        });
+    }
+    counted
 }
 
 fn with_port(address: SocketAddr, port: u16) -> SocketAddr {
@@ -106,6 +124,10 @@ fn the_first_hop_that_differs_is_named() {
     stranger.answer = Answer::Echo { pod: ObjectKey::new("default", "stranger"), client };
     assert_eq!(difference(&compare(&explanation, &stranger)), Some(path.request.len()));
 
+    let mut uncounted = good.clone();
+    uncounted.counted.get_mut("node-2").unwrap()[0].connections = 0;
+    assert_eq!(difference(&compare(&explanation, &uncounted)), Some(4), "service on node-2");
+
     let mut untracked = good;
     untracked.tracked.remove("node-2");
     assert_eq!(difference(&compare(&explanation, &untracked)), Some(4), "service on node-2");
@@ -113,7 +135,12 @@ fn the_first_hop_that_differs_is_named() {
 
 #[test]
 fn failures_are_compared_by_what_the_sender_got() {
-    let silent = |answer| Observation { answer, sender: None, tracked: BTreeMap::new() };
+    let silent = |answer| Observation {
+        answer,
+        sender: None,
+        tracked: BTreeMap::new(),
+        counted: BTreeMap::new(),
+    };
     let cluster = Cluster::healthy;
     let own_program = cluster().change("Pod", "web-c", |pod| {
         pod["spec"]["containers"][0]["command"] = serde_json::json!(["server"]);

@@ -1,8 +1,9 @@
 //! One real connection in the lab, and what its kernels keep of it.
 
 use super::Misuse;
-use ::explain::verify::{Answer, Observation, Tracked, Tuple};
+use ::explain::verify::{Answer, Counted, Observation, Tracked, Tuple};
 use ::explain::{Explanation, Host, Stage};
+use backend::nft::read::{self, Served};
 use kernel::conntrack::{self, Which};
 use kernel::namespace::{self, Kind, Namespace};
 use kernel::netlink::Socket;
@@ -31,14 +32,18 @@ pub(super) fn observe(world: &World, explanation: &Explanation) -> anyhow::Resul
     let (target, protocol) = (first.before.destination, first.before.protocol);
     let balanced = explanation.path().request.iter().any(|hop| hop.stage == Stage::Balancer);
     let place = netns_of(world, &first.host)?;
-    let netns = Namespace::open(Kind::Net, &place)?;
+    let host = || first.host.to_string();
+    let netns =
+        Namespace::open(Kind::Net, &place).map_err(|_gone| Misuse::NoSuchPlace { host: host() })?;
+    let before = counters(world)?;
     let attempt = namespace::in_netns(&netns, || match protocol {
         Protocol::Tcp => Ok(over_tcp(target, balanced)),
         Protocol::Udp => Ok(over_udp(target)),
         Protocol::Sctp => Err(Misuse::Sctp),
     })??;
     let Attempt { answer, sender } = attempt;
-    Ok(Observation { answer, sender, tracked: tracked(world, protocol)? })
+    let counted = risen(&before, counters(world)?);
+    Ok(Observation { answer, sender, tracked: tracked(world, protocol)?, counted })
 }
 
 fn netns_of(world: &World, host: &Host) -> Result<PathBuf, Misuse> {
@@ -130,12 +135,56 @@ fn echo(body: &str) -> Answer {
     parts.map_or(Answer::Taken, |(pod, client)| Answer::Echo { pod, client })
 }
 
-fn tracked(world: &World, protocol: Protocol) -> anyhow::Result<BTreeMap<Arc<str>, Vec<Tracked>>> {
-    let mut found = BTreeMap::new();
-    for node in world.nodes() {
+type Counters = BTreeMap<Arc<str>, Vec<Counted>>;
+
+/// How many connections each front end of each node has had, ever.
+fn counters(world: &World) -> anyhow::Result<Counters> {
+    let mut found = Counters::new();
+    for (name, netns) in living(world) {
+        let Some(observed) = namespace::in_netns(&netns, read::observe)?? else { continue };
+        let front_end = |served: Served| {
+            let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+            Some(Counted {
+                address: served.address.map(IpAddr::V4),
+                protocol: protocols.into_iter().find(|it| it.number() == served.protocol)?,
+                port: served.port,
+                origin: served.origin,
+                connections: served.connections.packets,
+            })
+        };
+        found.insert(name, read::services(&observed).into_iter().filter_map(front_end).collect());
+    }
+    Ok(found)
+}
+
+/// What was counted since; a front end made anew has begun at nothing.
+fn risen(before: &Counters, after: Counters) -> Counters {
+    let mut risen = after;
+    for (name, counted) in &mut risen {
+        let earlier = before.get(name).map_or(&[][..], Vec::as_slice);
+        for now in counted {
+            let same = |it: &&Counted| {
+                (it.address, it.protocol, it.port) == (now.address, now.protocol, now.port)
+            };
+            let had = earlier.iter().find(same).map_or(0, |it| it.connections);
+            now.connections = now.connections.checked_sub(had).unwrap_or(now.connections);
+        }
+    }
+    risen
+}
+
+/// The nodes that have power, each with its network namespace.
+fn living(world: &World) -> impl Iterator<Item = (Arc<str>, Namespace)> {
+    world.nodes().filter_map(|node| {
         let name = &node.meta.key.name;
         // A node without power has no kernel to ask.
-        let Ok(netns) = Namespace::open(Kind::Net, &layout::node_netns(name)) else { continue };
+        Some((name.clone(), Namespace::open(Kind::Net, &layout::node_netns(name)).ok()?))
+    })
+}
+
+fn tracked(world: &World, protocol: Protocol) -> anyhow::Result<BTreeMap<Arc<str>, Vec<Tracked>>> {
+    let mut found = BTreeMap::new();
+    for (name, netns) in living(world) {
         let connections = namespace::in_netns(&netns, || {
             let number = protocol.number();
             let mut socket = Socket::netfilter()?;
@@ -147,7 +196,7 @@ fn tracked(world: &World, protocol: Protocol) -> anyhow::Result<BTreeMap<Arc<str
         });
         let mut entries: Vec<_> = entries.collect();
         entries.sort_unstable();
-        found.insert(name.clone(), entries);
+        found.insert(name, entries);
     }
     Ok(found)
 }
