@@ -97,7 +97,7 @@ impl Lab {
     pub(crate) fn traffic(&self, url: &str) -> Traffic {
         let until = std::env::temp_dir().join(format!("{}-stop", new_name()));
         let line = format!(
-            "while [ ! -e {} ]; do curl -s -m 5 -o /dev/null -w '%{{http_code}}\\n' {url}; done",
+            "while [ ! -e {} ]; do curl -s -m 5 -o /dev/null -w '%{{http_code}}\\n' {url}; done; true",
             until.display()
         );
         let arguments = ["lab", "exec", "client", "--", "sh", "-c", line.as_str()];
