@@ -9,6 +9,9 @@ use netstate::{ElementChange, TableDelta};
 use program::{Change, Program};
 use std::collections::BTreeMap;
 
+/// Elements that are replaced together.
+const BLOCK: usize = 512;
+
 /// Why the service table is not as it should be. What was there before is still there.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -90,7 +93,7 @@ impl Backend {
     }
 
     fn commit(&mut self, chains: usize, elements: usize) -> Result<Applied, Error> {
-        let outcome = match self.transaction.octets() < self.socket.room() {
+        let outcome = match self.transaction.octets() <= self.socket.room() {
             true => self.transaction.commit(&mut self.socket),
             false => self.transaction.commit_in_parts(&mut self.socket),
         };
@@ -143,7 +146,8 @@ fn write(transaction: &mut Transaction, shapes: &BTreeMap<String, Set>, delta: &
     remove_leftovers(transaction, &id, delta);
 }
 
-/// Deletes what is there and not wanted so, then adds what is wanted.
+/// Deletes what is there and not wanted so, then adds what is wanted: block by block, so that where
+/// the commit is cut in parts little is missing in between.
 fn put(
     transaction: &mut Transaction,
     id: &TableId,
@@ -151,12 +155,14 @@ fn put(
     shape: &Set,
     changes: &[(&Key, &ElementChange)],
 ) {
-    let old = changes.iter().filter_map(|(key, change)| {
-        let until = change.before.as_ref()?.until.as_ref();
-        Some((*key, until))
-    });
-    let new = changes.iter().filter_map(|(key, change)| Some((*key, change.after.as_ref()?)));
-    transaction.delete_elements(id, name, shape, old).elements(id, name, shape, new);
+    for block in changes.chunks(BLOCK) {
+        let old = block.iter().filter_map(|(key, change)| {
+            let until = change.before.as_ref()?.until.as_ref();
+            Some((*key, until))
+        });
+        let new = block.iter().filter_map(|(key, change)| Some((*key, change.after.as_ref()?)));
+        transaction.delete_elements(id, name, shape, old).elements(id, name, shape, new);
+    }
 }
 
 fn remove_leftovers(transaction: &mut Transaction, id: &TableId, delta: &TableDelta) {

@@ -141,7 +141,8 @@ pub fn class_chain(class: Class, network: Option<&PodNetwork>) -> Chain {
         let random = Field::Random { modulus: class.slots };
         rules.push(rule("to a random endpoint", vec![dnat(class, random)]));
     }
-    let first = Field::Constant(0_u32.to_ne_bytes().to_vec());
+    // A constant would do, but `nft list` cannot print one in a key.
+    let first = Field::Random { modulus: 1 };
     rules.push(rule("to the first endpoint", vec![dnat(class, first)]));
     rules.push(rule("no endpoint any more", vec![Statement::Verdict(Verdict::Drop)]));
     Chain { hook: None, rules }
