@@ -58,12 +58,18 @@ fn it_says_where_a_packet_dies() {
     let rows = [
         ("pod/ops/toolbox", "svc/shop/checkout:80", "Service shop/checkout"),
         ("client", "192.168.50.11:31099", "Service shop/checkout"),
+        ("pod/ops/toolbox", "svc/data/archive:http", "nobody has 192.168.50.240"),
+        ("client", "10.42.1.2:7000", "10.42.1.2"),
     ];
     for (from, to, culprit) in rows {
         let done = lab.run(&format!("explain --from {from} --to {to} --verify"));
         assert_eq!(done.code, 1, "{done:?}");
         assert!(done.stdout.contains(culprit), "{}", done.stdout);
+        assert!(done.stdout.lines().next().unwrap().ends_with("agrees"), "{}", done.stdout);
     }
+    let datagram = "explain --from pod/ops/toolbox --to svc/data/resolver:dns --protocol udp";
+    let done = lab.run(&format!("{datagram} --verify"));
+    assert_eq!(done.code, 0, "{done:?}");
 }
 
 #[test]
