@@ -320,30 +320,49 @@ impl Trail<'_> {
         });
     }
 
-    /// The connection before this one ends at the balancer: its node tracks it untranslated.
+    /// The connection before this one ends at the balancer: its node tracks it as it comes.
     fn check_balancer(&mut self, connection: &Connection, index: usize) {
         let Host::Node(node) = &connection.sender else { return };
-        let outer = self.path.connections[index - 1].original;
+        let outer = &self.path.connections[index - 1];
+        let predicted = outer.translations.last().map_or(outer.original, |last| last.after);
         let sender = self.observation.sender.filter(|_| index == 1);
+        let exact = sender.and_then(|sender| self.arriving(outer, sender));
         let fits = |tracked: &&Tracked| {
-            same_end(tracked.original.source, outer.source)
-                && tracked.original.destination == outer.destination
-                && sender.is_none_or(|sender| tracked.original.source.port() == sender.port())
+            same_end(tracked.original.source, predicted.source)
+                && tracked.original.destination == predicted.destination
+                && exact.is_none_or(|exact| tracked.original.source == exact)
         };
         let entries = self.observation.tracked.get(node).map_or(&[][..], Vec::as_slice);
-        let found = entries.iter().find(|tracked| fits(tracked));
-        let expected = Tuple { source: outer.source, destination: outer.destination };
+        let found = entries.iter().find(|tracked| fits(tracked)).map(|tracked| tracked.original);
+        let expected = Tuple { source: predicted.source, destination: predicted.destination };
         let hops = self.path.request.iter().enumerate();
         let mut balancers = hops.filter(|(_, hop)| hop.stage == Stage::Balancer);
         self.checks.push(Check {
             hop: balancers.nth(index - 1).map_or(0, |(hop, _)| hop),
             expected: format!("node/{node} tracks {expected}"),
             observed: match found {
-                Some(tracked) => format!("node/{node} tracks {}", tracked.original),
+                Some(original) => format!("node/{node} tracks {original}"),
                 None => format!("node/{node} tracks no such connection"),
             },
             agrees: found.is_some(),
         });
+        self.reply = found
+            .map(|original| Tuple { source: original.destination, destination: original.source });
+    }
+
+    /// The sender's end after all that was translated on the way, from entry to entry; `None` where they do not
+    /// lead there.
+    fn arriving(&self, connection: &Connection, sender: SocketAddr) -> Option<SocketAddr> {
+        let mut source = sender;
+        let mut rest = connection.translations.as_slice();
+        while let Some(first) = rest.first() {
+            let entries = self.observation.tracked.get(&first.node)?;
+            let original = Tuple { source, destination: first.before.destination };
+            source = entries.iter().find(|it| it.original == original)?.reply.destination;
+            let here = rest.iter().take_while(|it| it.node == first.node).count();
+            rest = &rest[here..];
+        }
+        Some(source)
     }
 }
 

@@ -83,6 +83,8 @@ fn every_way_of_every_question_is_recognised() {
         ("client", "10.1.1.111:30000", 3),
         ("node/node-1", "svc/web:80", 3),
         ("pod/shell", "svc/web:80", 3),
+        ("pod/web-b", "10.1.1.200:30000", 9),
+        ("node/node-3", "10.1.1.200:30000", 9),
         ("pod/web-a", "svc/web:80", 3),
         ("pod/shell", "10.1.1.111:30000", 3),
         ("pod/shell", "10.1.1.200:30000", 9),
