@@ -86,11 +86,11 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// For a lab, where a power cut should be seen within a second.
+    /// For a lab, where a power cut should be seen soon, but a busy machine is no dead node.
     #[must_use]
     pub fn lab() -> Self {
         Settings {
-            node_monitor_grace: Duration::from_secs(1),
+            node_monitor_grace: Duration::from_secs(2),
             pod_eviction: Duration::from_secs(5),
             ..Settings::default()
         }

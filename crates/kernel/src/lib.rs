@@ -23,7 +23,6 @@ pub mod route;
 pub mod spawn;
 pub mod stream;
 pub mod sysctl;
-pub mod watch;
 
 pub use error::{Error, Result};
 pub use nix::errno::Errno;

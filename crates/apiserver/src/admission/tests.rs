@@ -16,12 +16,22 @@ fn create(registry: &mut Registry, kind: Kind, name: &str, rest: Value) -> Resul
     created.map(|object| object.value.clone()).map_err(|error| error.to_string())
 }
 
-/// What is filled in, at these pointers.
+/// A kind, an object of it, and what is filled in at these pointers.
+type Defaults = (Kind, Value, Vec<(&'static str, Value)>);
+
+fn check_defaults(rows: impl IntoIterator<Item = Defaults>) {
+    for (kind, object, expected) in rows {
+        let created = create(&mut registry(), kind, "web", object).unwrap();
+        for (pointer, expected) in expected {
+            let found = created.pointer(pointer).unwrap_or(&Value::Null);
+            assert_eq!(found, &expected, "{kind:?} {pointer}");
+        }
+    }
+}
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table, not logic")]
-fn defaults() {
-    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
-    for (kind, object, expected) in [
+fn defaults_of_services() {
+    check_defaults([
         (
             Kind::Service,
             json!({"spec": {"ports": [{"port": 80}]}}),
@@ -59,6 +69,13 @@ fn defaults() {
             json!({"spec": {"type": "ExternalName", "externalName": "example.com"}}),
             vec![("/spec/clusterIP", Value::Null), ("/spec/internalTrafficPolicy", Value::Null)],
         ),
+    ]);
+}
+
+#[test]
+fn defaults_of_other_kinds() {
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
+    check_defaults([
         (
             Kind::Pod,
             json!({"spec": {"hostNetwork": true, "containers": [{"name": "c", "image": "r:5000/i",
@@ -99,25 +116,21 @@ fn defaults() {
                 ("/metadata/namespace", Value::Null),
             ],
         ),
-    ] {
-        let created = create(&mut registry(), kind, "web", object).unwrap();
-        for (pointer, expected) in expected {
-            assert_eq!(
-                created.pointer(pointer).unwrap_or(&Value::Null),
-                &expected,
-                "{kind:?} {pointer}"
-            );
-        }
-    }
+    ]);
 }
 
 /// Sentences that people search for.
+fn check_refusals<const N: usize>(rows: [(Kind, Value, &str); N]) {
+    for (kind, object, expected) in rows {
+        let error = create(&mut registry(), kind, "web", object).unwrap_err();
+        assert_eq!(error, format!("{} \"web\" is invalid: {expected}", kind.resource().name));
+    }
+}
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table, not logic")]
-fn refusals() {
+fn refusals_of_services() {
     let port = || json!([{"port": 80}]);
-    let pod = |container: Value| json!({"spec": {"containers": [container]}});
-    for (kind, object, expected) in [
+    check_refusals([
         (Kind::Service, json!({"spec": {}}), "spec.ports: Required value"),
         (
             Kind::Service,
@@ -154,6 +167,25 @@ fn refusals() {
             json!({"spec": {"clusterIP": "10.1.1.1", "ports": port()}}),
             r#"spec.clusterIPs: Invalid value: ["10.1.1.1"]: failed to allocate IP 10.1.1.1: the provided IP (10.1.1.1) is not in the valid range. The range of valid IPs is 10.96.0.0/12"#,
         ),
+    ]);
+    let named = create(&mut registry(), Kind::Service, "1web", json!({"spec": {"ports": port()}}))
+        .unwrap_err();
+    assert!(
+        named.contains(r#"metadata.name: Invalid value: "1web": a DNS-1035 label must"#),
+        "{named}"
+    );
+    let shaped = create(&mut registry(), Kind::Service, "web", json!({"spec": {"ports": [80]}}))
+        .unwrap_err();
+    assert_eq!(
+        shaped,
+        r#"Service in version "v1" cannot be handled as a Service: spec.ports[] is not an object"#
+    );
+}
+
+#[test]
+fn refusals_of_other_kinds() {
+    let pod = |container: Value| json!({"spec": {"containers": [container]}});
+    check_refusals([
         (Kind::Pod, json!({}), "spec.containers: Required value"),
         (Kind::Pod, pod(json!({"name": "c"})), "spec.containers[0].image: Required value"),
         (
@@ -172,10 +204,7 @@ fn refusals() {
             "spec.vrrp.virtualRouterId: Invalid value: 256: must be between 1 and 255, inclusive",
         ),
         (Kind::EndpointSlice, json!({"endpoints": []}), "addressType: Required value"),
-    ] {
-        let error = create(&mut registry(), kind, "web", object).unwrap_err();
-        assert_eq!(error, format!("{} \"web\" is invalid: {expected}", kind.resource().name));
-    }
+    ]);
     let wrong = create(
         &mut registry(),
         Kind::Deployment,
@@ -187,18 +216,6 @@ fn refusals() {
         wrong
             .unwrap_err()
             .ends_with("Invalid value: {}: `selector` does not match template `labels`")
-    );
-    let named = create(&mut registry(), Kind::Service, "1web", json!({"spec": {"ports": port()}}))
-        .unwrap_err();
-    assert!(
-        named.contains(r#"metadata.name: Invalid value: "1web": a DNS-1035 label must"#),
-        "{named}"
-    );
-    let shaped = create(&mut registry(), Kind::Service, "web", json!({"spec": {"ports": [80]}}))
-        .unwrap_err();
-    assert_eq!(
-        shaped,
-        r#"Service in version "v1" cannot be handled as a Service: spec.ports[] is not an object"#
     );
 }
 

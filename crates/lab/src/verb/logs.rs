@@ -3,8 +3,9 @@
 use super::Running;
 use crate::message::{Answer, Request};
 use crate::{Error, Result, Target, layout};
-use kernel::watch::Changes;
+use kernel::directory::Watch;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub fn logs(name: &str, target: Option<&Target>, follow: bool, out: &mut dyn Write) -> Result<()> {
     let lab = Running::find(name)?;
     let directory = directory(&lab, target)?;
-    let changes = Changes::of(&directory)?;
+    let changes = Watch::new(&directory)?;
     let mut tails = Tails { directory, several: target.is_some(), files: BTreeMap::new() };
     let written = |source| Error::File { operation: "print", path: "the logs".into(), source };
     tails.pass(out).map_err(written)?;
@@ -62,9 +63,9 @@ impl Tails {
     /// Writes the whole lines that were added since the last call.
     fn pass(&mut self, out: &mut dyn Write) -> io::Result<()> {
         for path in logs_in(&self.directory)? {
-            if !self.files.contains_key(&path) {
-                let file = File::open(&path)?;
-                self.files.insert(path, Tail { file, begun: Vec::new() });
+            if let Entry::Vacant(new) = self.files.entry(path) {
+                let file = File::open(new.key())?;
+                new.insert(Tail { file, begun: Vec::new() });
             }
         }
         for (path, tail) in &mut self.files {
