@@ -17,7 +17,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Text(#[from] manifest::Error),
     #[error(transparent)]
-    Object(#[from] LoadError),
+    Object(#[from] Box<LoadError>),
 }
 
 /// All that is wrong with the manifests, a line each.
@@ -30,7 +30,8 @@ pub(crate) struct Faults(Vec<Error>);
 /// All faults of all files at once, so that a caller applies everything or nothing.
 pub(crate) fn load(paths: &[PathBuf]) -> Result<Vec<(Document, Option<Object>)>, Faults> {
     let documents = read(paths).map_err(Faults)?;
-    let faults = |errors: Vec<LoadError>| Faults(errors.into_iter().map(Error::from).collect());
+    let fault = |error: LoadError| Error::from(Box::new(error));
+    let faults = |errors: Vec<LoadError>| Faults(errors.into_iter().map(fault).collect());
     manifest::load(documents).map_err(faults)
 }
 
@@ -158,7 +159,7 @@ mod tests {
         let folder = Folder::new("faults");
         let broken = folder.write("broken.yaml", "kind: [");
         let paths = [broken, folder.0.join("below"), folder.0.join("none.yaml")];
-        let told: Vec<_> = load(&paths).unwrap_err().iter().map(ToString::to_string).collect();
+        let told: Vec<_> = load(&paths).unwrap_err().0.iter().map(ToString::to_string).collect();
         let ends = ["broken.yaml:2:1", ".yaml, .yml or .json", "No such file or directory"];
         assert_eq!(told.len(), ends.len());
         for (told, end) in told.iter().zip(ends) {
