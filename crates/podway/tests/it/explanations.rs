@@ -51,6 +51,44 @@ fn text_and_picture(lab: &Lab) {
     assert!(svg.stdout.contains("<svg") && svg.stdout.trim_end().ends_with("</svg>"));
 }
 
+/// Every sender asks for everything: what is predicted is what the kernels do.
+#[test]
+fn predictions_are_right_from_everywhere_to_everything() {
+    let cidrs = ["--pod-cidr", "10.42.0.0/16", "--service-cidr", "10.43.0.0/16"];
+    let lab = Lab::up(&[&example("larger")], &cidrs);
+    let senders = [
+        "client",
+        "node/alder",
+        "node/cedar",
+        "pod/ops/toolbox",
+        "pod/data/store-0",
+        "pod/data/store-1",
+    ];
+    let targets = [
+        "192.168.50.100:8080",
+        "svc/shop/frontend:metrics",
+        "svc/shop/checkout:80",
+        "svc/data/store:5432",
+        "192.168.50.11:31080",
+        "192.168.50.13:31090",
+        "192.168.50.12:31099",
+        "pod/data/store-1:5432",
+        "pod/ops/toolbox:7000",
+    ];
+    let mut differing = Vec::new();
+    for sender in senders {
+        for target in targets {
+            let done = lab.run(&format!("explain --from {sender} --to {target} --verify"));
+            if !(0..=1).contains(&done.code) {
+                differing.push(done);
+            }
+        }
+    }
+    let asked = senders.len() * targets.len();
+    println!("agreement with the kernel: {} of {asked}", asked - differing.len());
+    assert!(differing.is_empty(), "{differing:#?}");
+}
+
 #[test]
 fn it_says_where_a_packet_dies() {
     let cidrs = ["--pod-cidr", "10.42.0.0/16", "--service-cidr", "10.43.0.0/16"];
