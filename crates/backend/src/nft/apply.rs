@@ -3,7 +3,7 @@
 use super::layout::{set, sets, table_id};
 use super::lower::{self, InUse};
 use kernel::netlink::Socket;
-use kernel::nft::{Observed, Transaction, read_table_like};
+use kernel::nft::{Observed, Stats, Transaction, read_table_like};
 use netstate::nft::{Chain, Key, Set, Table, TableId};
 use netstate::{ElementChange, TableDelta};
 use program::{Change, Program};
@@ -22,6 +22,9 @@ pub enum Error {
     #[error("changing the service table")]
     Commit(#[source] kernel::Error),
 }
+
+/// Octets of a step in which an empty table is filled: about one message of elements.
+const FILL_STEP: usize = 64 << 10;
 
 /// What a change took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,7 +68,8 @@ impl Backend {
             Some(observed) if fits(&observed, &wanted) => {
                 self.apply(&TableDelta::between(Some(&observed.table), &wanted))
             }
-            _ => self.rebuild(&wanted),
+            Some(_) => self.rebuild(&wanted),
+            None => self.fill(&wanted),
         }
     }
 
@@ -75,12 +79,25 @@ impl Backend {
         self.apply(&delta)
     }
 
+    /// Where nothing is yet: in small steps, each of which is right by itself.
+    ///
+    /// In one big step the kernel has no time to let its hash tables grow with what is put into them, and
+    /// searches ever longer chains: up to five times the work.
+    fn fill(&mut self, wanted: &Table) -> Result<Applied, Error> {
+        let delta = TableDelta::between(None, wanted);
+        self.transaction.clear();
+        write(&mut self.transaction, &self.shapes, &delta);
+        let outcome = self.transaction.commit_in_parts(&mut self.socket, FILL_STEP);
+        Ok(applied(&delta, outcome.map_err(Error::Commit)?))
+    }
+
     /// In place of whatever bears our name, in one step.
     fn rebuild(&mut self, wanted: &Table) -> Result<Applied, Error> {
         self.transaction.clear();
         self.transaction.delete_table(&wanted.id).whole(wanted);
         let elements = wanted.sets.values().map(|set| set.elements.len()).sum();
-        self.commit(wanted.chains.len(), elements)
+        let transactions = self.commit()?.transactions;
+        Ok(Applied { chains: wanted.chains.len(), elements, transactions })
     }
 
     fn apply(&mut self, delta: &TableDelta) -> Result<Applied, Error> {
@@ -89,16 +106,23 @@ impl Backend {
         }
         self.transaction.clear();
         write(&mut self.transaction, &self.shapes, delta);
-        self.commit(delta.chains.len(), delta.elements.values().map(BTreeMap::len).sum())
+        Ok(applied(delta, self.commit()?))
     }
 
-    fn commit(&mut self, chains: usize, elements: usize) -> Result<Applied, Error> {
+    fn commit(&mut self) -> Result<Stats, Error> {
         let outcome = match self.transaction.octets() <= self.socket.room() {
             true => self.transaction.commit(&mut self.socket),
-            false => self.transaction.commit_in_parts(&mut self.socket),
+            false => self.transaction.commit_in_parts(&mut self.socket, usize::MAX),
         };
-        let stats = outcome.map_err(Error::Commit)?;
-        Ok(Applied { chains, elements, transactions: stats.transactions })
+        outcome.map_err(Error::Commit)
+    }
+}
+
+fn applied(delta: &TableDelta, stats: Stats) -> Applied {
+    Applied {
+        chains: delta.chains.len(),
+        elements: delta.elements.values().map(BTreeMap::len).sum(),
+        transactions: stats.transactions,
     }
 }
 

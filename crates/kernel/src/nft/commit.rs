@@ -32,15 +32,15 @@ impl Transaction {
         outcome.map(|()| Stats { transactions: 1, messages: self.elements.len(), octets })
     }
 
-    /// Makes all changes in order, in as few atomic steps as the socket's sends carry.
+    /// Makes all changes in order, in atomic steps of at most `most` octets and what one send of the socket carries.
     ///
     /// A step begins and ends only beside messages of elements (of some hundred each): chains, rules, sets and
     /// tables that follow each other change together. So that no moment is wrong, add elements before the rules or
     /// elements that lead to them, and delete them after. When a step is refused, those before it stay made.
-    pub fn commit_in_parts(&mut self, socket: &mut Socket) -> Result<Stats> {
+    pub fn commit_in_parts(&mut self, socket: &mut Socket, most: usize) -> Result<Stats> {
         self.check()?;
         let mut stats = Stats::default();
-        for part in self.parts(socket.room()) {
+        for part in self.parts(socket.room().min(most)) {
             let mut batch = Batch::default();
             bracket(&mut batch, NFNL_MSG_BATCH_BEGIN);
             // Message 0 is the begin of the whole.

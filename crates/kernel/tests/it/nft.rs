@@ -393,7 +393,7 @@ fn many_elements_go_in_one_transaction_or_in_parts() {
             &many,
             &many.elements,
         );
-        let stats = transaction.commit_in_parts(&mut socket).unwrap();
+        let stats = transaction.commit_in_parts(&mut socket, usize::MAX).unwrap();
         let observed = read_table(&mut socket, &table).unwrap().unwrap();
         assert_eq!(observed.table.sets["many"], many);
         for (more, fewer) in [(0, 0), (7, 0), (0, 3), (40, 40)] {
