@@ -53,16 +53,10 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
     }
 }
 
-/// Pods elsewhere do not matter here: Services know them as endpoints.
-fn watches(node: &str) -> [Watch; 5] {
+/// Pods elsewhere do not matter here: Services know them as endpoints. Virtual IPs are the edge's business.
+fn watches(node: &str) -> [Watch; 4] {
     let own_pods = Watch { fields: Some(format!("spec.nodeName={node}")), ..Kind::POD.into() };
-    [
-        Kind::NODE.into(),
-        own_pods,
-        Kind::SERVICE.into(),
-        Kind::ENDPOINT_SLICE.into(),
-        Kind::VIRTUAL_IP.into(),
-    ]
+    [Kind::NODE.into(), own_pods, Kind::SERVICE.into(), Kind::ENDPOINT_SLICE.into()]
 }
 
 /// A half-known cluster must not be programmed: it would take away what is there and right.
