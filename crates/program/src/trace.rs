@@ -236,7 +236,8 @@ impl<'a> Run<'a> {
         if service.is_some() {
             return service;
         }
-        if source == destination && !self.steps.is_empty() {
+        // Another node's pod has its Services at home and does not come here to reach itself.
+        if source == destination && self.program.pods.get(&source).is_some() {
             return Some(MasqueradeReason::Hairpin);
         }
         (arrival == Arrival::Pod && leaves()).then_some(MasqueradeReason::LeavesCluster)

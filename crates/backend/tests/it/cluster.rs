@@ -1,6 +1,7 @@
 //! Random clusters: three nodes, some pods, Services and slices, and sequences of changes.
 
 use model::{Change, Kind, Object, ObjectKey, World};
+use program::{Action, Binding, Frontend, Packet, Program, Scope};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -41,17 +42,17 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
 
 /// Objects that come, change and go; few names, so that they meet.
 pub(crate) fn changes() -> impl Strategy<Value = Vec<Change>> {
-    prop::collection::vec(change(), 1..24)
+    prop::collection::vec(change(), 1..40)
 }
 
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         4 => service().prop_map(applied),
-        6 => slice().prop_map(applied),
-        2 => pod().prop_map(applied),
+        10 => slice().prop_map(applied),
+        4 => pod().prop_map(applied),
         1 => (0..4_u8).prop_map(|name| removed(Kind::Service, &format!("s{name}"))),
         1 => (0..6_u8).prop_map(|name| removed(Kind::EndpointSlice, &format!("e{name}"))),
-        1 => (0..4_u8).prop_map(|name| removed(Kind::Pod, &format!("p{name}"))),
+        1 => (0..6_u8).prop_map(|name| removed(Kind::Pod, &format!("p{name}"))),
     ]
 }
 
@@ -64,11 +65,11 @@ fn removed(kind: Kind, name: &str) -> Change {
 }
 
 fn service() -> impl Strategy<Value = Value> {
-    let port = (0..2_u8, prop_oneof![Just("TCP"), Just("UDP")], 0..3_u16, any::<bool>());
+    let port = (port_name(), 0..3_u16, any::<bool>());
     (0..4_u8, 0..3_u8, prop::collection::vec(port, 1..3), 0..4_u8, any::<bool>()).prop_map(
         |(name, kind, ports, ip, other_proxy)| {
             let kind = ["ClusterIP", "NodePort", "LoadBalancer"][usize::from(kind)];
-            let ports = ports.into_iter().map(|(name, protocol, port, node_port)| {
+            let ports = ports.into_iter().map(|((name, protocol), port, node_port)| {
                 let node_port = if node_port { json!(30_000 + port) } else { Value::Null };
                 json!({"name": format!("n{name}"), "protocol": protocol, "port": 80 + port, "nodePort": node_port})
             });
@@ -82,11 +83,16 @@ fn service() -> impl Strategy<Value = Value> {
     )
 }
 
+/// Name and protocol of a port: slices and Services mostly mean the same.
+fn port_name() -> impl Strategy<Value = (u8, &'static str)> {
+    prop_oneof![5 => Just((0, "TCP")), 5 => Just((1, "UDP")), 1 => Just((0, "UDP")), 1 => Just((1, "TCP"))]
+}
+
 fn slice() -> impl Strategy<Value = Value> {
     let endpoint = (0..3_u8, 0..6_u8, any::<Option<bool>>(), any::<bool>(), any::<bool>());
-    let port = (0..2_u8, prop_oneof![Just("TCP"), Just("UDP")], 0..2_u16);
+    let port = (port_name(), 0..2_u16);
     let (endpoints, ports) =
-        (prop::collection::vec(endpoint, 0..5), prop::collection::vec(port, 0..3));
+        (prop::collection::vec(endpoint, 0..5), prop::collection::vec(port, 1..4));
     (0..6_u8, 0..4_u8, endpoints, ports).prop_map(|(name, service, endpoints, ports)| {
         let endpoints = endpoints.into_iter().map(|(node, host, ready, serving, terminating)| {
             json!({
@@ -95,7 +101,7 @@ fn slice() -> impl Strategy<Value = Value> {
                 "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
             })
         });
-        let ports = ports.into_iter().map(|(name, protocol, port)| {
+        let ports = ports.into_iter().map(|((name, protocol), port)| {
             json!({"name": format!("n{name}"), "protocol": protocol, "port": 8080 + port})
         });
         json!({
@@ -108,7 +114,7 @@ fn slice() -> impl Strategy<Value = Value> {
 }
 
 fn pod() -> impl Strategy<Value = Value> {
-    (0..4_u8, 0..6_u8, 1..3_u8).prop_map(|(name, host, node)| {
+    (0..6_u8, 0..6_u8, prop_oneof![3 => Just(1), 1 => Just(2)]).prop_map(|(name, host, node)| {
         json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{name}"), "namespace": "default"},
             "spec": {"nodeName": format!("node-{node}"), "containers": [{"name": "c"}]},
@@ -117,8 +123,36 @@ fn pod() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Packets that often hit something.
-pub(crate) fn packet() -> impl Strategy<Value = program::Packet> {
+/// Packets, most of them aimed at a front end of the program that they meet.
+pub(crate) fn shot() -> impl Strategy<Value = Shot> {
+    let aim = prop::option::weighted(0.7, any::<prop::sample::Index>());
+    (packet(), aim).prop_map(|(packet, aim)| Shot { packet, aim })
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Shot {
+    packet: Packet,
+    aim: Option<prop::sample::Index>,
+}
+
+impl Shot {
+    pub(crate) fn at(&self, program: &Program) -> Packet {
+        // Those that lead somewhere count thrice.
+        let weight = |binding: &Binding| if binding.action == Action::Reject { 1 } else { 3 };
+        let weighted = program.services.iter().map(|(at, binding)| vec![*at; weight(binding)]);
+        let frontends: Vec<_> = weighted.flatten().collect();
+        let Some(aim) = self.aim.filter(|_| !frontends.is_empty()) else { return self.packet };
+        let Frontend { scope, protocol, port } = *aim.get(&frontends);
+        let address = match scope {
+            Scope::Address(address) => address,
+            Scope::NodePort => program.addresses[0],
+        };
+        Packet { protocol, destination: (address, port).into(), ..self.packet }
+    }
+}
+
+/// Packets that sometimes hit something.
+fn packet() -> impl Strategy<Value = Packet> {
     let source = prop_oneof![
         Just("10.1.1.250"),
         Just("10.1.1.111"),
@@ -135,11 +169,9 @@ pub(crate) fn packet() -> impl Strategy<Value = program::Packet> {
     ];
     let port = prop_oneof![80..84_u16, 30_000..30_004_u16, 8080..8083_u16];
     let protocol = prop_oneof![Just(model::Protocol::Tcp), Just(model::Protocol::Udp)];
-    (source, destination, port, protocol).prop_map(|(source, destination, port, protocol)| {
-        program::Packet {
-            protocol,
-            source: format!("{source}:40000").parse().unwrap(),
-            destination: format!("{destination}:{port}").parse().unwrap(),
-        }
+    (source, destination, port, protocol).prop_map(|(source, destination, port, protocol)| Packet {
+        protocol,
+        source: format!("{source}:40000").parse().unwrap(),
+        destination: format!("{destination}:{port}").parse().unwrap(),
     })
 }

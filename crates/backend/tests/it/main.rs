@@ -2,6 +2,10 @@
 //! lowered table and the kernel itself say the same.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::excessive_nesting, reason = "tests")]
 
+mod agreement;
 mod cluster;
 mod lowering;
 mod oracle;
+mod probe;
+mod space;
+mod testbed;

@@ -1,0 +1,265 @@
+//! What the kernel does = what the trace says = what the specification says, packet by packet.
+//!
+//! Longer: `PODWAY_CASES=500`; a failure again: `PODWAY_SEED=n`, both as printed.
+
+use crate::cluster::{NODE, Shot, changes, nodes, object, settings, shot};
+use crate::oracle::{Fate, fate};
+use crate::probe::Sight;
+use crate::space::as_root;
+use crate::testbed::{CLIENT, Testbed, compiled};
+use model::{Change, Object, Protocol, Touched, World};
+use program::{Arrival, Outcome, Packet, Program};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+use std::time::Duration;
+
+/// Clusters with seeds that are always the same, and with seeds that never were.
+const FIXED: u64 = 56;
+const FRESH: u64 = 8;
+/// Source ports, below those that the kernel gives out itself.
+const PORTS: Range<u16> = 10_000..29_000;
+/// Packets between two changes.
+const PACKETS: usize = 3;
+/// An answer takes a fraction of a millisecond; a busy machine may take its time.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait where nobody may answer; whoever is late then is taken for silent, which is allowed.
+const SILENCE: Duration = Duration::from_millis(60);
+
+#[test]
+fn kernel_trace_and_specification_agree() {
+    as_root("agreement::kernel_trace_and_specification_agree", || {
+        let mut tally = Tally::new();
+        for seed in seeds() {
+            tally.cluster(seed);
+        }
+        let Tally { seen, balanced, wrong, .. } = tally;
+        println!("agreement: {} of {seen} packets, {balanced} to an endpoint", seen - wrong.len());
+        assert!(wrong.is_empty(), "{}", wrong.concat());
+        assert!(balanced > 0, "no packet met a Service");
+    });
+}
+
+/// Pearson's chi-square over many connections, with a bound that chance exceeds once in three million runs.
+#[test]
+fn every_endpoint_gets_its_share() {
+    as_root("agreement::every_endpoint_gets_its_share", || {
+        let mut testbed = Testbed::new();
+        for number in [1, 2, 3, 5, 12] {
+            let program = compiled(&balanced_over(number));
+            testbed.start(&program);
+            let connections = 60 * number;
+            let shares = testbed.shares("10.96.0.1:80".parse().unwrap(), connections, PATIENCE);
+            println!("{number} endpoints: {:?}", shares.values().collect::<Vec<_>>());
+            assert_eq!(shares.values().sum::<usize>(), connections, "{shares:?}");
+            assert!(shares.len() <= number, "{shares:?}");
+            let far = |share: usize| (share as f64 - 60.0).powi(2) / 60.0;
+            let missing = (number - shares.len()) as f64 * far(0);
+            let chi_square = shares.values().map(|share| far(*share)).sum::<f64>() + missing;
+            assert!(chi_square <= bound(number - 1), "{number} endpoints: {shares:?}");
+        }
+    });
+}
+
+/// Five standard deviations (Wilson and Hilferty's approximation).
+fn bound(freedom: usize) -> f64 {
+    let freedom = freedom as f64;
+    let spread = 2.0 / (9.0 * freedom);
+    if freedom == 0.0 { 0.0 } else { freedom * (1.0 - spread + 5.0 * spread.sqrt()).powi(3) }
+}
+
+/// A Service with so many endpoints: six pods with two ports each.
+fn balanced_over(number: usize) -> World {
+    let service = object(&json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "s", "namespace": "default"},
+        "spec": {"type": "ClusterIP", "clusterIP": "10.96.0.1", "ports": [{"protocol": "UDP", "port": 80}]},
+    }));
+    let all: Vec<(u16, u8)> =
+        [8080, 8081].into_iter().flat_map(|port| (2..8).map(move |host| (port, host))).collect();
+    let slice = |port: u16| {
+        let hosts = all[..number].iter().filter(|(at, _)| *at == port);
+        let endpoints: Vec<_> = hosts
+            .map(|(_, host)| json!({"addresses": [format!("10.244.1.{host}")], "nodeName": NODE}))
+            .collect();
+        object(&json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": format!("s-{port}"), "namespace": "default",
+                         "labels": {"kubernetes.io/service-name": "s"}},
+            "ports": [{"protocol": "UDP", "port": port}], "endpoints": endpoints,
+        }))
+    };
+    let objects = nodes().into_iter().chain((2..8).map(pod_here));
+    World::from_objects(objects.chain([service, slice(8080), slice(8081)]))
+}
+
+fn seeds() -> Vec<u64> {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    if let Some(seed) = number("PODWAY_SEED") {
+        return vec![seed];
+    }
+    let cases = number("PODWAY_CASES").unwrap_or(FIXED + FRESH);
+    let fresh = RandomState::new().hash_one(cases);
+    (0..cases).map(|case| if case < FIXED { case } else { fresh.wrapping_add(case) }).collect()
+}
+
+/// One testbed that goes through many clusters, and what was seen in it.
+struct Tally {
+    testbed: Testbed,
+    /// The last source port: none is used twice, so that no packet belongs to an old connection.
+    port: u16,
+    seen: usize,
+    /// Those that reached an endpoint of a Service.
+    balanced: usize,
+    wrong: Vec<String>,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Tally {
+            testbed: Testbed::new(),
+            port: PORTS.start,
+            seen: 0,
+            balanced: 0,
+            wrong: Vec::new(),
+        }
+    }
+
+    /// The agent was away while the old cluster became a new one; then it hears of each change.
+    fn cluster(&mut self, seed: u64) {
+        let (changes, shots) = drawn(seed);
+        let mut shots = shots.into_iter().cycle();
+        let mut world = World::from_objects(nodes().into_iter().chain(senders()));
+        let (missed, heard) = changes.split_at(changes.len() / 3);
+        missed.iter().cloned().for_each(|change| drop(world.apply(change)));
+        let mut program = compiled(&world);
+        self.testbed.start(&program);
+        for (number, change) in heard.iter().cloned().enumerate() {
+            let touched: BTreeSet<Touched> = world.apply(change).into_iter().collect();
+            let recompiled = touched.iter().flat_map(|touched| {
+                compile::recompile(&mut program, &world, NODE, &settings(), touched).0
+            });
+            let made: Vec<_> = recompiled.collect();
+            self.testbed.change(&program, &made);
+            if number % 4 == 3 {
+                self.testbed.assert_settled(&program);
+            }
+            for shot in shots.by_ref().take(PACKETS) {
+                self.packet(seed, &world, &program, shot.at(&program));
+            }
+        }
+        self.testbed.assert_settled(&program);
+    }
+
+    fn packet(&mut self, seed: u64, world: &World, program: &Program, mut packet: Packet) {
+        self.port = if self.port == PORTS.end { PORTS.start } else { self.port + 1 };
+        packet.source.set_port(self.port);
+        let Some(arrival) = self.testbed.arrival(&packet) else { return };
+        let expected = expected(program, packet, arrival);
+        if packet.protocol == Protocol::Tcp && expected.iter().any(is_one_way) {
+            // Without a way back there is no handshake, so nobody is reached.
+            return;
+        }
+        let answer = !expected.iter().any(is_one_way);
+        let silence = expected.contains(&Sight::Unreachable);
+        let patience = if silence { SILENCE } else { PATIENCE };
+        let sight = self.testbed.watch(packet, answer, patience);
+        let specified = fate(world, &packet);
+        self.seen += 1;
+        self.balanced += usize::from(is_balanced(&specified) && is_reached(&sight));
+        let traced = expected.contains(&sight) || is_unheard(sight, &expected);
+        if traced && fits(&specified, &packet, sight) {
+            return;
+        }
+        let mut text = format!("\nPODWAY_SEED={seed}: {packet:?} ({arrival:?}): {sight:?}");
+        write!(text, "\n  trace {expected:?}\n  specification {specified:?}\n").unwrap();
+        self.wrong.push(text);
+    }
+}
+
+fn drawn(seed: u64) -> (Vec<Change>, Vec<Shot>) {
+    let mut octets = [0; 32];
+    octets[..8].copy_from_slice(&seed.to_le_bytes());
+    let source = TestRng::from_seed(RngAlgorithm::ChaCha, &octets);
+    let mut runner = TestRunner::new_with_rng(Config::default(), source);
+    let strategy = (changes(), prop::collection::vec(shot(), 96));
+    strategy.new_tree(&mut runner).unwrap().current()
+}
+
+/// The pods that packets come from: they are there before anything else.
+fn senders() -> impl Iterator<Item = Object> {
+    [2, 3].into_iter().map(pod_here)
+}
+
+fn pod_here(host: u8) -> Object {
+    object(&json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": format!("here-{host}"), "namespace": "default"},
+        "spec": {"nodeName": NODE, "containers": [{"name": "c"}]},
+        "status": {"phase": "Running", "podIP": format!("10.244.1.{host}")},
+    }))
+}
+
+/// All that the program's random choices can lead to.
+fn expected(program: &Program, packet: Packet, arrival: Arrival) -> BTreeSet<Sight> {
+    let mut sights = BTreeSet::new();
+    let (mut number, mut next) = (1, 0);
+    while next < number {
+        let trace = program::trace(program, packet, arrival, |pool| {
+            number = pool.len();
+            next
+        });
+        sights.insert(match trace.outcome {
+            Outcome::Rejected => Sight::Refused,
+            Outcome::Unreachable => Sight::Unreachable,
+            outcome => {
+                let (by, source) = (trace.packet.destination, trace.packet.source.ip());
+                let translated = by != packet.destination && source == packet.source.ip();
+                let past_us = matches!(outcome, Outcome::Peer { .. })
+                    && Testbed::has_shortcut(packet.source.ip());
+                Sight::Reached { by, source, answered: !(translated && past_us) }
+            }
+        });
+        next += 1;
+    }
+    sights
+}
+
+fn is_one_way(sight: &Sight) -> bool {
+    matches!(sight, Sight::Reached { answered: false, .. })
+}
+
+fn is_reached(sight: &Sight) -> bool {
+    matches!(sight, Sight::Reached { .. })
+}
+
+fn is_balanced(fate: &Fate) -> bool {
+    matches!(fate, Fate::Balanced { .. })
+}
+
+/// Nobody was reached and nobody told the sender: the kernel tells one source of dead ends five
+/// times, then once a second (`ip_error` in net/ipv4/route.c), and its own TCP not at all when the
+/// dead end is behind a translation.
+fn is_unheard(sight: Sight, expected: &BTreeSet<Sight>) -> bool {
+    sight == Sight::Silence && expected.contains(&Sight::Unreachable)
+}
+
+/// Whether the specification allows it.
+fn fits(fate: &Fate, packet: &Packet, sight: Sight) -> bool {
+    match (fate, sight) {
+        (Fate::Refused, sight) => sight == Sight::Refused,
+        (_, Sight::Unreachable | Sight::Silence) => true,
+        (_, Sight::Refused) => false,
+        (Fate::Untouched, Sight::Reached { by, .. }) => by == packet.destination,
+        (Fate::Balanced { endpoints, masqueraded }, Sight::Reached { by, source, .. }) => {
+            // From the node itself the source is the node's own anyway; a pod never speaks to itself.
+            let plain = packet.source.ip() == CLIENT;
+            endpoints.contains(&by) && (!plain || *masqueraded == (source != CLIENT))
+        }
+    }
+}

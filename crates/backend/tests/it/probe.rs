@@ -1,0 +1,224 @@
+//! One packet sent and watched: who got it, from whom it seemed to come, and whether the answer came back.
+
+use kernel::Errno;
+use model::Protocol;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::sockopt::Ipv4RecvErr;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrLike, bind, connect, setsockopt, socket,
+};
+use program::Packet;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sight {
+    /// A server got it and saw this source; `answered`: the sender got the answer from where it had sent to.
+    Reached {
+        by: SocketAddr,
+        source: IpAddr,
+        answered: bool,
+    },
+    /// TCP reset or ICMP port unreachable.
+    Refused,
+    /// ICMP host or network unreachable.
+    Unreachable,
+    Silence,
+}
+
+/// Sockets that listen in all namespaces. One thread serves them, in step with the sender: nothing races.
+#[derive(Default)]
+pub(crate) struct Servers {
+    udp: Vec<(SocketAddr, UdpSocket)>,
+    tcp: Vec<(SocketAddr, TcpListener)>,
+}
+
+impl Servers {
+    /// Opens one socket of each protocol at each address, in the calling thread's namespace.
+    pub(crate) fn listen(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
+        for at in addresses {
+            let (udp, tcp) = (UdpSocket::bind(at).unwrap(), TcpListener::bind(at).unwrap());
+            udp.set_nonblocking(true).unwrap();
+            tcp.set_nonblocking(true).unwrap();
+            self.udp.push((at, udp));
+            self.tcp.push((at, tcp));
+        }
+    }
+
+    /// Takes so many datagrams, or as many as come in time, and says where they came to.
+    pub(crate) fn gather(&self, number: usize, patience: Duration) -> Vec<(SocketAddr, usize)> {
+        let deadline = Instant::now() + patience;
+        let mut gathered = Vec::new();
+        let count =
+            |socket: &UdpSocket| (0..).take_while(|_| socket.recv(&mut [0; 8]).is_ok()).count();
+        let mut left = number;
+        while left > 0 && Instant::now() < deadline {
+            let all = self.udp.iter().map(|(_, socket)| socket.as_fd());
+            await_any(all.map(|socket| PollFd::new(socket, PollFlags::POLLIN)), deadline);
+            let counts = self.udp.iter().map(|(at, socket)| (*at, count(socket)));
+            gathered.extend(counts.filter(|(_, count)| *count > 0));
+            left = number.saturating_sub(gathered.iter().map(|(_, count)| count).sum());
+        }
+        gathered
+    }
+
+    /// Sends the packet from the calling thread's namespace and watches it until its fate is known.
+    ///
+    /// `answer`: wait for the answer too, not only for a server to be reached.
+    pub(crate) fn watch(&self, packet: Packet, answer: bool, patience: Duration) -> Sight {
+        let mut watch = match Watch::begin(packet) {
+            Ok(watch) => watch,
+            Err(error) => return failure(&error),
+        };
+        let deadline = Instant::now() + patience;
+        while !watch.is_over(answer) && Instant::now() < deadline {
+            self.wait(&watch, deadline);
+            self.serve(&mut watch);
+            watch.listen();
+        }
+        watch.sight()
+    }
+
+    fn wait(&self, watch: &Watch, deadline: Instant) {
+        let (own, events) = match &watch.sender {
+            Sender::Udp(socket) => (socket.as_fd(), PollFlags::POLLIN),
+            Sender::Tcp(_) if watch.answered => (watch.sender.as_fd(), PollFlags::empty()),
+            Sender::Tcp(stream) => (stream.as_fd(), PollFlags::POLLOUT),
+        };
+        let udp = self.udp.iter().map(|(_, socket)| socket.as_fd());
+        let servers = udp.chain(self.tcp.iter().map(|(_, socket)| socket.as_fd()));
+        let servers = servers.map(|socket| PollFd::new(socket, PollFlags::POLLIN));
+        await_any(servers.chain([PollFd::new(own, events)]), deadline);
+    }
+
+    /// Takes what has arrived and answers it.
+    fn serve(&self, watch: &mut Watch) {
+        match watch.packet.protocol {
+            Protocol::Udp => self.udp.iter().for_each(|(at, socket)| watch.datagram(*at, socket)),
+            _ => self.tcp.iter().for_each(|(at, listener)| watch.connection(*at, listener)),
+        }
+    }
+}
+
+fn await_any<'a>(sockets: impl Iterator<Item = PollFd<'a>>, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    poll(&mut sockets.collect::<Vec<_>>(), PollTimeout::try_from(left).unwrap()).unwrap();
+}
+
+/// A packet on its way.
+struct Watch {
+    packet: Packet,
+    sender: Sender,
+    reached: Option<(SocketAddr, IpAddr)>,
+    answered: bool,
+    failure: Option<Sight>,
+}
+
+enum Sender {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+}
+
+impl AsFd for Sender {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Sender::Udp(socket) => socket.as_fd(),
+            Sender::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Watch {
+    fn begin(packet: Packet) -> io::Result<Self> {
+        let sender = match packet.protocol {
+            Protocol::Udp => Sender::Udp(datagram(packet)?),
+            _ => Sender::Tcp(connection(packet)?),
+        };
+        Ok(Watch { packet, sender, reached: None, answered: false, failure: None })
+    }
+
+    /// What tells this packet from an older one: the sender's port, which is never used twice.
+    fn mark(&self) -> [u8; 2] {
+        self.packet.source.port().to_be_bytes()
+    }
+
+    fn datagram(&mut self, at: SocketAddr, socket: &UdpSocket) {
+        let mut octets = [0; 8];
+        while let Ok((length, source)) = socket.recv_from(&mut octets) {
+            if octets[..length] == self.mark() {
+                self.reached = Some((at, source.ip()));
+                socket.send_to(&octets[..length], source).unwrap();
+            }
+        }
+    }
+
+    fn connection(&mut self, at: SocketAddr, listener: &TcpListener) {
+        while let Ok((_closed_at_once, source)) = listener.accept() {
+            self.reached = Some((at, source.ip()));
+        }
+    }
+
+    /// Takes what has come back to the sender.
+    fn listen(&mut self) {
+        match &self.sender {
+            Sender::Udp(socket) => match socket.recv(&mut [0; 8]) {
+                Ok(_) => self.answered = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => self.failure = Some(failure(&error)),
+            },
+            Sender::Tcp(stream) => match stream.take_error().unwrap() {
+                Some(error) => self.failure = Some(failure(&error)),
+                None => self.answered |= stream.peer_addr().is_ok(),
+            },
+        }
+    }
+
+    fn is_over(&self, answer: bool) -> bool {
+        self.failure.is_some() || self.reached.is_some() && (self.answered || !answer)
+    }
+
+    fn sight(self) -> Sight {
+        let answered = self.answered;
+        let reached = self.reached.map(|(by, source)| Sight::Reached { by, source, answered });
+        reached.or(self.failure).unwrap_or(Sight::Silence)
+    }
+}
+
+/// Sends one datagram from a socket that hears of ICMP errors.
+fn datagram(packet: Packet) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(packet.source)?;
+    setsockopt(&socket, Ipv4RecvErr, &true)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(packet.destination)?;
+    match socket.send(&packet.source.port().to_be_bytes()) {
+        // A rule on the way out refused it: the ICMP error is waiting.
+        Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => Ok(socket),
+        sent => sent.map(|_| socket),
+    }
+}
+
+fn connection(packet: Packet) -> io::Result<TcpStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket: OwnedFd = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+    bind(socket.as_raw_fd(), &inet(packet.source))?;
+    match connect(socket.as_raw_fd(), &inet(packet.destination)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket.into()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn inet(address: SocketAddr) -> impl SockaddrLike {
+    let SocketAddr::V4(address) = address else { panic!("{address} is not IPv4") };
+    SockaddrIn::from(address)
+}
+
+fn failure(error: &io::Error) -> Sight {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ECONNREFUSED) => Sight::Refused,
+        Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH) => Sight::Unreachable,
+        _ => panic!("{error}"),
+    }
+}
