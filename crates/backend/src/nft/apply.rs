@@ -138,7 +138,8 @@ fn fits(observed: &Observed, wanted: &Table) -> bool {
 }
 
 /// In an order that is right even where the commit must be cut in parts: an endpoint's slot is there
-/// before the front end that leads to it, and goes after it.
+/// before the front end that leads to it, and goes after it; an address refuses unknown ports only while
+/// all its known ones are there.
 fn write(transaction: &mut Transaction, shapes: &BTreeMap<String, Set>, delta: &TableDelta) {
     let id = table_id();
     transaction.table(&id);
@@ -157,16 +158,21 @@ fn write(transaction: &mut Transaction, shapes: &BTreeMap<String, Set>, delta: &
             transaction.rule(&id, name, rule);
         }
     }
-    let none = BTreeMap::new();
-    let slots = delta.elements.get(set::SLOTS).unwrap_or(&none);
-    let (leaving, staying): (Vec<_>, Vec<_>) =
-        slots.iter().partition(|(_, change)| change.after.is_none());
-    put(transaction, &id, set::SLOTS, &shapes[set::SLOTS], &staying);
-    for (name, changes) in delta.elements.iter().filter(|(name, _)| *name != set::SLOTS) {
-        let Some(shape) = shapes.get(name) else { continue };
-        put(transaction, &id, name, shape, &changes.iter().collect::<Vec<_>>());
+    let mut put = |name: &str, wanted: fn(&ElementChange) -> bool| {
+        let Some((shape, changes)) = shapes.get(name).zip(delta.elements.get(name)) else { return };
+        let changes: Vec<_> = changes.iter().filter(|(_, change)| wanted(change)).collect();
+        put(transaction, &id, name, shape, &changes);
+    };
+    let leaves: fn(&ElementChange) -> bool = |change| change.after.is_none();
+    let stays: fn(&ElementChange) -> bool = |change| change.after.is_some();
+    put(set::SERVICE_ADDRESSES, leaves);
+    put(set::SLOTS, stays);
+    let between = |name: &&String| ![set::SERVICE_ADDRESSES, set::SLOTS].contains(&name.as_str());
+    for name in delta.elements.keys().filter(between) {
+        put(name, |_any| true);
     }
-    put(transaction, &id, set::SLOTS, &shapes[set::SLOTS], &leaving);
+    put(set::SERVICE_ADDRESSES, stays);
+    put(set::SLOTS, leaves);
     remove_leftovers(transaction, &id, delta);
 }
 

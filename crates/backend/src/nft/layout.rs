@@ -48,7 +48,7 @@ pub mod chain {
     pub const DISPATCH: &str = "dispatch";
     /// What nobody answers.
     pub const REFUSE: &str = "refuse";
-    pub const REJECT: &str = "reject";
+    pub const REFUSAL: &str = "refusal";
 }
 
 pub fn table_id() -> TableId {
@@ -119,7 +119,7 @@ pub fn chains(network: Option<&PodNetwork>) -> BTreeMap<String, Chain> {
         (chain::FILTER_OUTPUT, base(filter, HookPoint::Output, 0, to_refuse())),
         (chain::DISPATCH, plain(look_up(set::SERVICES, set::NODE_PORTS))),
         (chain::REFUSE, plain(refuse())),
-        (chain::REJECT, plain(vec![rule("refuse", vec![Statement::Counter, Statement::Reject])])),
+        (chain::REFUSAL, plain(vec![rule("refuse", vec![Statement::Counter, Statement::Reject])])),
     ]
     .map(|(name, chain)| (name.to_owned(), chain))
     .into()
@@ -182,7 +182,7 @@ fn refuse() -> Vec<Rule> {
         negate: false,
     };
     let mut rules = look_up(set::REFUSED_SERVICES, set::REFUSED_NODE_PORTS);
-    let goto = Statement::Verdict(Verdict::Goto(chain::REJECT.to_owned()));
+    let goto = Statement::Verdict(Verdict::Goto(chain::REFUSAL.to_owned()));
     rules.push(rule("unknown port of a service", vec![unknown_port, goto]));
     rules
 }

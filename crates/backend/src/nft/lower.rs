@@ -216,7 +216,7 @@ fn elements(frontend: &Frontend, binding: &Binding) -> Vec<(&'static str, Key, E
         }
         Action::Reject => {
             let set = if node_port { set::REFUSED_NODE_PORTS } else { set::REFUSED_SERVICES };
-            vec![(set, key, goto(chain::REJECT.to_owned()))]
+            vec![(set, key, goto(chain::REFUSAL.to_owned()))]
         }
     }
 }

@@ -2,6 +2,7 @@
 //! lowered table and the kernel itself say the same.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::excessive_nesting, reason = "tests")]
 
+mod adoption;
 mod agreement;
 mod cluster;
 mod lowering;

@@ -1,0 +1,355 @@
+//! An agent that comes back, and strangers at work on what is ours: what is right stays, what is wrong is
+//! mended, what is not ours is left alone. Witnesses are Debian's `nft`, `ip` and `bridge`.
+
+use crate::cluster::{NODE, nodes, object, settings};
+use crate::space::{Space, address, as_root, ip, route};
+use crate::testbed::compiled;
+use backend::link::lower::Underlay;
+use backend::nft::{Applied, Backend, lower};
+use backend::{link, nft};
+use kernel::netlink::Socket;
+use kernel::nft::{Observed, generation, read_table};
+use model::{Change, Kind, ObjectKey, World};
+use program::Program;
+use serde_json::json;
+use std::net::UdpSocket;
+
+const NEIGHBOUR: &str = "add table ip neighbour ; \
+    add chain ip neighbour input { type filter hook input priority 5 ; } ; \
+    add rule ip neighbour input counter accept";
+
+/// Two Services, on a cluster IP and a node port each; one has endpoints.
+fn program() -> Program {
+    let service = |name: &str, host: u8| {
+        object(&json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"type": "NodePort", "clusterIP": format!("10.96.0.{host}"),
+                     "ports": [{"protocol": "UDP", "port": 80, "nodePort": 30_000 + u16::from(host)}]},
+        }))
+    };
+    let slice = object(&json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "web", "namespace": "default",
+                     "labels": {"kubernetes.io/service-name": "web"}},
+        "ports": [{"protocol": "UDP", "port": 8080}],
+        "endpoints": [{"addresses": ["10.244.1.2"]}, {"addresses": ["10.244.2.2"]}],
+    }));
+    compiled(&World::from_objects(nodes().into_iter().chain([
+        service("web", 1),
+        service("empty", 2),
+        slice,
+    ])))
+}
+
+/// A namespace in which packets to anywhere leave through loopback.
+fn space() -> Space {
+    let mut space = Space::new();
+    space.change([address("lo", "10.1.1.111/32"), route("0.0.0.0/0", None, "lo")]);
+    space
+}
+
+fn backend(space: &Space) -> Backend {
+    space.inside(|| Backend::open().unwrap())
+}
+
+fn observed(space: &Space) -> (u32, Observed) {
+    space.inside(|| {
+        let mut socket = Socket::netfilter().unwrap();
+        let table = read_table(&mut socket, &nft::layout::table_id()).unwrap();
+        (generation(&mut socket).unwrap(), table.unwrap())
+    })
+}
+
+#[track_caller]
+fn assert_right(space: &Space, program: &Program) {
+    let (_, Observed { table, unknown, .. }) = observed(space);
+    assert_eq!(table, lower::table(program));
+    assert_eq!(unknown, [].into());
+    assert_eq!(backend(space).reconcile(program).unwrap(), Applied::default());
+}
+
+#[test]
+fn a_new_agent_changes_nothing_and_counters_stay() {
+    as_root("adoption::a_new_agent_changes_nothing_and_counters_stay", || {
+        let (space, program) = (space(), program());
+        assert_ne!(backend(&space).reconcile(&program).unwrap(), Applied::default());
+        let sender = space.inside(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        sender.send_to(b"hello", "10.96.0.1:80").ok();
+        sender.send_to(b"hello", "10.96.0.2:80").ok();
+        let before = observed(&space);
+        let counted = |set: &str| before.1.element_counts[set].values().map(|it| it.packets).sum();
+        let counts: [u64; 2] =
+            [nft::layout::set::SERVICES, nft::layout::set::REFUSED_SERVICES].map(counted);
+        assert_eq!(counts, [1, 1]);
+        assert_eq!(backend(&space).reconcile(&program).unwrap(), Applied::default());
+        assert_eq!(observed(&space), before);
+    });
+}
+
+#[test]
+fn what_strangers_did_to_the_table_is_mended() {
+    as_root("adoption::what_strangers_did_to_the_table_is_mended", || {
+        let (space, program) = (space(), program());
+        space.run(&format!("nft {NEIGHBOUR}"));
+        let mut backend = backend(&space);
+        backend.reconcile(&program).unwrap();
+        let neighbour = space.run("nft --handle list table ip neighbour");
+        for line in [
+            "flush table ip podway",
+            "delete table ip podway",
+            "flush chain ip podway dispatch",
+            "flush chain ip podway filter-input ; delete chain ip podway filter-input",
+            "insert rule ip podway prerouting accept",
+            "add rule ip podway output ip daddr 192.0.2.1 limit rate 3/second accept",
+            "add chain ip podway stranger",
+            "add chain ip podway stranger { type filter hook input priority 5 ; policy drop ; }",
+            "add chain ip podway stranger ; insert rule ip podway dispatch jump stranger",
+            "add chain ip podway a ; add chain ip podway b ; add rule ip podway a jump b",
+            "add set ip podway stranger { type ipv4_addr ; } ; insert rule ip podway output ip daddr @stranger drop",
+            "add set ip podway stranger { type ipv4_addr ; flags timeout ; }",
+            "add map ip podway stranger { type inet_service : verdict ; elements = { 5 : jump dispatch } ; }",
+            "flush map ip podway services",
+            "flush set ip podway node-addresses",
+            "delete element ip podway node-addresses { 10.1.1.111 }",
+            "add element ip podway service-addresses { 10.96.0.77 }",
+            "add element ip podway refused-node-ports { udp . 30009 : goto refusal }",
+            "delete element ip podway services { 10.96.0.1 . udp . 80 } ; \
+             add element ip podway services { 10.96.0.1 . udp . 80 : drop }",
+        ] {
+            space.run(&format!("nft {line}"));
+            let applied = backend.reconcile(&program).unwrap();
+            assert_eq!(applied.transactions, 1, "{line}");
+            assert_right(&space, &program);
+        }
+        assert_eq!(space.run("nft --handle list table ip neighbour"), neighbour);
+    });
+}
+
+#[test]
+fn a_table_of_another_shape_is_rebuilt_in_one_step() {
+    as_root("adoption::a_table_of_another_shape_is_rebuilt_in_one_step", || {
+        let (space, program) = (space(), program());
+        for line in [
+            "add table ip podway ; add map ip podway slots { type ipv4_addr : ipv4_addr ; }",
+            "add table ip podway ; add set ip podway services { type ipv4_addr ; flags interval ; }",
+            "add table ip podway ; add chain ip podway prerouting { type filter hook prerouting priority 7 ; }",
+            "add table ip podway ; add chain ip podway postrouting ; add chain ip podway output ; \
+             add rule ip podway output jump postrouting",
+        ] {
+            space.run(&format!("nft {line}"));
+            let applied = backend(&space).reconcile(&program).unwrap();
+            assert_eq!(applied.transactions, 1, "{line}");
+            assert_right(&space, &program);
+            space.run("nft delete table ip podway");
+        }
+    });
+}
+
+/// In parts where the table is new or the socket an ordinary user's; else in one step.
+#[test]
+fn a_large_change_arrives_whole() {
+    as_root("adoption::a_large_change_arrives_whole", || {
+        let space = space();
+        let mut backend = backend(&space);
+        backend.reconcile(&many(2, 3)).unwrap();
+        assert_right(&space, &many(2, 3));
+        let bounded = backend.socket().room() < 16 << 20;
+        for (first, number) in [(3, 3), (3, 2), (2, 4)] {
+            let program = many(first, number);
+            let applied = backend.reconcile(&program).unwrap();
+            assert!(applied.transactions == 1 || bounded, "{applied:?}");
+            assert_right(&space, &program);
+        }
+    });
+}
+
+/// Two thousand Services, each with so many endpoints from this one on.
+fn many(first: u8, number: u8) -> Program {
+    let endpoints: Vec<_> = (first..first + number)
+        .map(|host| json!({"addresses": [format!("10.244.1.{host}")]}))
+        .collect();
+    let service = |index: u16| {
+        let [high, low] = index.to_be_bytes();
+        object(&json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": format!("s{index}"), "namespace": "default"},
+            "spec": {"type": "ClusterIP", "clusterIP": format!("10.97.{high}.{low}"), "ports": [{"port": 80}]},
+        }))
+    };
+    let slice = |index: u16| {
+        object(&json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": format!("s{index}"), "namespace": "default",
+                         "labels": {"kubernetes.io/service-name": format!("s{index}")}},
+            "ports": [{"port": 8080}], "endpoints": endpoints,
+        }))
+    };
+    let objects = (0..2000).flat_map(|index| [service(index), slice(index)]);
+    compiled(&World::from_objects(nodes().into_iter().chain(objects)))
+}
+
+/// A node with an underlay device, and the door to its tunnel.
+struct Tunnel {
+    space: Space,
+    _other: Space,
+    links: link::Backend,
+    underlay: Underlay,
+    world: World,
+    program: Program,
+}
+
+impl Tunnel {
+    fn new() -> Self {
+        let (mut space, mut other) = (Space::new(), Space::new());
+        other.wire("eth1", None, &mut space);
+        other.change([kernel::route::Change::SetUp { device: "eth1".into(), up: true }]);
+        space.change([address("eth0", "10.1.1.111/24")]);
+        let world = World::from_objects(nodes());
+        let program = compiled(&world);
+        let mut links = space.inside(|| link::Backend::open().unwrap());
+        let underlay = links.underlay(ip("10.1.1.111")).unwrap();
+        links.reconcile(&program, &underlay).unwrap();
+        Tunnel { space, _other: other, links, underlay, world, program }
+    }
+
+    fn reconcile(&mut self) -> usize {
+        self.links.reconcile(&self.program, &self.underlay).unwrap()
+    }
+
+    /// What the witnesses see of the tunnel, in order.
+    fn seen(&self) -> Vec<String> {
+        let lines = [
+            "ip -4 -brief address show dev flannel.1",
+            "ip -4 route show proto 77",
+            "ip -4 neighbour show dev flannel.1 nud permanent",
+            "bridge fdb show dev flannel.1",
+            "ip -details -brief link show dev flannel.1",
+        ]
+        .map(|line| self.space.run(line));
+        let mut lines: Vec<_> =
+            lines.iter().flat_map(|text| text.lines().map(str::to_owned)).collect();
+        lines.sort();
+        lines
+    }
+
+    fn hear(&mut self, change: Change) -> Vec<program::Change> {
+        let touched = self.world.apply(change);
+        let recompile = |touched| {
+            compile::recompile(&mut self.program, &self.world, NODE, &settings(), touched).0
+        };
+        touched.iter().flat_map(recompile).collect()
+    }
+}
+
+#[test]
+fn what_strangers_did_to_the_tunnel_is_mended() {
+    as_root("adoption::what_strangers_did_to_the_tunnel_is_mended", || {
+        let mut tunnel = Tunnel::new();
+        let right = tunnel.seen();
+        // A device, an unreachable subnet, and for each of two peers a route, a neighbour, a forwarding entry.
+        assert_eq!(right.len(), 1 + 1 + 1 + 2 * 3, "{right:#?}");
+        assert_eq!(tunnel.reconcile(), 0);
+        for line in [
+            "ip link delete flannel.1",
+            "ip link set flannel.1 down",
+            "ip link set flannel.1 address 0a:00:00:00:00:99",
+            "ip link set flannel.1 mtu 1400",
+            "ip address flush dev flannel.1",
+            "ip address add 10.244.77.0/32 dev flannel.1",
+            "ip route delete 10.244.2.0/24",
+            "ip route delete unreachable 10.244.1.0/24",
+            "ip route replace 10.244.2.0/24 via 10.244.3.0 dev flannel.1 onlink proto 77",
+            "ip route add 10.244.9.0/24 via 10.244.9.0 dev flannel.1 onlink proto 77",
+            "ip route add unreachable 10.244.9.0/24 proto 77",
+            "ip neighbour flush dev flannel.1 nud permanent",
+            "ip neighbour replace 10.244.2.0 lladdr 0a:00:00:00:00:99 dev flannel.1 nud permanent",
+            "ip neighbour add 10.244.9.0 lladdr 0a:00:00:00:00:99 dev flannel.1 nud permanent",
+            "bridge fdb delete 0a:00:00:00:00:02 dev flannel.1 dst 10.1.1.112",
+            "bridge fdb replace 0a:00:00:00:00:02 dev flannel.1 dst 10.1.1.119",
+            "bridge fdb add 0a:00:00:00:00:99 dev flannel.1 dst 10.1.1.119",
+        ] {
+            tunnel.space.run(line);
+            assert_ne!(tunnel.reconcile(), 0, "{line}");
+            assert_eq!(tunnel.seen(), right, "{line}");
+            assert_eq!(tunnel.reconcile(), 0, "{line}");
+        }
+        tunnel.space.run("ip link delete flannel.1");
+        tunnel.space.run("ip link add flannel.1 type vxlan id 7 dstport 4789 dev eth0");
+        assert_ne!(tunnel.reconcile(), 0);
+        assert_eq!(tunnel.seen(), right);
+    });
+}
+
+#[test]
+fn a_peer_with_a_new_address_leaves_nothing_of_the_old_one() {
+    as_root("adoption::a_peer_with_a_new_address_leaves_nothing_of_the_old_one", || {
+        for away in [false, true] {
+            let mut tunnel = Tunnel::new();
+            let right = tunnel.seen();
+            let renewed = object(&json!({
+                "apiVersion": "v1", "kind": "Node",
+                "metadata": {"name": "node-2", "annotations": {
+                    "flannel.alpha.coreos.com/backend-type": "vxlan",
+                    "flannel.alpha.coreos.com/backend-data": r#"{"VNI":1,"VtepMAC":"0a:00:00:00:00:aa"}"#,
+                    "flannel.alpha.coreos.com/public-ip": "10.1.1.122",
+                }},
+                "spec": {"podCIDR": "10.244.2.0/24"},
+                "status": {"addresses": [{"type": "InternalIP", "address": "10.1.1.122"}]},
+            }));
+            let changes = tunnel.hear(Change::Applied(Box::new(renewed)));
+            let made = if away {
+                tunnel.reconcile()
+            } else {
+                tunnel.links.change_peers(&changes).unwrap()
+            };
+            assert_ne!(made, 0);
+            let renewed = |line: &String| {
+                line.replace("0a:00:00:00:00:02", "0a:00:00:00:00:aa")
+                    .replace("10.1.1.112", "10.1.1.122")
+            };
+            let mut wanted: Vec<_> = right.iter().map(renewed).collect();
+            wanted.sort();
+            assert_eq!(tunnel.seen(), wanted);
+            assert_eq!(tunnel.reconcile(), 0);
+
+            let changes = tunnel.hear(Change::Removed(Kind::Node, ObjectKey::new("", "node-2")));
+            let made = if away {
+                tunnel.reconcile()
+            } else {
+                tunnel.links.change_peers(&changes).unwrap()
+            };
+            assert_ne!(made, 0);
+            wanted.retain(|line| !line.contains("10.244.2.0") && !line.contains("00:aa"));
+            assert_eq!(tunnel.seen(), wanted);
+            assert_eq!(tunnel.reconcile(), 0);
+        }
+    });
+}
+
+#[test]
+fn other_peoples_routes_and_devices_stay() {
+    as_root("adoption::other_peoples_routes_and_devices_stay", || {
+        let mut tunnel = Tunnel::new();
+        for line in [
+            "ip route add 10.99.0.0/16 via 10.1.1.1 dev eth0",
+            "ip route add 10.98.0.0/16 via 10.244.2.0 dev flannel.1 onlink",
+            "ip route add unreachable 10.97.0.0/16",
+            "ip route add 10.96.0.0/12 dev eth0 proto 77",
+            "ip link add flannel.2 type vxlan id 2 dstport 8472 dev eth0",
+            "bridge fdb add 0a:00:00:00:00:99 dev flannel.2 dst 10.1.1.119",
+            "ip neighbour add 10.1.1.250 lladdr 0a:00:00:00:00:99 dev eth0 nud permanent",
+        ] {
+            tunnel.space.run(line);
+        }
+        let everything = |tunnel: &Tunnel| {
+            ["ip route", "ip -brief link", "bridge fdb", "ip neighbour"]
+                .map(|line| tunnel.space.run(line))
+        };
+        let before = everything(&tunnel);
+        assert_eq!(tunnel.reconcile(), 0);
+        tunnel.space.run("ip route delete 10.244.2.0/24");
+        assert_eq!(tunnel.reconcile(), 1);
+        assert_eq!(everything(&tunnel), before);
+    });
+}
