@@ -53,8 +53,9 @@ pub enum Error {
     },
     #[error("interrupted")]
     Interrupted,
-    #[error("{origin}: {object}: {}", reason(source))]
-    Rejected { origin: String, object: String, source: Box<client::Error> },
+    /// Its text holds all of the API's answer, which is therefore no source: it would be told twice.
+    #[error("{origin}: {object}: {}", reason(answer))]
+    Rejected { origin: String, object: String, answer: Box<client::Error> },
     #[error("{origin}: {object}: this API serves no such kind")]
     UnknownKind { origin: String, object: String },
     #[error("start the API")]

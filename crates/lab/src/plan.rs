@@ -2,13 +2,14 @@
 
 mod address;
 mod node;
+mod virtual_ip;
 
 use crate::Manifest;
 use ipnet::Ipv4Net;
-use model::{Field, FieldError};
+use model::FieldError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 /// What the user may choose about the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +91,8 @@ pub enum Problem {
     NotInSubnet(Ipv4Net),
     #[error("too small for {0} nodes")]
     TooSmall(usize),
+    #[error("no node of this lab")]
+    NoSuchNode,
     #[error("at least one node is needed")]
     NoNodes,
 }
@@ -97,12 +100,13 @@ pub enum Problem {
 /// Decides the network of a lab with these objects.
 pub fn plan(manifests: &[Manifest], wishes: &Wishes) -> Result<Plan, PlanError> {
     let declared = node::declared(manifests)?;
-    let virtual_ips = virtual_ips(manifests)?;
+    let virtual_ips = virtual_ip::addresses(manifests, &declared)?;
     let mut taken: BTreeSet<Ipv4Addr> = virtual_ips.iter().copied().collect();
     taken.extend(wishes.client_ip);
     let addressed = node::addressed(declared, wishes.nodes, &mut taken)?;
     let underlay = address::underlay(&addressed)?;
     check_ranges(underlay, wishes)?;
+    node::check_names(manifests, &addressed)?;
     if let Some(wish) = wishes.client_ip {
         address::check_client(wish, underlay, &virtual_ips, &addressed)?;
     }
@@ -120,20 +124,6 @@ pub fn plan(manifests: &[Manifest], wishes: &Wishes) -> Result<Plan, PlanError> 
         service_cidr: wishes.service_cidr,
         onlink: virtual_ips.into_iter().filter(|address| !underlay.contains(address)).collect(),
     })
-}
-
-fn virtual_ips(manifests: &[Manifest]) -> Result<Vec<Ipv4Addr>, PlanError> {
-    let mut addresses = Vec::new();
-    for manifest in manifests.iter().filter(|it| it.is("VirtualIP")) {
-        let listed = Field::root(&manifest.value).at("spec").at("addresses").items();
-        for entry in listed.map_err(|error| manifest.field_error(error))? {
-            match entry.ip().map_err(|error| manifest.field_error(error))? {
-                IpAddr::V4(address) => addresses.push(address),
-                IpAddr::V6(_) => {}
-            }
-        }
-    }
-    Ok(addresses)
 }
 
 fn check_ranges(underlay: Ipv4Net, wishes: &Wishes) -> Result<(), PlanError> {

@@ -14,9 +14,9 @@ const USUAL_SHARE: u8 = 24;
 
 /// A node as its manifest declares it.
 pub(super) struct Declared {
-    name: String,
+    pub(super) name: String,
     source: String,
-    address: Option<Ipv4Addr>,
+    pub(super) address: Option<Ipv4Addr>,
     pod_cidr: Option<Ipv4Net>,
 }
 
@@ -133,6 +133,29 @@ pub(super) fn addressed(
             pod_cidr,
         })
         .collect())
+}
+
+/// Whether the nodes exist that pods and templates of pods name: nothing would ever start those pods.
+pub(super) fn check_names(manifests: &[Manifest], nodes: &[Addressed]) -> Result<(), PlanError> {
+    let fields = [
+        ("Pod", "/spec/nodeName", "spec.nodeName"),
+        ("Deployment", "/spec/template/spec/nodeName", "spec.template.spec.nodeName"),
+    ];
+    for (kind, pointer, field) in fields {
+        for manifest in manifests.iter().filter(|it| it.is(kind)) {
+            let name = manifest.text(pointer);
+            if !name.is_empty() && !nodes.iter().any(|node| node.name == name) {
+                return Err(PlanError::Conflict {
+                    source_name: manifest.source.clone(),
+                    object: manifest.object(),
+                    field,
+                    value: name.to_owned(),
+                    problem: Problem::NoSuchNode,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn made_up(count: u32) -> Vec<Declared> {

@@ -15,8 +15,16 @@ fn node(name: &str, address: &str, pod_cidr: &str) -> Value {
 }
 
 fn virtual_ip(address: &str) -> Value {
-    json!({"apiVersion": "podway.io/v1alpha1", "kind": "VirtualIP", "metadata": {"name": "edge"},
-        "spec": {"addresses": [address]}})
+    named_virtual_ip("edge", address, 51)
+}
+
+fn named_virtual_ip(name: &str, address: &str, router_id: u8) -> Value {
+    json!({"apiVersion": "podway.io/v1alpha1", "kind": "VirtualIP", "metadata": {"name": name},
+        "spec": {"addresses": [address], "vrrp": {"virtualRouterId": router_id}}})
+}
+
+fn pod(node: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"nodeName": node}})
 }
 
 fn manifests(values: &[Value]) -> Vec<Manifest> {
@@ -50,7 +58,11 @@ fn manifests_without_nodes_get_some() {
         "10.1.1.0/24 10.1.1.1 10.1.1.254 | node-1 10.1.1.110 10.244.0.0/24 | node-2 10.1.1.111 10.244.1.0/24",
     );
     check(
-        &[virtual_ip("10.1.1.110"), virtual_ip("10.1.1.254"), virtual_ip("10.1.1.1")],
+        &[
+            named_virtual_ip("a", "10.1.1.110", 1),
+            named_virtual_ip("b", "10.1.1.254", 2),
+            named_virtual_ip("c", "10.1.1.1", 3),
+        ],
         wishes(1),
         "10.1.1.0/24 10.1.1.2 10.1.1.253 | node-1 10.1.1.111 10.244.0.0/24",
     );
@@ -110,6 +122,26 @@ fn a_conflict_names_the_object_and_the_field() {
         (
             vec![node("a", "10.244.1.8", "")],
             "--pod-cidr 10.244.0.0/16: in the same place as the nodes' subnet 10.244.1.0/24",
+        ),
+        (
+            vec![node("a", "10.1.1.8", ""), virtual_ip("10.1.1.8")],
+            "lab.yaml: VirtualIP edge: spec.addresses: 10.1.1.8 is also the InternalIP of node a",
+        ),
+        (
+            vec![virtual_ip("10.1.1.9"), named_virtual_ip("b", "10.1.1.9", 52)],
+            "lab.yaml: VirtualIP b: spec.addresses: 10.1.1.9 is also in VirtualIP edge",
+        ),
+        (
+            vec![virtual_ip("10.1.1.9"), named_virtual_ip("b", "10.1.1.10", 51)],
+            "lab.yaml: VirtualIP b: spec.vrrp.virtualRouterId: 51 is also that of VirtualIP edge",
+        ),
+        (
+            vec![virtual_ip("fd00::1")],
+            "lab.yaml: VirtualIP edge: spec.addresses[0]: expected an IPv4 address, as all of a lab has, found \"fd00::1\"",
+        ),
+        (
+            vec![node("a", "10.1.1.8", ""), pod("b")],
+            "lab.yaml: Pod p: spec.nodeName: b is no node of this lab",
         ),
     ];
     for (objects, expected) in rows {

@@ -40,7 +40,7 @@ impl Cluster {
         for manifest in objects {
             client::create(&self.client, &manifest.value).await.map_err(|source| {
                 let (origin, object) = (manifest.source.clone(), manifest.object());
-                Error::Rejected { origin, object, source: Box::new(source) }
+                Error::Rejected { origin, object, answer: Box::new(source) }
             })?;
         }
         Ok(left_out)
