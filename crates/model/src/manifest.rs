@@ -132,6 +132,14 @@ impl ObjectNode {
         Ok(())
     }
 
+    /// Adds a member unless the name is taken.
+    fn add_missing(&mut self, key: String, member: Node) {
+        if !self.places.contains_key(&key) {
+            self.places.insert(key.clone(), member.place);
+            self.values.insert(key, member.value);
+        }
+    }
+
     fn finish(self, line: usize) -> Node {
         let place = Place { line, members: Members::Object(self.places) };
         Node { value: Value::Object(self.values), place }

@@ -139,9 +139,7 @@ impl<'t> Reader<'t> {
             (Value::Object(values), Members::Object(mut places)) => {
                 for (key, value) in values {
                     if let Some(place) = places.remove(&key) {
-                        let line = place.line;
-                        // A name that is taken stays as it is: what is written out wins.
-                        object.add(key, line, Node { value, place }).unwrap_or_default();
+                        object.add_missing(key, Node { value, place });
                     }
                 }
                 Ok(())
