@@ -68,6 +68,10 @@ for number in $(seq $requests); do
     fi
 done
 echo "$answered of $requests requests were answered; 10.1.1.200 is now at $("$podway" lab status -o json | member owner)."
+if [ "$answered" -lt $((requests - 2)) ]; then
+    echo 'That is fewer than the loss of a node explains.' >&2
+    exit 1
+fi
 
 heading 'Everything goes away'
 show lab down
