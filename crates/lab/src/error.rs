@@ -38,6 +38,8 @@ pub enum Error {
     Vanished { log: String },
     #[error("lab {name} is still starting")]
     Starting { name: String },
+    #[error("pass on the logs")]
+    Printed(#[source] io::Error),
     #[error("{target} has no logs")]
     NoLogs { target: Target },
     #[error("{target} is no node: write node/NAME")]

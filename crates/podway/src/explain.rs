@@ -3,14 +3,14 @@
 mod probe;
 mod source;
 
+use crate::output;
 use ::explain::render::{Style, json, svg, tree};
 use ::explain::{Environment, Explanation, Question, QuestionError, Verdict, verify};
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 use lab::plan::Wishes;
 use model::Protocol;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -144,11 +144,7 @@ fn print(explanation: &Explanation, output: Output) -> anyhow::Result<()> {
         Output::Json => json(explanation) + "\n",
         Output::Svg => svg(explanation),
     };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads only the first line has read the answer.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot print"),
-    }
+    output::print(text.as_bytes())
 }
 
 fn style() -> Style {

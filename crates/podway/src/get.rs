@@ -1,5 +1,6 @@
 //! `podway get`: one HTTP request, for machines without curl.
 
+use crate::output;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use std::io::{Read, Write};
@@ -32,7 +33,7 @@ pub(crate) fn run(get: &Get) -> anyhow::Result<ExitCode> {
     stream.read_to_end(&mut answer).context("reading the answer")?;
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| anyhow!("no HTTP answer"))?;
-    println!("{}", body.trim_end());
+    output::print(format!("{}\n", body.trim_end()).as_bytes())?;
     let status = head.split_whitespace().nth(1).and_then(|status| status.parse::<u16>().ok());
     let status = status.ok_or_else(|| anyhow!("no HTTP status in: {head}"))?;
     Ok(if status < 400 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

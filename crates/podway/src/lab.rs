@@ -1,7 +1,6 @@
 //! `podway lab`: the verbs of crate `lab`, with words around them.
 
-use crate::manifests;
-use anyhow::Context;
+use crate::{manifests, output};
 use clap::{Args, Subcommand, ValueEnum};
 use lab::plan::Wishes;
 use lab::{Manifest, Options, Status, Summary, Target};
@@ -106,7 +105,10 @@ pub(crate) fn run(lab: Lab) -> anyhow::Result<ExitCode> {
         }
         Verb::Exec { target, command } => Ok(code_of(lab::exec(&name, &target, &command)?)),
         Verb::Logs { target, follow } => {
-            lab::logs(&name, target.as_ref(), follow, &mut io::stdout().lock())?;
+            match lab::logs(&name, target.as_ref(), follow, &mut io::stdout().lock()) {
+                Err(lab::Error::Printed(error)) => output::forgive(Err(error))?,
+                other => other?,
+            }
             Ok(ExitCode::SUCCESS)
         }
         Verb::Kill { target } => power(&name, &target, lab::kill, "is down"),
@@ -221,7 +223,9 @@ fn table(out: &mut dyn Write, head: [&str; 4], rows: Vec<[String; 4]>) -> anyhow
 }
 
 fn print(write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
-    write(&mut io::stdout().lock()).context("cannot print")?;
+    let mut text = Vec::new();
+    write(&mut text)?;
+    output::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,6 +8,7 @@ mod get;
 mod lab;
 mod manifests;
 mod node;
+mod output;
 mod show;
 
 use clap::{Parser, Subcommand};

@@ -1,5 +1,6 @@
 //! `podway show`: what is programmed in this network namespace, with origins and counters.
 
+use crate::output;
 use backend::nft::read::{self, Served, ShownRule};
 use clap::{Args, Subcommand, ValueEnum};
 use kernel::netlink::Socket;
@@ -39,10 +40,11 @@ pub(crate) fn run(show: Show) -> anyhow::Result<ExitCode> {
         What::Routes => routes()?,
         What::Rules => rules()?,
     };
-    match show.output {
-        Output::Text => print!("{}", table.text()),
-        Output::Json => println!("{:#}", table.json()),
-    }
+    let text = match show.output {
+        Output::Text => table.text(),
+        Output::Json => format!("{:#}\n", table.json()),
+    };
+    output::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -19,10 +19,9 @@ pub fn logs(name: &str, target: Option<&Target>, follow: bool, out: &mut dyn Wri
     let directory = directory(&lab, target)?;
     let changes = Watch::new(&directory)?;
     let mut tails = Tails { directory, several: target.is_some(), files: BTreeMap::new() };
-    let written = |source| Error::File { operation: "print", path: "the logs".into(), source };
-    tails.pass(out).map_err(written)?;
+    tails.pass(out).map_err(Error::Printed)?;
     while follow && changes.wait(&lab.supervisor)? {
-        tails.pass(out).map_err(written)?;
+        tails.pass(out).map_err(Error::Printed)?;
     }
     Ok(())
 }

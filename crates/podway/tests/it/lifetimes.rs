@@ -1,7 +1,9 @@
 //! Labs come, stand side by side, and go without a trace.
 
-use crate::labs::{Lab, example, new_name, podway};
+use crate::labs::{Lab, PODWAY, example, new_name, podway};
+use std::ffi::OsStr;
 use std::path::Path;
+use std::process::Command;
 
 /// Processes that say in their environment that they belong to this lab.
 pub(crate) fn processes(lab: &str) -> Vec<String> {
@@ -65,4 +67,22 @@ fn commands_in_a_lab_pass_their_exit_code_on() {
     }
     assert_eq!(lab.run("lab exec node/none -- true").code, 2);
     assert_ne!(podway(&new_name(), &["lab", "status"]).code, 0);
+}
+
+#[test]
+fn whoever_reads_only_the_begin_sees_no_failure() {
+    let example = example("kubeadm-ha");
+    let question = ["--from", "client", "--to", "10.1.1.200:30000", "-f"].map(OsStr::new);
+    let explain: Vec<_> = [OsStr::new("explain")].into_iter().chain(question).collect();
+    let rows = [
+        ["show", "routes"].map(OsStr::new).to_vec(),
+        [explain, vec![example.as_os_str()]].concat(),
+    ];
+    for arguments in rows {
+        let (nobody, out) = std::io::pipe().unwrap();
+        drop(nobody);
+        let output = Command::new(PODWAY).args(&arguments).stdout(out).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), told.as_ref()), (Some(0), ""), "{arguments:?}");
+    }
 }
