@@ -1,0 +1,79 @@
+//! What an agent makes of objects, and what it mends.
+
+use crate::node::{Node, in_own_namespace};
+use client::Kind;
+use serde_json::{Value, json};
+use std::process::Command;
+
+fn service() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"clusterIP": "10.96.5.5", "ports": [{"port": 80}]},
+    })
+}
+
+fn slice(addresses: &[&str]) -> Value {
+    let endpoints = addresses.iter().map(|address| json!({"addresses": [address]}));
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "web-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
+        "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
+        "endpoints": endpoints.collect::<Vec<_>>(),
+    })
+}
+
+#[test]
+fn objects_become_rules_and_their_changes_too() {
+    in_own_namespace("follows::objects_become_rules_and_their_changes_too", async || {
+        let mut node = Node::new("objects").await;
+        let agent = node.start_agent().await;
+        node.apply(service()).await;
+        node.apply(slice(&["10.244.0.5", "10.244.1.5"])).await;
+        node.until_served("10.96.5.5", 80, &["10.244.0.5:8080", "10.244.1.5:8080"]).await;
+        let fewer = json!({"endpoints": slice(&["10.244.1.5"])["endpoints"]});
+        client::patch_merge(&node.client, Kind::ENDPOINT_SLICE, Some("default"), "web-1", &fewer)
+            .await
+            .unwrap();
+        node.until_served("10.96.5.5", 80, &["10.244.1.5:8080"]).await;
+        let conflist = std::fs::read_to_string(node.conflist()).unwrap();
+        let conflist: Value = serde_json::from_str(&conflist).unwrap();
+        assert_eq!(conflist["plugins"][0]["gateway"], "10.244.0.1");
+        assert_eq!(conflist["plugins"][0]["mtu"], 1450);
+        agent.abort();
+    });
+}
+
+#[test]
+fn what_somebody_destroys_is_mended_at_once() {
+    in_own_namespace("follows::what_somebody_destroys_is_mended_at_once", async || {
+        let mut node = Node::new("mended").await;
+        node.apply(service()).await;
+        node.apply(slice(&["10.244.0.5"])).await;
+        let agent = node.start_agent().await;
+        node.until_served("10.96.5.5", 80, &["10.244.0.5:8080"]).await;
+        for destruction in ["flush ruleset", "flush map ip podway services"] {
+            assert!(Command::new("nft").arg(destruction).status().unwrap().success());
+            node.until_served("10.96.5.5", 80, &["10.244.0.5:8080"]).await;
+        }
+        agent.abort();
+    });
+}
+
+#[test]
+fn a_successor_catches_up_with_what_its_predecessor_missed() {
+    in_own_namespace(
+        "follows::a_successor_catches_up_with_what_its_predecessor_missed",
+        async || {
+            let mut node = Node::new("successor").await;
+            node.apply(service()).await;
+            let agent = node.start_agent().await;
+            node.until_served("10.96.5.5", 80, &[]).await;
+            agent.abort();
+            assert!(agent.await.unwrap_err().is_cancelled());
+            node.apply(slice(&["10.244.0.5"])).await;
+            let agent = node.start_agent().await;
+            node.until_served("10.96.5.5", 80, &["10.244.0.5:8080"]).await;
+            agent.abort();
+        },
+    );
+}

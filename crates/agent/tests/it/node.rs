@@ -1,0 +1,123 @@
+//! A node in a network namespace: an underlay, an API on it, and agents that come and go.
+
+use agent::{CniFiles, Options};
+use apiserver::{ApiServer, Config};
+use client::Client;
+use ipnet::IpNet;
+use kernel::namespace::{Kind, in_netns, make_net};
+use kernel::netlink::{Monitor, Socket};
+use kernel::process::{Signal, may_administer};
+use kernel::route::{self, Change};
+use kernel::spawn::{Place, spawn};
+use netstate::{Address, Link, LinkKind};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a test as root of a namespace of its own; an ordinary user's runs anew as root of a user namespace.
+pub(crate) fn in_own_namespace(test: &str, body: impl AsyncFnOnce() + Send) {
+    if !may_administer().unwrap() {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args([test, "--exact", "--nocapture"]);
+        let death_signal = Some(Signal::SIGKILL);
+        let place = Place { make: vec![Kind::User], death_signal, ..Place::default() };
+        assert!(spawn(again, place).unwrap().reap().unwrap().success(), "{test} as root");
+        return;
+    }
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(body());
+    };
+    in_netns(make_net().unwrap(), run).unwrap();
+}
+
+pub(crate) struct Node {
+    pub(crate) client: Client,
+    server: String,
+    directory: PathBuf,
+    rules: AsyncFd<Monitor>,
+}
+
+impl Node {
+    /// An underlay with the node's address, and an API that knows the node.
+    #[expect(deprecated, reason = "a monitor keeps its one descriptor for life")]
+    pub(crate) async fn new(name: &str) -> Self {
+        let link =
+            |name: &str, kind| Link { name: name.into(), kind, mac: None, mtu: None, up: true };
+        let net: IpNet = "10.1.1.110/24".parse().unwrap();
+        let changes = [
+            Change::SetUp { device: "lo".into(), up: true },
+            Change::AddLink(link("eth0", LinkKind::Bridge)),
+            Change::AddAddress(Address { device: "eth0".into(), net }),
+        ];
+        route::apply(&mut Socket::route().unwrap(), &changes).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let api = ApiServer::new(&Config::new(address)).unwrap();
+        tokio::spawn(api.serve(listener, std::future::pending()));
+        let server = format!("http://{address}");
+        let client = client::connect(None, Some(&server)).await.unwrap();
+        let rules = AsyncFd::new(Monitor::rules().unwrap()).unwrap();
+        let directory =
+            std::env::temp_dir().join(format!("podway-agent-{name}-{}", std::process::id()));
+        let node = Node { client, server, directory, rules };
+        node.apply(json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
+            "spec": {"podCIDR": "10.244.0.0/24"},
+            "status": {"addresses": [{"type": "InternalIP", "address": "10.1.1.110"}]},
+        }))
+        .await;
+        node
+    }
+
+    pub(crate) async fn apply(&self, object: Value) {
+        client::create(&self.client, &object).await.unwrap();
+    }
+
+    /// An agent that lives until the handle is aborted, as if killed.
+    pub(crate) async fn start_agent(&self) -> JoinHandle<()> {
+        let client = client::connect(None, Some(&self.server)).await.unwrap();
+        let settings = compile::Settings { cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()] };
+        let cni = CniFiles { conflist: self.conflist(), data_dir: self.directory.join("ipam") };
+        let options = Options { node: "node-1".into(), settings, cni: Some(cni) };
+        tokio::spawn(async { agent::run(client, options, std::future::pending()).await.unwrap() })
+    }
+
+    pub(crate) fn conflist(&self) -> PathBuf {
+        self.directory.join("10-podway.conflist")
+    }
+
+    /// Waits until the endpoints of this front end are as wanted, woken by every change of the rules.
+    pub(crate) async fn until_served(&mut self, address: &str, port: u16, wanted: &[&str]) {
+        let outcome = tokio::time::timeout(PATIENCE, async {
+            while endpoints(address, port) != wanted {
+                let mut ready = self.rules.readable_mut().await.unwrap();
+                ready.get_inner_mut().drain().unwrap();
+                ready.clear_ready();
+            }
+        });
+        let timely = outcome.await.is_ok();
+        assert!(timely, "{address}:{port}: {:?}, not {wanted:?}", endpoints(address, port));
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.directory));
+    }
+}
+
+/// What the kernel serves at this address and port.
+fn endpoints(address: &str, port: u16) -> Vec<String> {
+    let observed = backend::nft::read::observe().unwrap();
+    let services = observed.as_ref().map(backend::nft::read::services).unwrap_or_default();
+    let found = services.into_iter().find(|served| {
+        served.port == port && served.address.is_some_and(|have| have.to_string() == address)
+    });
+    found.map_or(Vec::new(), |served| served.endpoints.iter().map(ToString::to_string).collect())
+}
