@@ -95,6 +95,11 @@ mod tests {
         Duration::from_millis(millis)
     }
 
+    /// Fixed here: the lab's own times may change.
+    fn quick() -> Settings {
+        Settings { node_monitor_grace: at(1000), pod_eviction: at(5000), ..Settings::default() }
+    }
+
     fn describe(outcome: &Outcome) -> Vec<String> {
         let line = |write: &Write| match write {
             Write::SetCondition { kind, key, condition, .. } => {
@@ -106,9 +111,13 @@ mod tests {
         outcome.writes.iter().map(line).collect()
     }
 
+    fn patient_for_a_second() -> Settings {
+        Settings { node_monitor_grace: Duration::from_secs(1), ..Settings::lab() }
+    }
+
     #[test]
     fn a_power_cut() {
-        let settings = Settings::lab();
+        let settings = quick();
         let mut cluster = Cluster::default();
         apply_at(&mut cluster, [node("a", json!({})), lease("a", 1)], at(0));
         let pods = [
@@ -149,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_node_that_says_it_is_ready_is_believed_before_its_lease_is_renewed() {
-        let settings = Settings::lab();
+        let settings = quick();
         let mut cluster = Cluster::default();
         let state = |status: &str, version: &str| {
             node(
@@ -173,7 +182,7 @@ mod tests {
 
     #[test]
     fn after_an_outage_of_the_api_everybody_has_time_again() {
-        let settings = Settings::lab();
+        let settings = quick();
         let mut cluster = Cluster::default();
         apply_at(&mut cluster, [node("a", json!({})), lease("a", 1)], at(0));
         cluster.pardon(at(60_000));
@@ -183,7 +192,7 @@ mod tests {
 
     #[test]
     fn pods_of_a_deleted_node_go_and_it_is_forgotten() {
-        let settings = Settings::lab();
+        let settings = quick();
         let mut cluster = Cluster::default();
         apply_at(&mut cluster, [node("a", json!({}))], at(0));
         apply_at(&mut cluster, [pod("web", Some("a"), Some("10.244.0.2"), true)], at(0));
