@@ -31,7 +31,8 @@ const FILL_STEP: usize = 64 << 10;
 pub struct Applied {
     pub chains: usize,
     pub elements: usize,
-    /// Atomic steps: one, but for changes that an unprivileged socket cannot carry at once.
+    /// Atomic steps: one, or two where chains come with elements; more where an unprivileged socket cannot
+    /// carry a change at once and where an empty table is filled.
     pub transactions: usize,
 }
 
@@ -86,7 +87,9 @@ impl Backend {
     fn fill(&mut self, wanted: &Table) -> Result<Applied, Error> {
         let delta = TableDelta::between(None, wanted);
         self.transaction.clear();
-        write(&mut self.transaction, &self.shapes, &delta);
+        self.transaction.table(&wanted.id);
+        write_frame(&mut self.transaction, &delta);
+        write_elements(&mut self.transaction, &self.shapes, &delta);
         let outcome = self.transaction.commit_in_parts(&mut self.socket, FILL_STEP);
         Ok(applied(&delta, outcome.map_err(Error::Commit)?))
     }
@@ -100,13 +103,18 @@ impl Backend {
         Ok(Applied { chains: wanted.chains.len(), elements, transactions })
     }
 
+    /// New chains go ahead of the elements that lead to them: for a packet that is among the rules while
+    /// the generation changes, a chain of the new generation is still empty (`nf_tables_addchain`), and it
+    /// would pass untranslated.
     fn apply(&mut self, delta: &TableDelta) -> Result<Applied, Error> {
-        if delta.is_empty() {
-            return Ok(Applied::default());
-        }
+        let mut applied = applied(delta, Stats::default());
         self.transaction.clear();
-        write(&mut self.transaction, &self.shapes, delta);
-        Ok(applied(delta, self.commit()?))
+        write_frame(&mut self.transaction, delta);
+        applied.transactions += self.commit()?.transactions;
+        self.transaction.clear();
+        write_elements(&mut self.transaction, &self.shapes, delta);
+        applied.transactions += self.commit()?.transactions;
+        Ok(applied)
     }
 
     fn commit(&mut self) -> Result<Stats, Error> {
@@ -137,12 +145,9 @@ fn fits(observed: &Observed, wanted: &Table) -> bool {
         && chains.all(|(have, want): (&Chain, &Chain)| have.hook == want.hook)
 }
 
-/// In an order that is right even where the commit must be cut in parts: an endpoint's slot is there
-/// before the front end that leads to it, and goes after it; an address refuses unknown ports only while
-/// all its known ones are there.
-fn write(transaction: &mut Transaction, shapes: &BTreeMap<String, Set>, delta: &TableDelta) {
+/// What elements refer to: sets, and chains with their rules.
+fn write_frame(transaction: &mut Transaction, delta: &TableDelta) {
     let id = table_id();
-    transaction.table(&id);
     for (name, set) in &delta.sets {
         if let Some(set) = set {
             transaction.set(&id, name, set);
@@ -158,6 +163,19 @@ fn write(transaction: &mut Transaction, shapes: &BTreeMap<String, Set>, delta: &
             transaction.rule(&id, name, rule);
         }
     }
+}
+
+/// The elements, and what goes when they have gone.
+///
+/// In an order that is right even where the commit must be cut in parts: an endpoint's slot is there
+/// before the front end that leads to it, and goes after it; an address refuses unknown ports only while
+/// all its known ones are there.
+fn write_elements(
+    transaction: &mut Transaction,
+    shapes: &BTreeMap<String, Set>,
+    delta: &TableDelta,
+) {
+    let id = table_id();
     let mut put = |name: &str, wanted: fn(&ElementChange) -> bool| {
         let Some((shape, changes)) = shapes.get(name).zip(delta.elements.get(name)) else { return };
         let changes: Vec<_> = changes.iter().filter(|(_, change)| wanted(change)).collect();

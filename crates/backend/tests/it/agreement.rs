@@ -51,8 +51,7 @@ fn every_endpoint_gets_its_share() {
     as_root("agreement::every_endpoint_gets_its_share", || {
         let mut testbed = Testbed::new();
         for number in [1, 2, 3, 5, 12] {
-            let program = compiled(&balanced_over(number));
-            testbed.start(&program);
+            testbed.start(&compiled(&balanced_over(number)));
             let connections = 60 * number;
             let shares = testbed.shares("10.96.0.1:80".parse().unwrap(), connections, PATIENCE);
             println!("{number} endpoints: {:?}", shares.values().collect::<Vec<_>>());
@@ -66,6 +65,42 @@ fn every_endpoint_gets_its_share() {
     });
 }
 
+/// Endpoints come and go, and the classes of rules with them; connections meanwhile always find one.
+#[test]
+fn no_connection_is_lost_while_the_table_changes() {
+    as_root("agreement::no_connection_is_lost_while_the_table_changes", || {
+        let mut testbed = Testbed::new();
+        let mut world = balanced_over(1);
+        let mut program = compiled(&world);
+        testbed.start(&program);
+        let mut change = |number| {
+            let mut made = Vec::new();
+            for object in service_over(number) {
+                for touched in world.apply(Change::Applied(Box::new(object))) {
+                    made.extend(
+                        compile::recompile(&mut program, &world, NODE, &settings(), &touched).0,
+                    );
+                }
+            }
+            made
+        };
+        let changes: Vec<_> = [2, 7, 1, 12, 3].repeat(100).into_iter().map(&mut change).collect();
+        let to = "10.96.0.1:80".parse().unwrap();
+        let packets = PORTS.map(|port| Packet {
+            protocol: Protocol::Udp,
+            source: (CLIENT, port).into(),
+            destination: to,
+        });
+        let sights = testbed.watch_while_changing(packets, PATIENCE, &program, &changes);
+        println!("{} connections during {} changes", sights.len(), changes.len());
+        assert!(!sights.is_empty());
+        let lost =
+            sights.iter().filter(|sight| !matches!(sight, Sight::Reached { answered: true, .. }));
+        assert_eq!(lost.count(), 0, "{sights:?}");
+        testbed.assert_settled(&program);
+    });
+}
+
 /// Five standard deviations (Wilson and Hilferty's approximation).
 fn bound(freedom: usize) -> f64 {
     let freedom = freedom as f64;
@@ -73,8 +108,13 @@ fn bound(freedom: usize) -> f64 {
     if freedom == 0.0 { 0.0 } else { freedom * (1.0 - spread + 5.0 * spread.sqrt()).powi(3) }
 }
 
-/// A Service with so many endpoints: six pods with two ports each.
 fn balanced_over(number: usize) -> World {
+    let objects = nodes().into_iter().chain((2..8).map(pod_here));
+    World::from_objects(objects.chain(service_over(number)))
+}
+
+/// A Service with so many endpoints: six pods with two ports each.
+fn service_over(number: usize) -> [Object; 3] {
     let service = object(&json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "s", "namespace": "default"},
@@ -94,8 +134,7 @@ fn balanced_over(number: usize) -> World {
             "ports": [{"protocol": "UDP", "port": port}], "endpoints": endpoints,
         }))
     };
-    let objects = nodes().into_iter().chain((2..8).map(pod_here));
-    World::from_objects(objects.chain([service, slice(8080), slice(8081)]))
+    [service, slice(8080), slice(8081)]
 }
 
 fn seeds() -> Vec<u64> {

@@ -20,6 +20,7 @@ use netstate::{Link, LinkKind, Route};
 use program::{Arrival, Packet, Program};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -169,6 +170,30 @@ impl Testbed {
             IpAddr::V6(other) => panic!("nobody has {other}"),
         };
         place.inside(|| self.servers.watch(packet, answer, patience))
+    }
+
+    /// What becomes of the client's packets, one after the other, until all changes are made.
+    pub(crate) fn watch_while_changing(
+        &mut self,
+        packets: impl Iterator<Item = Packet> + Send,
+        patience: Duration,
+        program: &Program,
+        changes: &[Vec<program::Change>],
+    ) -> Vec<Sight> {
+        let Testbed { client, servers, rules, .. } = self;
+        let done = AtomicBool::new(false);
+        let watch = || {
+            let packets = packets.take_while(|_| !done.load(Ordering::Relaxed));
+            packets.map(|packet| servers.watch(packet, true, patience)).collect()
+        };
+        std::thread::scope(|scope| {
+            let watching = scope.spawn(|| client.inside(watch));
+            for change in changes {
+                rules.change(program, change).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+            watching.join().unwrap()
+        })
     }
 
     /// How many of so many connections of the client each server got.
