@@ -111,10 +111,6 @@ mod tests {
         outcome.writes.iter().map(line).collect()
     }
 
-    fn patient_for_a_second() -> Settings {
-        Settings { node_monitor_grace: Duration::from_secs(1), ..Settings::lab() }
-    }
-
     #[test]
     fn a_power_cut() {
         let settings = quick();
