@@ -13,6 +13,7 @@
 pub mod conntrack;
 pub mod directory;
 mod error;
+mod identity;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

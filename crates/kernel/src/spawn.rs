@@ -32,6 +32,8 @@ pub struct Place {
     pub death_signal: Option<Signal>,
     /// A file system for `/sys` that shows the devices of the network namespace; needs a mount namespace made.
     pub sysfs: bool,
+    /// Changes of user and group succeed without effect, for a user namespace with one user in it.
+    pub sole_user: bool,
     /// The directory to start in, looked up after entering; where it is missing, `/`.
     pub directory: Option<PathBuf>,
 }
@@ -101,6 +103,7 @@ struct Preparation {
     forks: bool,
     death_signal: Option<Signal>,
     sysfs: bool,
+    sole_user: bool,
     directory: Option<CString>,
     reporter: OwnedFd,
 }
@@ -118,6 +121,7 @@ impl Preparation {
             forks,
             death_signal: place.death_signal,
             sysfs: place.sysfs,
+            sole_user: place.sole_user,
             directory,
             reporter,
         }
@@ -180,6 +184,10 @@ impl Preparation {
         }
         if self.detached {
             close_on_exec();
+        }
+        if self.sole_user {
+            // Without it the program only tells sooner that it cannot change its user.
+            crate::identity::keep().ok();
         }
         let none = nix::sys::signal::SigSet::empty();
         none.thread_set_mask()?;

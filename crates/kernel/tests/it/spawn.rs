@@ -90,6 +90,16 @@ fn a_program_starts_in_its_directory_or_the_root() {
 }
 
 #[test]
+fn giving_up_root_succeeds_where_there_is_no_other_user() {
+    let give_up = "setpriv --reuid 7 --regid 7 --clear-groups id -u";
+    for (sole_user, expected) in [(false, ("", Some(127))), (true, ("0", Some(0)))] {
+        let place = Place { make: vec![Kind::User], sole_user, ..Place::default() };
+        let (seen, code) = run(&format!("{give_up} 2>/dev/null"), place);
+        assert_eq!((seen.as_str(), code), expected);
+    }
+}
+
+#[test]
 fn a_missing_program_is_an_error_and_leaves_no_child() {
     for make in [vec![], world()] {
         let place = Place { make, ..Place::default() };

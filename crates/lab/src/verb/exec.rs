@@ -55,6 +55,7 @@ fn visit(name: &str, target: &Target, mut command: Command) -> Result<ExitStatus
         // `/sys` of the supervisor and of a node shows their own devices; the other places have none of their own.
         make: if shares_sysfs(target) { vec![] } else { vec![Kind::Mount] },
         sysfs: true,
+        sole_user: has_one_user(&lab),
         death_signal: Some(Signal::SIGHUP),
         directory: std::env::current_dir().ok(),
         ..spawn::Place::default()
@@ -67,6 +68,12 @@ fn visit(name: &str, target: &Target, mut command: Command) -> Result<ExitStatus
     })?;
     process::ignore_interrupts();
     Ok(visitor.reap()?)
+}
+
+/// As in the user namespace that `lab up` makes for an ordinary user.
+fn has_one_user(lab: &Running) -> bool {
+    let setgroups = format!("/proc/{}/setgroups", lab.supervisor.pid());
+    std::fs::read_to_string(setgroups).is_ok_and(|word| word.trim() == "deny")
 }
 
 /// With the directory of this program at its end, so that `podway show` works in the lab.
