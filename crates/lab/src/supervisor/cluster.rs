@@ -99,8 +99,15 @@ impl Cluster {
             service_cidr: self.plan.service_cidr,
             nodes: self.nodes.iter().map(node).collect(),
             pods: pods.iter().map(pod_status).collect(),
-            virtual_ips: virtual_ips.iter().map(virtual_ip_status).collect(),
+            virtual_ips: virtual_ips.iter().map(|it| self.virtual_ip(it)).collect(),
         })
+    }
+
+    /// A node without power cannot say any more that it holds nothing.
+    fn virtual_ip(&self, object: &Value) -> VirtualIpStatus {
+        let mut status = virtual_ip_status(object);
+        status.owner.take_if(|owner| self.node(owner).and_then(Node::init).is_none());
+        status
     }
 
     /// Where a target's network namespace is, and what else one needs to go there.

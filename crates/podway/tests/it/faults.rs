@@ -50,6 +50,7 @@ fn requests_go_on_when_the_owner_loses_its_power() {
     let owner = lab.owner("edge");
     let traffic = lab.traffic(URL);
     assert_eq!(lab.run(&format!("lab kill node/{owner}")).code, 0);
+    assert_ne!(lab.owner("edge"), owner, "a node without power holds nothing");
     wait_until("the virtual IP answers again", || lab.try_get("client", URL).code == 0);
     wait_until("another node says that it holds it", || {
         let now = lab.owner("edge");
