@@ -1,6 +1,6 @@
 //! Dead nodes: not ready, their pods out of traffic, and later away.
 
-use crate::cluster::{Cluster, Pulse};
+use crate::cluster::Cluster;
 use crate::record::Pod;
 use crate::settings::Settings;
 use crate::write::{Condition, Outcome, Write};
@@ -9,10 +9,14 @@ use model::ObjectKey;
 use std::time::Duration;
 
 /// When the node counts as dead if nothing is heard of it; `None`: not watched.
-pub(crate) fn deadline(pulse: &Pulse, settings: &Settings) -> Duration {
-    let grace =
-        if pulse.leased { settings.node_monitor_grace } else { settings.node_startup_grace };
-    pulse.heard + grace
+///
+/// A Node object without a Lease has a kubelet that may yet start; a node that pods name and that does not exist
+/// (scheduled to while it was being deleted) has none.
+pub(crate) fn deadline(cluster: &Cluster, name: &str, settings: &Settings) -> Option<Duration> {
+    let pulse = cluster.pulse(name)?;
+    let starting = !pulse.leased && cluster.node(name).is_some();
+    let grace = if starting { settings.node_startup_grace } else { settings.node_monitor_grace };
+    Some(pulse.heard + grace)
 }
 
 /// The caller has made sure, where the deadline is over, that the API really has no newer sign of life.
@@ -22,8 +26,7 @@ pub(super) fn plan(
     settings: &Settings,
     uptime: Duration,
 ) -> Outcome {
-    let Some(pulse) = cluster.pulse(name) else { return Outcome::default() };
-    let deadline = deadline(pulse, settings);
+    let Some(deadline) = deadline(cluster, name, settings) else { return Outcome::default() };
     if uptime < deadline {
         return Outcome { writes: Vec::new(), again: Some(deadline - uptime) };
     }
@@ -198,5 +201,15 @@ mod tests {
         cluster.remove(Kind::POD, &ObjectKey::new("default", "web"), at(65_001));
         assert_eq!(plan(&mut cluster, "a", &settings, at(65_002)), Outcome::default());
         assert_eq!(cluster.pulse("a"), None);
+    }
+
+    #[test]
+    fn a_pod_on_a_node_that_does_not_exist_is_replaced() {
+        let settings = quick();
+        let mut cluster = Cluster::default();
+        apply_at(&mut cluster, [pod("web", Some("ghost"), None, false)], at(0));
+        assert_eq!(plan(&mut cluster, "ghost", &settings, at(0)).again, Some(at(1000)));
+        let outcome = plan(&mut cluster, "ghost", &settings, at(6000));
+        assert_eq!(describe(&outcome), ["delete default/web Some(0)"]);
     }
 }

@@ -153,8 +153,8 @@ impl Controllers {
             _ => None,
         });
         let overdue = overdue.filter(|(_, node)| {
-            let pulse = self.cluster.pulse(node);
-            pulse.is_some_and(|pulse| node_life::deadline(pulse, &self.settings) <= now)
+            let deadline = node_life::deadline(&self.cluster, node, &self.settings);
+            deadline.is_some_and(|deadline| deadline <= now)
         });
         let client = &self.client;
         let asked = overdue.map(|(task, node)| async move {
