@@ -261,13 +261,15 @@ impl Trail<'_> {
     }
 
     fn check_connection(&mut self, connection: &Connection, index: usize) {
+        let sender = self.observation.sender.filter(|_| index == 0);
+        // A receiver that does not say whom it saw leaves only this end to tell ours from others' connections.
+        self.reply = self.reply.or_else(|| self.awaited(connection, sender?));
         let mut rest = connection.translations.as_slice();
         while let Some(last) = rest.last() {
             let begin = rest.iter().rposition(|it| it.node != last.node).map_or(0, |it| it + 1);
             self.check_node(connection, &rest[begin..]);
             rest = &rest[..begin];
         }
-        let sender = self.observation.sender.filter(|_| index == 0);
         if let (Some(reply), Some(sender)) = (self.reply, sender) {
             self.checks.push(Check {
                 hop: 0,
@@ -350,19 +352,27 @@ impl Trail<'_> {
             .map(|original| Tuple { source: original.destination, destination: original.source });
     }
 
-    /// The sender's end after all that was translated on the way, from entry to entry; `None` where they do not
-    /// lead there.
+    /// The sender's end after all that was translated on the way; `None` where the entries do not lead there.
     fn arriving(&self, connection: &Connection, sender: SocketAddr) -> Option<SocketAddr> {
-        let mut source = sender;
+        if connection.translations.is_empty() {
+            return Some(sender);
+        }
+        self.awaited(connection, sender).map(|reply| reply.destination)
+    }
+
+    /// The reply that the last node on the way awaits, from entry to entry beginning at the sender.
+    fn awaited(&self, connection: &Connection, sender: SocketAddr) -> Option<Tuple> {
+        let (mut source, mut reply) = (sender, None);
         let mut rest = connection.translations.as_slice();
         while let Some(first) = rest.first() {
             let entries = self.observation.tracked.get(&first.node)?;
             let original = Tuple { source, destination: first.before.destination };
-            source = entries.iter().find(|it| it.original == original)?.reply.destination;
+            let found = entries.iter().find(|it| it.original == original)?.reply;
+            (source, reply) = (found.destination, Some(found));
             let here = rest.iter().take_while(|it| it.node == first.node).count();
             rest = &rest[here..];
         }
-        Some(source)
+        reply
     }
 }
 

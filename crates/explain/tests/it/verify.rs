@@ -167,3 +167,24 @@ fn failures_are_compared_by_what_the_sender_got() {
         assert_eq!(agreement.undecided, verified.verdict() == Verdict::Unknown);
     }
 }
+
+#[test]
+fn an_older_connection_of_the_same_ends_is_not_taken_for_ours() {
+    for (from, to) in [("pod/shell", "svc/web:80"), ("client", "10.1.1.111:30000")] {
+        let explanation = ask(&Cluster::healthy(), from, to);
+        for (index, path) in explanation.paths.iter().enumerate() {
+            let mut observation = as_predicted(path);
+            observation.answer = Answer::Taken;
+            for entry in observation.tracked.values_mut() {
+                let mut older = entry[0];
+                older.original.source.set_port(30_000);
+                older.reply.destination.set_port(30_000);
+                entry.insert(0, older);
+            }
+            let verified = compare(&explanation, &observation);
+            let agreement = verified.verified.as_ref().unwrap();
+            assert!(agreement.agrees(), "{from} {to} {index}: {agreement:#?}");
+            assert_eq!(agreement.path, index, "{from} {to}");
+        }
+    }
+}
