@@ -90,6 +90,8 @@ impl Cable {
         let mut inside = in_netns(pod, Socket::route)??;
         apply(&mut inside, &self.pod_changes())?;
         apply(socket, &self.host_changes())?;
+        route::settle(&mut inside, &self.pod_end.name)?;
+        route::settle(socket, &self.host_end.name)?;
         let forward = "net/ipv4/ip_forward";
         if kernel::sysctl::read(forward)? != "1" {
             kernel::sysctl::write(forward, "1")?;

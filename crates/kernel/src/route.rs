@@ -16,4 +16,6 @@ mod tests;
 pub use change::{Change, add_link, apply, move_link};
 pub(crate) use entry::ip;
 pub use link::{FoundLink, NewLink, Peer};
-pub use read::{addresses, fdb, link, link_by_index, links, neighbours, read, routes, unreachable};
+pub use read::{
+    addresses, fdb, link, link_by_index, links, neighbours, read, routes, settle, unreachable,
+};

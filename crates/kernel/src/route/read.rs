@@ -28,6 +28,15 @@ pub fn link(socket: &mut Socket, name: &str) -> Result<Option<FoundLink>> {
     one_link(socket, 0, Some(name))
 }
 
+/// Lets a link that has just come up, because its other end did, pass packets from here on.
+///
+/// The kernel puts the queue of such a link in place later, on a worker, and until then drops what is sent:
+/// a lost ARP request costs a second. Asking for one link makes it do so at once (`linkwatch_sync_dev` in
+/// `rtnl_getlink`, Linux 6.8; older kernels stay late).
+pub fn settle(socket: &mut Socket, name: &str) -> Result<()> {
+    link(socket, name).map(drop)
+}
+
 /// The link of this index.
 pub fn link_by_index(socket: &mut Socket, index: u32) -> Result<Option<FoundLink>> {
     one_link(socket, index, None)

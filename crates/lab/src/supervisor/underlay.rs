@@ -53,8 +53,10 @@ pub(super) fn plug(plan: &Plan, machine: &Machine<'_>) -> Result<()> {
     let peer = Peer { link: &far, namespace: Some(netns.as_fd()) };
     let new = NewLink { master: Some(BRIDGE), peer: Some(peer), ..NewLink::new(&near) };
     namespace::in_netns(&netns, || settings(machine.forwards))??;
-    route::add_link(&mut Socket::route()?, &new)?;
-    namespace::in_netns(&netns, || address_machine(plan, machine))?
+    let mut socket = Socket::route()?;
+    route::add_link(&mut socket, &new)?;
+    namespace::in_netns(&netns, || address_machine(plan, machine))??;
+    Ok(route::settle(&mut socket, machine.port)?)
 }
 
 /// Pulls a machine's wire, then gives up its network namespace.
@@ -107,7 +109,9 @@ fn address_machine(plan: &Plan, machine: &Machine<'_>) -> Result<()> {
     ];
     let onlink = plan.onlink.iter().map(|address| route(Ipv4Net::from(*address), None));
     let changes: Vec<Change> = changes.into_iter().chain(onlink).collect();
-    apply(&mut Socket::route()?, &changes)
+    let mut socket = Socket::route()?;
+    apply(&mut socket, &changes)?;
+    Ok(route::settle(&mut socket, WIRE)?)
 }
 
 /// Fails where the kernel lacks what nodes will need; tries in a network namespace that goes at once.
