@@ -22,6 +22,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Whether an API is named at all, by an option or in the environment.
+    pub(crate) fn is_named(&self) -> bool {
+        self.server.is_some() || self.kubeconfig.is_some()
+    }
+
     pub(crate) async fn connect(&self) -> anyhow::Result<client::Client> {
         let client = client::connect(self.kubeconfig.as_deref(), self.server.as_deref()).await;
         client.context("no Kubernetes API")

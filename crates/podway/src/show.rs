@@ -1,11 +1,15 @@
 //! `podway show`: what is programmed in this network namespace, with origins and counters.
 
+use crate::daemon::{Connection, block_on};
 use crate::output;
 use backend::nft::read::{self, Served, ShownRule};
 use clap::{Args, Subcommand, ValueEnum};
+use client::Kind;
+use ipnet::IpNet;
 use kernel::netlink::Socket;
 use kernel::route;
-use netstate::Route;
+use model::{Object, ObjectKey, Origin, World};
+use netstate::{NetState, Route};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -16,13 +20,15 @@ pub(crate) struct Show {
     what: What,
     #[arg(short, long, value_enum, default_value = "text", global = true)]
     output: Output,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 #[derive(Debug, Subcommand)]
 enum What {
     /// Front ends with their endpoints and new connections
     Services,
-    /// Routes, tunnel ends and addresses of pods
+    /// Routes to pods and tunnel ends; their origins are asked of the API, since the kernel keeps no comments
     Routes,
     /// All rules of the service table
     Rules,
@@ -37,7 +43,7 @@ enum Output {
 pub(crate) fn run(show: Show) -> anyhow::Result<ExitCode> {
     let table = match show.what {
         What::Services => services()?,
-        What::Routes => routes()?,
+        What::Routes => routes(&show.connection)?,
         What::Rules => rules()?,
     };
     let text = match show.output {
@@ -135,29 +141,70 @@ fn rules() -> anyhow::Result<Table> {
     })
 }
 
-fn routes() -> anyhow::Result<Table> {
+fn routes(connection: &Connection) -> anyhow::Result<Table> {
     let mut socket = Socket::route()?;
     let state = route::read(&mut socket)?;
-    let ours = state.routes.iter().filter(|route| route.protocol == Route::PODWAY);
-    let remote = |route: &Route| {
-        let neighbour =
-            state.neighbours.iter().find(|neighbour| Some(neighbour.address) == route.via)?;
-        let entry = state.fdb.iter().find(|entry| entry.mac == neighbour.mac)?;
-        Some(format!("{} at {}", entry.mac, entry.remote))
+    let world = world(connection);
+    let come_from = |destination: &IpNet| {
+        let found = world.as_ref().and_then(|world| origin(world, destination));
+        json!(found.map(|origin| origin.to_string()))
     };
+    let ours = state.routes.iter().filter(|route| route.protocol == Route::PODWAY);
     let row = |route: &Route| {
         vec![
             json!(route.destination.to_string()),
             json!(route.via.map(|via| via.to_string())),
             json!(route.device),
             json!(route.source.map(|source| source.to_string())),
-            json!(remote(route)),
+            json!(tunnel(&state, route)),
+            come_from(&route.destination),
         ]
     };
     let mut rows: Vec<_> = ours.map(row).collect();
     rows.extend(state.unreachable.iter().map(|route| {
-        let destination = json!(route.destination.to_string());
-        vec![destination, Value::Null, json!("unreachable"), Value::Null, Value::Null]
+        let (destination, origin) =
+            (json!(route.destination.to_string()), come_from(&route.destination));
+        vec![destination, Value::Null, json!("unreachable"), Value::Null, Value::Null, origin]
     }));
-    Ok(Table { headings: vec!["destination", "via", "device", "source", "tunnel"], rows })
+    Ok(Table { headings: vec!["destination", "via", "device", "source", "tunnel", "origin"], rows })
+}
+
+/// The other end of the tunnel that a route leads into.
+fn tunnel(state: &NetState, route: &Route) -> Option<String> {
+    let mut neighbours = state.neighbours.iter();
+    let neighbour = neighbours.find(|neighbour| Some(neighbour.address) == route.via)?;
+    let entry = state.fdb.iter().find(|entry| entry.mac == neighbour.mac)?;
+    Some(format!("{} at {}", entry.mac, entry.remote))
+}
+
+/// The objects that routes come from, where an API is named and answers.
+fn world(connection: &Connection) -> Option<World> {
+    if !connection.is_named() {
+        return None;
+    }
+    let objects = block_on(async {
+        let client = connection.connect().await?;
+        let nodes = client::list(&client, &Kind::NODE.into()).await?;
+        Ok([nodes, client::list(&client, &Kind::POD.into()).await?].concat())
+    });
+    match objects {
+        Ok(objects) => Some(World::from_objects(
+            objects.iter().filter_map(|object| Object::parse(object).ok()),
+        )),
+        Err(error) => {
+            eprintln!("podway: origins are not known: {error:#}");
+            None
+        }
+    }
+}
+
+/// A pod's own address, or a node's part of the pod network.
+fn origin(world: &World, destination: &IpNet) -> Option<Origin> {
+    let pod = world
+        .pods()
+        .find(|pod| pod.addresses.iter().any(|have| IpNet::from(*have) == *destination));
+    let node = world.nodes().find(|node| node.pod_cidrs.contains(destination));
+    let named = |kind, key: &ObjectKey, field| Origin::new(kind, &key.namespace, &key.name, field);
+    pod.map(|pod| named(model::Kind::Pod, &pod.meta.key, "status.podIP"))
+        .or_else(|| node.map(|node| named(model::Kind::Node, &node.meta.key, "spec.podCIDR")))
 }
