@@ -10,3 +10,4 @@ mod labs;
 mod lifetimes;
 mod refusals;
 mod supervision;
+mod views;
