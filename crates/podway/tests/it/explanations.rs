@@ -14,6 +14,7 @@ fn explanations_agree_with_the_kernel() {
         ("explain --from client --to 10.1.1.112:30000".to_owned(), "delivered", 0),
         ("explain --from node/node-2 --to svc/default/web:80".to_owned(), "delivered", 0),
         (format!("explain --from pod/default/{pod} --to svc/default/web:80"), "delivered", 0),
+        ("explain --from node/node-2 --to svc/web:80 --protocol udp".to_owned(), "refused", 1),
         ("explain --from client --to 10.1.1.112:30001".to_owned(), "refused", 1),
         ("explain --from client --to 10.1.1.200:30001".to_owned(), "refused", 1),
     ];
