@@ -98,6 +98,15 @@ impl<'a> Field<'a> {
         self.value.map(|value| value.as_object().ok_or_else(|| self.error("an object"))).transpose()
     }
 
+    /// That the object has no members but those listed, which `expected` names too.
+    pub(crate) fn only(&self, names: &[&str], expected: &'static str) -> Result<(), FieldError> {
+        let Some(members) = self.members()? else { return Ok(()) };
+        match members.keys().find(|name| !names.contains(&name.as_str())) {
+            Some(name) => Err(self.at(name).error(expected)),
+            None => Ok(()),
+        }
+    }
+
     /// An object of strings, such as labels; empty when absent.
     pub fn strings(&self) -> Result<std::collections::BTreeMap<String, String>, FieldError> {
         let Some(members) = self.members()? else { return Ok(Default::default()) };

@@ -2,6 +2,7 @@
 
 use super::Document;
 use crate::field::{Field, FieldError};
+use crate::object::virtual_ip::check_fields;
 use crate::object::{Kind, Object, ObjectError};
 use serde_json::Value;
 use std::fmt;
@@ -53,7 +54,12 @@ pub fn load(documents: Vec<Document>) -> Result<Vec<(Document, Option<Object>)>,
 
 fn object(value: &Value) -> Result<Option<Object>, FieldError> {
     match Object::parse(value) {
-        Ok(object) => Ok(Some(object)),
+        Ok(object) => {
+            if object.kind() == Kind::VirtualIp {
+                check_fields(&Field::root(value))?;
+            }
+            Ok(Some(object))
+        }
         Err(ObjectError::Field(fault)) => Err(fault),
         Err(ObjectError::OtherKind { api_version, kind }) => match kind.parse::<Kind>() {
             Ok(kind) if is_of_kubernetes(&api_version) => {

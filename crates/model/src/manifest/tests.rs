@@ -197,6 +197,28 @@ fn loading_tells_every_fault_of_every_file() {
     assert_eq!(loaded[1].1, None);
 }
 
+#[test]
+fn fields_that_no_virtual_ip_has_are_told() {
+    let rows = [
+        (
+            "addreses: [10.1.1.9]",
+            "spec.addreses: expected addresses, nodeSelector, vrrp or listeners",
+        ),
+        ("vrrp: {preemptive: no}", "spec.vrrp.preemptive: expected virtualRouterId, advertisement"),
+        (
+            "listeners: [{port: 1, backends: {nodes: {port: 2}}, healthcheck: {}}]",
+            "spec.listeners[0].healthcheck: expected name, protocol, port, algorithm, backends or",
+        ),
+    ];
+    for (slip, told) in rows {
+        let head = "apiVersion: podway.io/v1alpha1\nkind: VirtualIP\nmetadata: {name: v}\nspec:\n";
+        let text = format!("{head}  addresses: [10.1.1.8]\n  {slip}\n");
+        let errors = load(parse("v.yaml", &text).unwrap()).unwrap_err();
+        let begin = format!("v.yaml:6: VirtualIP v: {told}");
+        assert!(errors[0].to_string().starts_with(&begin), "{}", errors[0]);
+    }
+}
+
 fn json_values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -84,6 +84,29 @@ impl VirtualIp {
     }
 }
 
+/// Refuses fields of a manifest that no VirtualIP has, which are slips of the pen. Objects of an API may come from
+/// a later version of it and are not asked.
+pub(crate) fn check_fields(object: &Field<'_>) -> Result<(), FieldError> {
+    let spec = object.at("spec");
+    let names = ["addresses", "nodeSelector", "vrrp", "listeners"];
+    spec.only(&names, "addresses, nodeSelector, vrrp or listeners as name")?;
+    let names = ["virtualRouterId", "advertisementInterval", "preempt"];
+    let expected = "virtualRouterId, advertisementInterval or preempt as name";
+    spec.at("vrrp").only(&names, expected)?;
+    spec.at("listeners").items()?.iter().try_for_each(check_listener)
+}
+
+fn check_listener(listener: &Field<'_>) -> Result<(), FieldError> {
+    let names = ["name", "protocol", "port", "algorithm", "backends", "healthCheck"];
+    let expected = "name, protocol, port, algorithm, backends or healthCheck as name";
+    listener.only(&names, expected)?;
+    let backends = listener.at("backends");
+    backends.only(&["nodes"], "nodes as name")?;
+    backends.at("nodes").only(&["port"], "port as name")?;
+    let names = ["interval", "timeout", "fall", "rise"];
+    listener.at("healthCheck").only(&names, "interval, timeout, fall or rise as name")
+}
+
 impl Vrrp {
     fn parse(field: &Field<'_>) -> Result<Self, FieldError> {
         let id = field.at("virtualRouterId");
