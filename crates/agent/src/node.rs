@@ -11,6 +11,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use tracing::{debug, info, warn};
 
+/// Whether the node passes packets on at all.
+const FORWARDING: &str = "net/ipv4/ip_forward";
+
 /// Why the node is not as it should be. The agent goes on and tries again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -54,7 +57,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn open(options: Options) -> Result<Self, Error> {
-        let node = Node {
+        Ok(Node {
             options,
             program: Program::default(),
             findings: BTreeSet::new(),
@@ -62,9 +65,7 @@ impl Node {
             rules: nft::Backend::open()?,
             underlay: None,
             doubt: Doubt::default(),
-        };
-        kernel::sysctl::write("net/ipv4/ip_forward", "1")?;
-        Ok(node)
+        })
     }
 
     /// Two sockets that become readable when somebody else changes links or rules.
@@ -150,6 +151,9 @@ impl Node {
     }
 
     fn reconcile_links(&mut self) -> Result<(), Error> {
+        if kernel::sysctl::read(FORWARDING)? != "1" {
+            kernel::sysctl::write(FORWARDING, "1")?;
+        }
         let Some(address) = self.own_address() else { return Ok(()) };
         let underlay = self.links.underlay(address)?;
         let changes = self.links.reconcile(&self.program, &underlay)?;

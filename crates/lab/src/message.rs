@@ -36,6 +36,8 @@ pub struct Summary {
     pub server: String,
     pub plan: Plan,
     pub pods: usize,
+    /// Objects that the lab does without, a sentence each.
+    pub left_out: Vec<String>,
     /// What did not become ready in time; empty: all is ready.
     pub missing: Vec<String>,
 }

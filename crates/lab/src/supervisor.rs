@@ -89,9 +89,7 @@ async fn run_cluster(order: &Order, front: &UnixStream) -> Result<()> {
     let (events, mut inbox) = events::sources(front)?;
     let mut cluster = Cluster::start(order).await?;
     step(front, format!("API listens on {}", cluster.server()));
-    for object in cluster.load(&order.manifests).await? {
-        step(front, format!("{object} has no part in a lab and is left out"));
-    }
+    cluster.load(&order.manifests).await?;
     cluster.switch_on()?;
     step(front, "starting nodes and pods".to_owned());
     control::listen(events.clone())?;

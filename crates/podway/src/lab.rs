@@ -147,6 +147,7 @@ fn up(name: String, options: Up) -> anyhow::Result<ExitCode> {
     let outcome = lab::up(options, |step| line.say(step));
     line.end();
     let summary = outcome?;
+    summary.left_out.iter().for_each(|sentence| eprintln!("{sentence}"));
     eprintln!("{}", in_words(&summary, begin.elapsed()));
     Ok(if summary.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -19,6 +19,8 @@ pub(super) struct Cluster {
     server: String,
     client: Client,
     nodes: Vec<Node>,
+    /// Objects that the lab does without, a sentence each.
+    left_out: Vec<String>,
 }
 
 impl Cluster {
@@ -27,23 +29,25 @@ impl Cluster {
         let plan = order.plan.clone();
         let (server, client) = api::serve(&plan).await?;
         let nodes = node::all(&plan);
-        Ok(Cluster { name: order.name.clone(), plan, server, client, nodes })
+        let left_out = Vec::new();
+        Ok(Cluster { name: order.name.clone(), plan, server, client, nodes, left_out })
     }
 
     pub(super) fn server(&self) -> &str {
         &self.server
     }
 
-    /// Creates the objects; the first that the API rejects ends it. Returns what was left out.
-    pub(super) async fn load(&self, manifests: &[Manifest]) -> Result<Vec<String>> {
+    /// Creates the objects; the first that the API rejects ends it.
+    pub(super) async fn load(&mut self, manifests: &[Manifest]) -> Result<()> {
         let Load { objects, left_out } = load(manifests, &self.plan)?;
+        self.left_out = left_out;
         for manifest in objects {
             client::create(&self.client, &manifest.value).await.map_err(|source| {
                 let (origin, object) = (manifest.source.clone(), manifest.object());
                 Error::Rejected { origin, object, answer: Box::new(source) }
             })?;
         }
-        Ok(left_out)
+        Ok(())
     }
 
     /// Starts the controllers and every node.
@@ -73,7 +77,7 @@ impl Cluster {
 
     pub(super) fn summary(&self, pods: usize, missing: Vec<String>) -> Summary {
         let (name, server, plan) = (self.name.clone(), self.server.clone(), self.plan.clone());
-        Summary { name, server, plan, pods, missing }
+        Summary { name, server, plan, pods, left_out: self.left_out.clone(), missing }
     }
 
     pub(super) async fn status(&self) -> Result<Status> {
