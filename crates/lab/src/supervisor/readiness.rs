@@ -1,6 +1,7 @@
 //! Whether the cluster is ready: every node, deployment, pod and virtual IP. Pure.
 
-use client::{Event, Kind};
+use client::{Event, Kind, Replica};
+use model::{VirtualIp, World};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,8 @@ pub(super) struct Readiness {
     objects: BTreeMap<(Kind, String), Standing>,
     /// The nodes that there will be.
     nodes: BTreeSet<String>,
+    /// Nodes and virtual IPs, to tell who shall hold which.
+    replica: Replica,
     synced: bool,
 }
 
@@ -29,6 +32,7 @@ impl Readiness {
     }
 
     pub(super) fn apply(&mut self, event: Event) {
+        self.replica.absorb(event.clone());
         match event {
             Event::Applied { kind, object } => {
                 self.objects.insert((kind, key(&object)), standing(kind, &object));
@@ -80,8 +84,24 @@ impl Readiness {
             1 => format!("{kind} {key}"),
             wanted => format!("{kind} {key} ({} of {wanted})", standing.ready),
         });
-        absent.map(|name| format!("Node {name}")).chain(words).collect()
+        let world = self.replica.world();
+        let unsettled = world.virtual_ips().filter(|vip| !is_settled(world, vip));
+        let unsettled = unsettled.map(|vip| format!("{} {}", Kind::VIRTUAL_IP, vip.meta.key.name));
+        absent.map(|name| format!("Node {name}")).chain(words).chain(unsettled).collect()
     }
+}
+
+/// Held by the node that it will stay with: where the first in line may take over from others, by that one.
+///
+/// Nodes start one after the other, so a later one in line may hold it for a moment.
+fn is_settled(world: &World, vip: &VirtualIp) -> bool {
+    let Some(owner) = &vip.owner else { return false };
+    let priority = |node: &str| {
+        let taking_part = compile::virtual_ips(world, node).0;
+        taking_part.get(&vip.meta.key.name).map(|vip| vip.priority)
+    };
+    let ready = world.nodes().filter(|node| node.ready).map(|node| &*node.meta.key.name);
+    !vip.vrrp.preempt || ready.max_by_key(|node| priority(node)) == Some(owner)
 }
 
 fn key(object: &Value) -> String {
@@ -101,16 +121,12 @@ fn standing(kind: Kind, object: &Value) -> Standing {
         return Standing { ready: number("/status/readyReplicas", 0), wanted };
     }
     let ready = match kind {
-        Kind::VIRTUAL_IP => is_held(object),
         Kind::POD => has_finished(object) || is_ready(object),
+        // Its turn comes when all nodes are known.
+        Kind::VIRTUAL_IP => true,
         _ => is_ready(object),
     };
     Standing { ready: u64::from(ready), wanted: 1 }
-}
-
-/// Some node has the addresses and says so.
-fn is_held(virtual_ip: &Value) -> bool {
-    virtual_ip.pointer("/status/node").and_then(Value::as_str).is_some_and(|node| !node.is_empty())
 }
 
 /// A pod that ended well, or is about to go, never becomes ready.
@@ -178,5 +194,30 @@ mod tests {
             assert_eq!(readiness.is_complete(), expected.is_empty());
         }
         assert_eq!(readiness.outline(), "1 of 1 nodes and 1 of 2 pods are ready");
+    }
+
+    #[test]
+    fn a_virtual_ip_is_ready_with_the_node_it_stays_with() {
+        let applied = |kind, object| Event::Applied { kind, object };
+        let node = |name: &str| {
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+        };
+        let vip = |owner: &str, preempt: bool| {
+            json!({"apiVersion": "podway.io/v1alpha1", "kind": "VirtualIP", "metadata": {"name": "edge"},
+                "spec": {"addresses": ["10.1.1.200"], "vrrp": {"virtualRouterId": 2, "preempt": preempt}},
+                "status": {"node": owner}})
+        };
+        let mut readiness = Readiness::of_nodes(["a".to_owned(), "b".to_owned()]);
+        for event in [Event::Synced, applied(Kind::NODE, node("a")), applied(Kind::NODE, node("b"))]
+        {
+            readiness.apply(event);
+        }
+        for (owner, preempt, expected) in
+            [("", true, false), ("b", true, false), ("b", false, true), ("a", true, true)]
+        {
+            readiness.apply(applied(Kind::VIRTUAL_IP, vip(owner, preempt)));
+            assert_eq!(readiness.is_complete(), expected, "held by {owner:?}, preempt {preempt}");
+        }
     }
 }

@@ -54,6 +54,7 @@ const ROOMS: &[Room] = &[
             "apiserver",
             "client",
             "cni",
+            "compile",
             "controllers",
             "kernel",
             "model",
