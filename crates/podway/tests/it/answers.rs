@@ -7,7 +7,7 @@ const VIRTUAL_IP: &str = "http://10.1.1.200:30000/hello?x=1";
 
 #[test]
 fn the_virtual_ip_answers_from_every_pod() {
-    let lab = Lab::up(&[&example("kubeadm-ha")], &[]);
+    let lab = Lab::kubeadm_ha();
     let status = lab.status();
     assert_eq!(status["nodes"].as_array().unwrap().len(), 3, "{status}");
     let answers: Vec<_> = (0..40).map(|_| lab.get("client", VIRTUAL_IP)).collect();
@@ -32,7 +32,7 @@ fn the_virtual_ip_answers_from_every_pod() {
 
 #[test]
 fn node_ports_answer_on_nodes_own_addresses_only() {
-    let lab = Lab::up(&[&example("kubeadm-ha")], &[]);
+    let lab = Lab::kubeadm_ha();
     for node in ["10.1.1.110", "10.1.1.111", "10.1.1.112"] {
         for place in ["client", "node/node-1", "node/node-3"] {
             let answer = lab.get(place, &format!("http://{node}:30000/"));

@@ -7,7 +7,7 @@ const QUESTION: &str = "explain --from client --to 10.1.1.200:30000";
 
 #[test]
 fn explanations_agree_with_the_kernel() {
-    let lab = Lab::up(&[&example("kubeadm-ha")], &[]);
+    let lab = Lab::kubeadm_ha();
     let pod = lab.status()["pods"][0]["name"].as_str().unwrap().to_owned();
     let rows = [
         (QUESTION.to_owned(), "delivered", 0),
@@ -113,7 +113,7 @@ fn it_says_where_a_packet_dies() {
 
 #[test]
 fn questions_that_make_no_sense_are_a_matter_of_usage() {
-    let lab = Lab::up(&[&example("kubeadm-ha")], &[]);
+    let lab = Lab::kubeadm_ha();
     let rows = [
         "explain --from nowhere --to 10.1.1.200:30000",
         "explain --from client --to 10.1.1.200",

@@ -73,6 +73,14 @@ impl Lab {
         lab
     }
 
+    /// `examples/kubeadm-ha`, with its virtual IP at the node that it stays at: which node comes up first is
+    /// chance, and the one of the highest priority takes it over.
+    pub(crate) fn kubeadm_ha() -> Lab {
+        let lab = Lab::up(&[&example("kubeadm-ha")], &[]);
+        wait_until("the first node holds the virtual IP", || lab.owner("edge") == "node-1");
+        lab
+    }
+
     pub(crate) fn run(&self, line: &str) -> Done {
         podway(&self.name, &line.split_whitespace().collect::<Vec<_>>())
     }
