@@ -67,7 +67,7 @@ pub struct Dial {
     pub timeout: Duration,
     /// Without an answer for so long, another back end is tried as well and the first answer wins.
     pub hedge_after: Duration,
-    /// Further back ends after the first, each at most once; `None`: all of them.
+    /// Further attempts after the first; `None`: all back ends, three times over.
     pub retries: Option<usize>,
 }
 

@@ -11,6 +11,12 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
+/// How often all back ends are tried before a client is given up.
+///
+/// A node port picks an endpoint anew for each attempt: where one of three pods died a moment ago, a back end that
+/// did not answer may answer the next time.
+const ROUNDS: usize = 3;
+
 /// What opening a connection took.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Effort {
@@ -24,13 +30,17 @@ type Outcome = (Lease, io::Result<TcpStream>);
 /// A race between back ends: the next one starts when one failed or takes long.
 struct Race<'a> {
     pool: &'a Pool,
+    /// In this round.
     tried: Vec<usize>,
+    rounds: usize,
+    attempts: usize,
     running: FuturesUnordered<BoxFuture<'static, Outcome>>,
 }
 
 /// `None`: no back end took the connection.
 pub(super) async fn dial(pool: &Pool) -> (Option<(Lease, TcpStream)>, Effort) {
-    let mut race = Race { pool, tried: Vec::new(), running: FuturesUnordered::new() };
+    let mut race =
+        Race { pool, tried: Vec::new(), rounds: 1, attempts: 0, running: FuturesUnordered::new() };
     let mut effort = Effort::default();
     race.start();
     let mut hedge_at = Instant::now() + pool.dial.hedge_after;
@@ -59,13 +69,24 @@ pub(super) async fn dial(pool: &Pool) -> (Option<(Lease, TcpStream)>, Effort) {
 impl Race<'_> {
     /// Whether there was another back end to try.
     fn start(&mut self) -> bool {
-        let attempts = self.pool.dial.retries.map(|retries| retries.saturating_add(1));
-        if attempts.is_some_and(|most| self.tried.len() >= most) {
+        let most = self.pool.dial.retries.map(|retries| retries.saturating_add(1));
+        if most.is_some_and(|most| self.attempts >= most) {
             return false;
         }
-        let Some(lease) = self.pool.choose(&mut self.tried) else { return false };
+        let Some(lease) = self.choose() else { return false };
+        self.attempts += 1;
         self.running.push(attempt(lease, self.pool.dial).boxed());
         true
+    }
+
+    fn choose(&mut self) -> Option<Lease> {
+        let next = self.pool.choose(&mut self.tried);
+        if next.is_some() || self.rounds == ROUNDS {
+            return next;
+        }
+        self.rounds += 1;
+        self.tried.clear();
+        self.pool.choose(&mut self.tried)
     }
 }
 

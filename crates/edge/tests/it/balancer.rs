@@ -98,6 +98,30 @@ fn a_refusing_back_end_is_skipped() {
     });
 }
 
+/// As behind a node port that chose an endpoint which died a moment ago: the next attempt meets another.
+#[test]
+fn a_back_end_that_missed_an_attempt_is_asked_again() {
+    isolated("balancer::a_back_end_that_missed_an_attempt_is_asked_again", || {
+        let segment = Segment::new();
+        let (node, client) = (segment.host("node", 110), segment.host("client", 2));
+        let a = segment.host("a", 11);
+        a.respond(BACKEND);
+        let edge = node.edge(200, true, &words(&[&a]));
+        edge.wait(&["active", "b0=up"]);
+        let inside = "ip netns exec a nft";
+        run(&format!("{inside} add table ip t"));
+        run(&format!("{inside} add chain ip t in {{ type filter hook input priority 0; }}"));
+        // The first SYN, which has 60 octets, and no other.
+        run(&format!(
+            "{inside} add rule ip t in tcp dport {BACKEND} tcp flags syn quota 60 bytes drop"
+        ));
+        let start = Instant::now();
+        assert_eq!(client.ask(to_vip()), "a");
+        let took = start.elapsed();
+        assert!(took < Duration::from_millis(900), "{took:?}: it waited for TCP to repeat itself");
+    });
+}
+
 /// A connection of a client through the balancer, and its other end.
 fn through(
     client: &Host,
