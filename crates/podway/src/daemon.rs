@@ -14,10 +14,10 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, Args)]
 pub(crate) struct Connection {
     /// URL of the API server; without it the kubeconfig, else the service account of the pod
-    #[arg(long, env = "PODWAY_SERVER")]
+    #[arg(long, env = "PODWAY_SERVER", global = true)]
     server: Option<String>,
     /// Path of a kubeconfig file
-    #[arg(long, env = "KUBECONFIG")]
+    #[arg(long, env = "KUBECONFIG", global = true)]
     kubeconfig: Option<PathBuf>,
 }
 
