@@ -2,17 +2,21 @@
 
 use client::{Client, Kind};
 use futures::future::{BoxFuture, FutureExt};
-use model::{Node, Vtep};
+use model::{Family, Node, Vtep};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// Keeps the tunnel end in the Node's annotations, beside everything else that the agent does:
 /// an API that does not answer holds nothing up.
 pub(crate) struct Announcer {
     client: Client,
     /// What was written and has not been seen since.
-    written: Option<Vtep>,
-    under_way: Option<(Vtep, BoxFuture<'static, client::Result<()>>)>,
+    written: Option<Vteps>,
+    under_way: Option<(Vteps, BoxFuture<'static, client::Result<()>>)>,
 }
+
+/// A node's tunnel ends.
+pub(crate) type Vteps = BTreeMap<Family, Vtep>;
 
 impl Announcer {
     pub(crate) fn new(client: Client) -> Self {
@@ -20,15 +24,15 @@ impl Announcer {
     }
 
     /// Takes a look at the Node object, which may or may not say what it should.
-    pub(crate) fn compare(&mut self, node: Option<&Node>, wanted: Option<Vtep>) {
-        let (Some(node), Some(wanted)) = (node, wanted) else { return };
-        let (seen, written) = (node.vtep.as_ref(), self.written.as_ref());
-        if seen == Some(&wanted) || written == Some(&wanted) || self.under_way.is_some() {
+    pub(crate) fn compare(&mut self, node: Option<&Node>, wanted: Vteps) {
+        let Some(node) = node else { return };
+        let seen = wanted.iter().all(|(family, vtep)| node.vteps.get(family) == Some(vtep));
+        if seen || self.written.as_ref() == Some(&wanted) || self.under_way.is_some() {
             return;
         }
         let (client, name) = (self.client.clone(), node.meta.key.name.clone());
-        let vtep = wanted.clone();
-        let writing = async move { write(&client, &name, &vtep).await }.boxed();
+        let vteps = wanted.clone();
+        let writing = async move { write(&client, &name, &vteps).await }.boxed();
         self.under_way = Some((wanted, writing));
     }
 
@@ -41,7 +45,7 @@ impl Announcer {
     pub(crate) async fn ended(&mut self) -> client::Result<()> {
         let Some((_, writing)) = &mut self.under_way else { return std::future::pending().await };
         let outcome = writing.await;
-        let announced = self.under_way.take().map(|(vtep, _)| vtep);
+        let announced = self.under_way.take().map(|(vteps, _)| vteps);
         if outcome.is_ok() {
             self.written = announced;
         }
@@ -49,11 +53,14 @@ impl Announcer {
     }
 }
 
-async fn write(client: &Client, node: &str, vtep: &Vtep) -> client::Result<()> {
-    let annotations = vtep.annotations().map(|(name, value)| (name.to_owned(), Value::from(value)));
-    let annotations: Map<String, Value> = annotations.into_iter().collect();
+async fn write(client: &Client, node: &str, vteps: &Vteps) -> client::Result<()> {
+    let annotations = vteps.values().flat_map(Vtep::annotations);
+    let annotations = annotations.map(|(name, value)| (name.to_owned(), Value::from(value)));
+    let annotations: Map<String, Value> = annotations.collect();
     let patch = json!({"metadata": {"annotations": annotations}});
     client::patch_merge(client, Kind::NODE, None, node, &patch).await?;
-    tracing::info!(public_ip = %vtep.public_ip, mac = %vtep.mac, "tunnel end announced");
+    for vtep in vteps.values() {
+        tracing::info!(public_ip = %vtep.public_ip, mac = %vtep.mac, "tunnel end announced");
+    }
     Ok(())
 }

@@ -5,9 +5,9 @@ use backend::link::lower::Underlay;
 use backend::{link, nft};
 use compile::Finding;
 use kernel::netlink::{Changed, Monitor};
-use model::{Touched, Vtep, World};
-use program::{Change, Program};
-use std::collections::BTreeSet;
+use model::{Family, Touched, Vtep, World};
+use program::{Change, PodNetwork, Program};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use tracing::{debug, info, warn};
 
@@ -143,7 +143,7 @@ impl Node {
             self.doubt.rules = false;
         }
         if let (Some(files), Some(network), Some(underlay)) =
-            (&self.options.cni, &self.program.network, &self.underlay)
+            (&self.options.cni, self.program.networks.get(&Family::V4), &self.underlay)
         {
             files.write(network, underlay.pod_mtu())?;
         }
@@ -169,10 +169,12 @@ impl Node {
     }
 
     /// What the other nodes must know, once it is known.
-    pub(crate) fn vtep(&self) -> Option<Vtep> {
-        let network = self.program.network.as_ref()?;
-        let public_ip = self.own_address()?;
-        Some(Vtep { public_ip, mac: network.tunnel_mac, vni: network.vni })
+    pub(crate) fn vteps(&self) -> BTreeMap<Family, Vtep> {
+        let vtep = |(family, network): (&Family, &PodNetwork)| {
+            let public_ip = self.program.primary_address(*family)?;
+            Some((*family, Vtep { public_ip, mac: network.tunnel_mac, vni: network.vni }))
+        };
+        self.program.networks.iter().filter_map(vtep).collect()
     }
 
     /// Each finding once.

@@ -32,7 +32,7 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
     retry.after(node.reconcile());
     loop {
         if !retry.is_waiting() {
-            announcer.compare(replica.world().node(node.name()), node.vtep());
+            announcer.compare(replica.world().node(node.name()), node.vteps());
         }
         tokio::select! {
             event = watcher.next() => {

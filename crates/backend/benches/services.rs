@@ -34,7 +34,7 @@ fn main() {
 }
 
 fn podway(services: u32, endpoints: u32) -> Duration {
-    let settings = compile::Settings { cluster_cidrs: vec!["10.128.0.0/9".parse().unwrap()] };
+    let settings = compile::Settings::new(vec!["10.128.0.0/9".parse().unwrap()]);
     let mut world = world(services, endpoints);
     let begin = Instant::now();
     let mut program = compile::compile(&world, NODE, &settings).0;

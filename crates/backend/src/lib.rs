@@ -8,3 +8,6 @@
 
 pub mod link;
 pub mod nft;
+pub mod served;
+
+pub use served::{Fate, Served};

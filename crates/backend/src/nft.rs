@@ -10,5 +10,6 @@ mod apply;
 pub mod layout;
 pub mod lower;
 pub mod read;
+pub mod rules;
 
 pub use apply::{Applied, Backend, Error};

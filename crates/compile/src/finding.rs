@@ -26,6 +26,10 @@ pub enum Code {
     NoEndpoints,
     /// A Service has no cluster address yet.
     NoClusterIp,
+    /// The annotation of a Service names a scheduler that there is not.
+    SchedulerUnknown,
+    /// The node's back end does not have the scheduler that a Service names.
+    SchedulerUnsupported,
     /// A virtual IP is also an ordinary address of a node.
     VirtualIpTaken,
     /// Two virtual IPs share a virtual router id.
@@ -43,6 +47,8 @@ impl fmt::Display for Code {
             Code::NodeWithoutTunnel => "node-without-tunnel",
             Code::NoEndpoints => "no-endpoints",
             Code::NoClusterIp => "no-cluster-ip",
+            Code::SchedulerUnknown => "scheduler-unknown",
+            Code::SchedulerUnsupported => "scheduler-unsupported",
             Code::VirtualIpTaken => "virtual-ip-taken",
             Code::VirtualRouterIdTaken => "virtual-router-id-taken",
             Code::VirtualIpWithoutNodes => "virtual-ip-without-nodes",

@@ -10,33 +10,30 @@
 mod finding;
 mod network;
 mod service;
+mod settings;
 mod virtual_ip;
 
 pub use finding::{Code, Finding};
 
-use ipnet::IpNet;
-use model::{Touched, World};
-use program::{Change, Program};
+pub use settings::{LocalDetection, Settings};
+
+use model::{Family, Kind, Origin, Touched, World};
+use program::{Change, PodSources, Program};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// What holds for the whole cluster and is in no object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// All pods' addresses (`--cluster-cidr`): other sources count as outside.
-    pub cluster_cidrs: Vec<IpNet>,
-}
 
 /// The whole program of a node.
 pub fn compile(world: &World, node: &str, settings: &Settings) -> (Program, Vec<Finding>) {
     let mut compiler = Compiler { world, node, settings, findings: Vec::new() };
-    let mut program = Program::default();
-    let mut touched: Vec<Touched> =
-        world.nodes().map(|node| Touched::Node(node.meta.key.name.clone())).collect();
-    touched.extend(world.services().map(|service| Touched::Service(service.meta.key.clone())));
-    touched.extend(world.pods_on(node).map(|pod| Touched::Pod(pod.meta.key.clone())));
-    for touched in &touched {
-        compiler.update(&mut program, touched);
+    let mut program = Program { node_ports: settings.node_ports.clone(), ..Program::default() };
+    compiler.update_own_node(&mut program);
+    compiler.update_service_cidrs(&mut program);
+    for name in world.nodes().map(|node| &node.meta.key.name).filter(|name| &***name != node) {
+        compiler.update_peer(&mut program, name);
+    }
+    compiler.update_services(&mut program);
+    for pod in world.pods_on(node) {
+        compiler.update(&mut program, &Touched::Pod(pod.meta.key.clone()));
     }
     compiler.update_virtual_ips(&mut program);
     (program, compiler.findings)
@@ -78,48 +75,117 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
+    fn find(&mut self, code: Code, origin: Origin, text: String) {
+        self.findings.push(Finding { code, origin, text });
+    }
+
     fn update(&mut self, program: &mut Program, touched: &Touched) -> Vec<Change> {
         match touched {
-            Touched::Node(name) if &**name == self.node => self.update_own_node(program),
+            Touched::Node(name) if &**name == self.node => {
+                let place = |program: &Program| (program.addresses.clone(), program.zone.clone());
+                let before = place(program);
+                let mut changes = self.update_own_node(program);
+                // Where the node is decides about hints, who it is about source ranges.
+                if place(program) != before {
+                    changes.extend(self.update_services(program));
+                }
+                changes
+            }
             Touched::Node(name) => self.update_peer(program, name),
             Touched::Pod(key) => {
                 program.replace_pod(key, network::local_pod(self.world, self.node, key))
             }
             Touched::Service(key) => {
-                let bindings = service::bindings(self.world, key, &mut self.findings);
-                program.replace_service(key, bindings)
+                let served = service::served(self, key);
+                program.replace_service(key, served.bindings, served.health_checks)
             }
+            Touched::ServiceCidr(_) => self.update_service_cidrs(program),
             Touched::VirtualIp(_) => Vec::new(),
         }
+    }
+
+    fn update_services(&mut self, program: &mut Program) -> Vec<Change> {
+        let world = self.world;
+        let services = world.services().map(|service| Touched::Service(service.meta.key.clone()));
+        services.flat_map(|touched| self.update(program, &touched)).collect()
     }
 
     fn update_own_node(&mut self, program: &mut Program) -> Vec<Change> {
         let node = self.world.node(self.node);
         let addresses = node.map(|node| node.addresses.clone()).unwrap_or_default();
-        let network = node.and_then(|node| network::own(node, self.settings, &mut self.findings));
+        let leaving = node.is_some_and(|node| node.leaving);
+        program.zone = node.and_then(|node| node.zone()).map(Arc::from);
+        let pod_sources = self.pod_sources();
         let mut changes = Vec::new();
         if program.addresses != addresses {
             let before = std::mem::replace(&mut program.addresses, addresses.clone());
             changes.push(Change::Addresses { before, after: addresses });
         }
-        if program.network != network {
-            let before = std::mem::replace(&mut program.network, network.clone());
-            changes.push(Change::Network { before, after: network });
+        if program.leaving != leaving {
+            program.leaving = leaving;
+            changes.push(Change::Leaving { after: leaving });
+        }
+        if program.pod_sources != pod_sources {
+            let before = std::mem::replace(&mut program.pod_sources, pod_sources.clone());
+            changes.push(Change::PodSources { before, after: pod_sources });
+        }
+        let wanted = node
+            .map(|node| network::own(node, self.settings, &mut self.findings))
+            .unwrap_or_default();
+        let before = std::mem::replace(&mut program.networks, wanted);
+        for family in Family::ALL {
+            let (before, after) = (before.get(&family), program.networks.get(&family));
+            if before != after {
+                let (before, after) = (before.cloned(), after.cloned());
+                changes.push(Change::Network { family, before, after });
+            }
         }
         changes
     }
 
+    fn pod_sources(&self) -> PodSources {
+        match &self.settings.local_detection {
+            LocalDetection::ClusterCidr => PodSources::Cidrs(self.settings.cluster_cidrs.clone()),
+            LocalDetection::NodeCidr => {
+                let node = self.world.node(self.node);
+                PodSources::Cidrs(node.map(|node| node.pod_cidrs.clone()).unwrap_or_default())
+            }
+            LocalDetection::BridgeInterface(name) => PodSources::Interface(name.clone()),
+            LocalDetection::InterfaceNamePrefix(prefix) => {
+                PodSources::InterfacePrefix(prefix.clone())
+            }
+        }
+    }
+
+    fn update_service_cidrs(&mut self, program: &mut Program) -> Vec<Change> {
+        let mut after = BTreeMap::new();
+        for object in self.world.service_cidrs() {
+            for (index, net) in object.cidrs.iter().enumerate() {
+                let (key, field) = (&object.meta.key, format!("spec.cidrs[{index}]"));
+                let origin = Origin::new(Kind::ServiceCidr, &key.namespace, &key.name, &field);
+                after.entry(*net).or_insert(origin);
+            }
+        }
+        let before = std::mem::replace(&mut program.service_cidrs, after.clone());
+        if before == after { Vec::new() } else { vec![Change::ServiceCidrs { before, after }] }
+    }
+
     fn update_peer(&mut self, program: &mut Program, name: &Arc<str>) -> Vec<Change> {
         let node = self.world.node(name);
-        let after = node.and_then(|node| network::peer(node, &mut self.findings));
-        let before = match &after {
-            Some(peer) => program.peers.insert(name.clone(), peer.clone()),
-            None => program.peers.remove(name),
-        };
-        if before == after {
-            return Vec::new();
+        let mut wanted =
+            node.map(|node| network::peers(node, &mut self.findings)).unwrap_or_default();
+        let mut changes = Vec::new();
+        for family in Family::ALL {
+            let (key, after) = ((family, name.clone()), wanted.remove(&family));
+            let before = match &after {
+                Some(peer) => program.peers.insert(key, peer.clone()),
+                None => program.peers.remove(&key),
+            };
+            if before != after {
+                changes.push(Change::Peer { family, node: name.clone(), before, after });
+            }
         }
-        vec![Change::Peer { node: name.clone(), before, after }]
+        changes
     }
 
     fn update_virtual_ips(&mut self, program: &mut Program) -> Vec<Change> {

@@ -3,7 +3,7 @@
 use crate::Settings;
 use crate::finding::{Code, Finding};
 use ipnet::IpNet;
-use model::{Kind, Node, ObjectKey, Origin, World};
+use model::{Family, Kind, Node, ObjectKey, Origin, World};
 use program::{LocalPod, Peer, PodNetwork};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,55 +14,81 @@ const VNI: u32 = 1;
 /// The kernel's VXLAN port, which flannel uses too; IANA's is 4789.
 const TUNNEL_PORT: u16 = 8472;
 
+/// The node's part of the pod network of each family: the first subnet of each.
 pub(crate) fn own(
     node: &Node,
     settings: &Settings,
     findings: &mut Vec<Finding>,
-) -> Option<PodNetwork> {
-    let origin = origin(node, "spec.podCIDR");
-    let Some(subnet) = node.pod_cidrs.first().copied() else {
+) -> BTreeMap<Family, PodNetwork> {
+    if node.pod_cidrs.is_empty() {
         let text = "the node has no podCIDR yet: it can have no pods".to_owned();
+        let origin = origin(node, "spec.podCIDR");
         findings.push(Finding { code: Code::NodeWithoutSubnet, origin, text });
-        return None;
-    };
+    }
+    let mut networks = BTreeMap::new();
+    for subnet in node.pod_cidrs.iter().rev() {
+        let network = own_network(node, *subnet, settings, findings);
+        networks.extend(network.map(|network| (Family::of_net(subnet), network)));
+    }
+    networks
+}
+
+fn own_network(
+    node: &Node,
+    subnet: IpNet,
+    settings: &Settings,
+    findings: &mut Vec<Finding>,
+) -> Option<PodNetwork> {
+    let (family, origin) = (Family::of_net(&subnet), origin(node, "spec.podCIDR"));
     if !settings.cluster_cidrs.iter().any(|cluster| cluster.contains(&subnet)) {
         let text = format!("podCIDR {subnet} lies outside of the cluster's pod network");
         findings.push(Finding { code: Code::SubnetOutsideCluster, origin: origin.clone(), text });
     }
+    let cluster = settings.cluster_cidrs.iter().filter(|net| Family::of_net(net) == family);
+    let vtep = node.vteps.get(&family);
     Some(PodNetwork {
-        cluster: settings.cluster_cidrs.clone(),
+        cluster: cluster.copied().collect(),
         subnet,
         gateway: first_host(subnet)?,
         tunnel_address: subnet.network(),
-        tunnel_mac: node.vtep.as_ref().map_or_else(|| tunnel_mac(node), |vtep| vtep.mac),
+        tunnel_mac: vtep.map_or_else(|| tunnel_mac(node), |vtep| vtep.mac),
         vni: VNI,
         tunnel_port: TUNNEL_PORT,
         origin,
     })
 }
 
-pub(crate) fn peer(node: &Node, findings: &mut Vec<Finding>) -> Option<Peer> {
+/// Another node's pods, for each family of which it has any and has announced its tunnel end.
+pub(crate) fn peers(node: &Node, findings: &mut Vec<Finding>) -> BTreeMap<Family, Peer> {
     if node.addresses.is_empty() {
         let text = "no InternalIP in status.addresses".to_owned();
         let origin = origin(node, "status.addresses");
         findings.push(Finding { code: Code::NodeWithoutAddress, origin, text });
     }
-    if node.pod_cidrs.is_empty() {
-        return None;
+    let mut peers = BTreeMap::new();
+    for family in Family::ALL {
+        let of_family = node.pod_cidrs.iter().filter(|net| Family::of_net(net) == family);
+        let subnets: Vec<IpNet> = of_family.copied().collect();
+        if subnets.is_empty() {
+            continue;
+        }
+        let Some(vtep) = node.vteps.get(&family) else {
+            let text = format!(
+                "the node has not announced its VXLAN end for {family}: its pods cannot be reached"
+            );
+            let origin = origin(node, "metadata.annotations");
+            findings.push(Finding { code: Code::NodeWithoutTunnel, origin, text });
+            continue;
+        };
+        let peer = Peer {
+            subnets,
+            public_ip: vtep.public_ip,
+            tunnel_mac: vtep.mac,
+            origin: origin(node, "spec.podCIDR"),
+        };
+        peers.insert(family, peer);
     }
-    let Some(vtep) = &node.vtep else {
-        let text =
-            "the node has not announced its VXLAN end: its pods cannot be reached".to_owned();
-        let origin = origin(node, "metadata.annotations");
-        findings.push(Finding { code: Code::NodeWithoutTunnel, origin, text });
-        return None;
-    };
-    Some(Peer {
-        subnets: node.pod_cidrs.clone(),
-        public_ip: vtep.public_ip,
-        tunnel_mac: vtep.mac,
-        origin: origin(node, "spec.podCIDR"),
-    })
+    peers
 }
 
 /// The addresses of a pod that runs on this node, in a namespace of its own.

@@ -30,7 +30,7 @@ impl<'a> Cluster<'a> {
     }
 
     fn compiled(&self, node: &str) -> Option<&(Program, Vec<compile::Finding>)> {
-        let settings = || compile::Settings { cluster_cidrs: self.settings.cluster_cidrs.clone() };
+        let settings = || compile::Settings::new(self.settings.cluster_cidrs.clone());
         let cell = self.compiled.get(node)?;
         Some(cell.get_or_init(|| compile::compile(self.world, node, &settings())))
     }

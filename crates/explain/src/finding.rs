@@ -77,6 +77,8 @@ codes! {
         "targetPort is a name that no container port of the selected pods has."
     NoEndpoints "no-endpoints"
         "The Service port has no endpoint that could answer: connections are refused."
+    NoLocalEndpoint "no-local-endpoint"
+        "The traffic policy is Local and this node has no endpoint: connections are dropped."
     NoHealthyBackend "no-healthy-backend"
         "Every back end of the balancer fails its health check."
     NoPods "no-pods"
@@ -113,8 +115,12 @@ codes! {
         "No pod of the namespace has the labels that the Service selects."
     SomeFail "some-fail"
         "Some of the possible choices fail."
+    SourceNotAllowed "source-not-allowed"
+        "loadBalancerSourceRanges does not hold the sender's address: connections are dropped."
     SourceAssumed "source-assumed"
         "No object has the source address; assumption: a host outside of the cluster."
+    UnallocatedServiceAddress "unallocated-service-address"
+        "No Service has this address of a ServiceCIDR: packets to it are dropped."
     UnknownAddress "unknown-address"
         "No pod, node, Service or virtual IP has the address."
     UnknownServicePort "unknown-service-port"
@@ -143,6 +149,14 @@ impl Code {
             "A Service port has no endpoint that could answer: connections are refused.",
         ),
         (compile::Code::NoClusterIp, "The Service has no cluster IP yet."),
+        (
+            compile::Code::SchedulerUnknown,
+            "The annotation podway.io/lb-algorithm names a scheduler that there is not.",
+        ),
+        (
+            compile::Code::SchedulerUnsupported,
+            "The node's service proxy does not have the scheduler that podway.io/lb-algorithm names.",
+        ),
         (compile::Code::VirtualIpTaken, "The virtual IP is also an ordinary address of a node."),
         (
             compile::Code::VirtualRouterIdTaken,

@@ -3,6 +3,7 @@
 use crate::cluster::Cluster;
 use crate::finding::{Code, Finding};
 use crate::path::{Connection, End, Hop, Host, Outer, Path, Stage, Verdict, address_text};
+use model::Family;
 use program::{Arrival, Outcome, Packet, trace};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -94,7 +95,10 @@ impl Reply<'_> {
                     );
                     None
                 }
-                Outcome::LocalProcess | Outcome::Rejected | Outcome::Unreachable => None,
+                Outcome::LocalProcess
+                | Outcome::Rejected
+                | Outcome::Dropped
+                | Outcome::Unreachable => None,
             };
         }
         if self.packet == wanted { Ok(()) } else { Err(self.lost(connection, wanted)) }
@@ -146,8 +150,9 @@ impl Reply<'_> {
 
     fn tunnel(&mut self, node: &Arc<str>, peer: &Arc<str>, public_ip: IpAddr) {
         let Some(program) = self.cluster.program(node) else { return };
-        let Some(network) = &program.network else { return };
-        let source = program.addresses.first().copied().unwrap_or(network.tunnel_address);
+        let Some(network) = program.network_of(self.packet.destination.ip()) else { return };
+        let family = Family::of(public_ip);
+        let source = program.primary_address(family).unwrap_or(network.tunnel_address);
         let outer = Outer {
             source,
             destination: SocketAddr::new(public_ip, network.tunnel_port),
@@ -161,7 +166,8 @@ impl Reply<'_> {
         );
         self.hop(&Host::Node(node.clone()), Stage::Tunnel, &rule);
         if let Some(hop) = self.hops.last_mut() {
-            hop.origin = program.peers.get(peer).map(|peer| peer.origin.clone());
+            let key = (Family::of(self.packet.destination.ip()), peer.clone());
+            hop.origin = program.peers.get(&key).map(|peer| peer.origin.clone());
             hop.outer = Some(outer);
         }
     }

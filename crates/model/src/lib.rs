@@ -14,13 +14,16 @@ pub mod selector;
 pub mod world;
 
 pub use field::{Field, FieldError};
-pub use object::endpoints::{Endpoint, EndpointPort, EndpointSlice};
+pub use object::endpoints::{Endpoint, EndpointPort, EndpointSlice, Hints, endpoint_field};
 pub use object::node::{Node, Vtep};
 pub use object::pod::{Container, Pod, PodPhase, Probe, ProbeAction};
-pub use object::service::{Service, ServicePort, ServiceType};
+pub use object::service::{
+    IngressMode, LoadBalancerIngress, Scheduler, Service, ServicePort, ServiceType, TrafficPolicy,
+};
+pub use object::service_cidr::ServiceCidr;
 pub use object::virtual_ip::{Algorithm, HealthCheck, Listener, VirtualIp, Vrrp};
 pub use object::workload::Deployment;
-pub use object::{Kind, Meta, Object, ObjectKey, PortRef, Protocol};
+pub use object::{Family, Kind, Meta, Object, ObjectKey, PortRef, Protocol};
 pub use origin::Origin;
 pub use selector::Selector;
 pub use world::{Change, Touched, World};

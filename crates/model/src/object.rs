@@ -4,13 +4,16 @@ pub mod endpoints;
 pub mod node;
 pub mod pod;
 pub mod service;
+pub mod service_cidr;
 pub mod virtual_ip;
 pub mod workload;
 
 use crate::field::{Field, FieldError};
+use ipnet::IpNet;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -23,17 +26,19 @@ pub enum Kind {
     Deployment,
     Service,
     EndpointSlice,
+    ServiceCidr,
     VirtualIp,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Namespace,
         Kind::Node,
         Kind::Pod,
         Kind::Deployment,
         Kind::Service,
         Kind::EndpointSlice,
+        Kind::ServiceCidr,
         Kind::VirtualIp,
     ];
 
@@ -46,12 +51,13 @@ impl Kind {
             Kind::Deployment => ("apps/v1", "Deployment", "deployments"),
             Kind::Service => ("v1", "Service", "services"),
             Kind::EndpointSlice => ("discovery.k8s.io/v1", "EndpointSlice", "endpointslices"),
+            Kind::ServiceCidr => ("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs"),
             Kind::VirtualIp => ("podway.io/v1alpha1", "VirtualIP", "virtualips"),
         }
     }
 
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Kind::Namespace | Kind::Node | Kind::VirtualIp)
+        !matches!(self, Kind::Namespace | Kind::Node | Kind::ServiceCidr | Kind::VirtualIp)
     }
 }
 
@@ -127,6 +133,43 @@ impl Meta {
     }
 }
 
+/// The two Internet Protocols, each a network of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    pub fn of_net(net: &IpNet) -> Self {
+        Family::of(net.addr())
+    }
+
+    /// `0.0.0.0` or `::`.
+    pub fn unspecified(self) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+}
+
+/// As `spec.ipFamilies` writes them.
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
 /// Transport protocols a Service can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -193,6 +236,7 @@ pub enum Object {
     Deployment(workload::Deployment),
     Service(service::Service),
     EndpointSlice(endpoints::EndpointSlice),
+    ServiceCidr(service_cidr::ServiceCidr),
     VirtualIp(virtual_ip::VirtualIp),
 }
 
@@ -226,6 +270,9 @@ impl Object {
             Kind::EndpointSlice => {
                 Object::EndpointSlice(endpoints::EndpointSlice::parse(meta, &root)?)
             }
+            Kind::ServiceCidr => {
+                Object::ServiceCidr(service_cidr::ServiceCidr::parse(meta, &root)?)
+            }
             Kind::VirtualIp => Object::VirtualIp(virtual_ip::VirtualIp::parse(meta, &root)?),
         })
     }
@@ -238,6 +285,7 @@ impl Object {
             Object::Deployment(_) => Kind::Deployment,
             Object::Service(_) => Kind::Service,
             Object::EndpointSlice(_) => Kind::EndpointSlice,
+            Object::ServiceCidr(_) => Kind::ServiceCidr,
             Object::VirtualIp(_) => Kind::VirtualIp,
         }
     }
@@ -250,6 +298,7 @@ impl Object {
             Object::Deployment(deployment) => &deployment.meta,
             Object::Service(service) => &service.meta,
             Object::EndpointSlice(slice) => &slice.meta,
+            Object::ServiceCidr(cidr) => &cidr.meta,
             Object::VirtualIp(vip) => &vip.meta,
         }
     }

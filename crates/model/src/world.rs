@@ -4,6 +4,7 @@ use crate::object::endpoints::EndpointSlice;
 use crate::object::node::Node;
 use crate::object::pod::Pod;
 use crate::object::service::Service;
+use crate::object::service_cidr::ServiceCidr;
 use crate::object::virtual_ip::VirtualIp;
 use crate::object::workload::Deployment;
 use crate::object::{Kind, Object, ObjectKey};
@@ -26,6 +27,8 @@ pub enum Touched {
     Pod(ObjectKey),
     /// The Service or one of its slices.
     Service(ObjectKey),
+    /// Where cluster IPs come from.
+    ServiceCidr(ObjectKey),
     VirtualIp(ObjectKey),
 }
 
@@ -38,6 +41,7 @@ pub struct World {
     deployments: BTreeMap<ObjectKey, Deployment>,
     services: BTreeMap<ObjectKey, Service>,
     slices: BTreeMap<ObjectKey, EndpointSlice>,
+    service_cidrs: BTreeMap<ObjectKey, ServiceCidr>,
     virtual_ips: BTreeMap<ObjectKey, VirtualIp>,
     slices_of: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
     pods_on: BTreeMap<String, BTreeSet<ObjectKey>>,
@@ -73,6 +77,7 @@ impl World {
             Kind::Deployment => self.deployments.keys().cloned().collect(),
             Kind::Service => self.services.keys().cloned().collect(),
             Kind::EndpointSlice => self.slices.keys().cloned().collect(),
+            Kind::ServiceCidr => self.service_cidrs.keys().cloned().collect(),
             Kind::VirtualIp => self.virtual_ips.keys().cloned().collect(),
         }
     }
@@ -127,6 +132,10 @@ impl World {
         self.deployments.values()
     }
 
+    pub fn service_cidrs(&self) -> impl Iterator<Item = &ServiceCidr> {
+        self.service_cidrs.values()
+    }
+
     pub fn virtual_ip(&self, key: &ObjectKey) -> Option<&VirtualIp> {
         self.virtual_ips.get(key)
     }
@@ -154,6 +163,9 @@ impl World {
                 replace(&mut self.services, key.clone(), service, Touched::Service(key))
             }
             Object::EndpointSlice(slice) => self.insert_slice(key, slice),
+            Object::ServiceCidr(cidr) => {
+                replace(&mut self.service_cidrs, key.clone(), cidr, Touched::ServiceCidr(key))
+            }
             Object::VirtualIp(vip) => {
                 replace(&mut self.virtual_ips, key.clone(), vip, Touched::VirtualIp(key))
             }
@@ -221,6 +233,9 @@ impl World {
                 touched(self.services.remove(key).is_some(), Touched::Service(key.clone()))
             }
             Kind::EndpointSlice => self.remove_slice(key),
+            Kind::ServiceCidr => {
+                touched(self.service_cidrs.remove(key).is_some(), Touched::ServiceCidr(key.clone()))
+            }
             Kind::VirtualIp => {
                 touched(self.virtual_ips.remove(key).is_some(), Touched::VirtualIp(key.clone()))
             }

@@ -5,8 +5,9 @@
 //! [`Ending::Unknown`], never in a guess.
 
 use crate::nft::{
-    Chain, ChainKind, ElementValue, Field, HookPoint, Key, Set, Statement, Table, Verdict,
+    Chain, ChainKind, Element, ElementValue, Field, HookPoint, Key, Statement, Table, Verdict,
 };
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Jumps deep: the kernel allows no more (`NFT_JUMP_STACK_SIZE`).
@@ -14,6 +15,10 @@ const DEEPEST: usize = 16;
 
 /// `IPS_DST_NAT` of `enum ip_conntrack_status`.
 const DST_NAT: u32 = 1 << 5;
+
+/// `RTN_UNICAST` and `RTN_LOCAL` of linux/rtnetlink.h.
+const RTN_UNICAST: u32 = 1;
+const RTN_LOCAL: u32 = 2;
 
 /// What a rule can see of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +34,9 @@ pub struct Packet {
     pub conntrack_state: u32,
     pub conntrack_status: u32,
     pub input_interface: String,
+    /// Whether source and destination are the node's own (`fib … type local`).
+    pub source_is_local: bool,
+    pub destination_is_local: bool,
     /// Whether the source is to be replaced by the node's own address on the way out.
     pub masquerade: bool,
 }
@@ -43,14 +51,23 @@ pub enum Ending {
     Unknown(String),
 }
 
+/// What is not in the table and not in the packet, but decides all the same.
+pub struct Surroundings<'a> {
+    /// Draws the number below its argument for `numgen` and `jhash`.
+    pub random: &'a mut dyn FnMut(u32) -> u32,
+    /// Elements that rules have put into dynamic maps; they last for ever here.
+    pub memory: &'a mut Memory,
+}
+
+/// By map and key.
+pub type Memory = BTreeMap<String, BTreeMap<Key, Key>>;
+
 /// Runs the packet through the table's chains at one hook.
-///
-/// `random` draws the number below its argument for `numgen`.
 pub fn evaluate(
     table: &Table,
     point: HookPoint,
     packet: &mut Packet,
-    random: &mut dyn FnMut(u32) -> u32,
+    surroundings: &mut Surroundings<'_>,
 ) -> Ending {
     let at_point = |chain: &&Chain| chain.hook.is_some_and(|hook| hook.point == point);
     let mut chains: Vec<&Chain> = table.chains.values().filter(at_point).collect();
@@ -60,7 +77,7 @@ pub fn evaluate(
         if is_nat && packet.conntrack_state & 8 == 0 {
             continue;
         }
-        let mut run = Run { table, packet, random };
+        let mut run = Run { table, packet, surroundings };
         match run.chain(chain, 0) {
             Flow::Ended(Ending::Accepted) | Flow::Next | Flow::Returned => {}
             Flow::Ended(ending) => return ending,
@@ -75,13 +92,13 @@ enum Flow {
     Ended(Ending),
 }
 
-struct Run<'a> {
+struct Run<'a, 'b> {
     table: &'a Table,
     packet: &'a mut Packet,
-    random: &'a mut dyn FnMut(u32) -> u32,
+    surroundings: &'a mut Surroundings<'b>,
 }
 
-impl Run<'_> {
+impl Run<'_, '_> {
     fn chain(&mut self, chain: &Chain, depth: usize) -> Flow {
         if depth > DEEPEST {
             return unknown("jumps too deep");
@@ -111,15 +128,17 @@ impl Run<'_> {
     fn statement(&mut self, statement: &Statement, depth: usize) -> Step {
         match statement {
             Statement::Match { field, mask, negate, value } => {
-                let mut have = self.field(field);
+                let Some(mut have) = self.field(field) else { return Step::Fails };
                 if let Some(mask) = mask {
                     have.iter_mut().zip(mask).for_each(|(octet, mask)| *octet &= mask);
                 }
                 Step::when((have == *value) != *negate)
             }
-            Statement::InSet { key, set, negate } => match self.table.sets.get(set) {
-                Some(found) => Step::when(self.find(found, key).is_some() != *negate),
-                None => Step::Flow(unknown(&format!("no set {set}"))),
+            Statement::InSet { key, set, negate } => match self.find(set, key) {
+                Found::NoSet => Step::Flow(unknown(&format!("no set {set}"))),
+                Found::NoKey => Step::Fails,
+                Found::Nothing => Step::when(*negate),
+                Found::Value(_) => Step::when(!*negate),
             },
             Statement::VerdictMap { key, map } => self.verdict_map(key, map, depth),
             Statement::Counter => Step::Holds,
@@ -128,6 +147,8 @@ impl Run<'_> {
                 Step::Holds
             }
             Statement::DnatMap { key, map } => self.dnat(key, map),
+            Statement::Remember { key, value, map, .. } => self.remember(key, value, map),
+            Statement::Forget { key, map } => self.forget(key, map),
             Statement::Masquerade => {
                 self.packet.masquerade = true;
                 Step::Flow(Flow::Ended(Ending::Accepted))
@@ -139,21 +160,20 @@ impl Run<'_> {
     }
 
     fn verdict_map(&mut self, key: &[Field], map: &str, depth: usize) -> Step {
-        let Some(set) = self.table.sets.get(map) else {
-            return Step::Flow(unknown(&format!("no map {map}")));
-        };
-        match self.find(set, key) {
-            None => Step::Fails,
-            Some(ElementValue::Verdict(verdict)) => self.verdict(&verdict.clone(), depth),
-            Some(_) => Step::Flow(unknown(&format!("{map} holds no verdicts"))),
+        match self.find(map, key) {
+            Found::NoSet => Step::Flow(unknown(&format!("no map {map}"))),
+            Found::NoKey | Found::Nothing => Step::Fails,
+            Found::Value(ElementValue::Verdict(verdict)) => self.verdict(&verdict, depth),
+            Found::Value(_) => Step::Flow(unknown(&format!("{map} holds no verdicts"))),
         }
     }
 
     fn dnat(&mut self, key: &[Field], map: &str) -> Step {
-        let Some(set) = self.table.sets.get(map) else {
-            return Step::Flow(unknown(&format!("no map {map}")));
+        let data = match self.find(map, key) {
+            Found::NoSet => return Step::Flow(unknown(&format!("no map {map}"))),
+            Found::Value(ElementValue::Data(data)) => data,
+            Found::NoKey | Found::Nothing | Found::Value(_) => return Step::Fails,
         };
-        let Some(ElementValue::Data(data)) = self.find(set, key) else { return Step::Fails };
         let Some((address, port)) = endpoint(data.as_bytes()) else {
             return Step::Flow(unknown(&format!("{map} holds no endpoints")));
         };
@@ -161,6 +181,21 @@ impl Run<'_> {
         self.packet.destination_port = port;
         self.packet.conntrack_status |= DST_NAT;
         Step::Flow(Flow::Ended(Ending::Accepted))
+    }
+
+    fn remember(&mut self, key: &[Field], value: &[Field], map: &str) -> Step {
+        let (Some(key), Some(value)) = (self.key(key), self.key(value)) else { return Step::Fails };
+        let memory = self.surroundings.memory.entry(map.to_owned()).or_default();
+        memory.entry(key).or_insert(value);
+        Step::Holds
+    }
+
+    fn forget(&mut self, key: &[Field], map: &str) -> Step {
+        let Some(key) = self.key(key) else { return Step::Fails };
+        if let Some(memory) = self.surroundings.memory.get_mut(map) {
+            memory.remove(&key);
+        }
+        Step::Holds
     }
 
     fn verdict(&mut self, verdict: &Verdict, depth: usize) -> Step {
@@ -181,22 +216,36 @@ impl Run<'_> {
         })
     }
 
-    fn find<'s>(&mut self, set: &'s Set, key: &[Field]) -> Option<&'s ElementValue>
-    where
-        Self: 's,
-    {
-        let key = key.iter().fold(Key::new(), |built, field| built.part(&self.field(field)));
-        if !set.interval {
-            return set.elements.get(&key).map(|element| &element.value);
+    fn find(&mut self, set: &str, key: &[Field]) -> Found {
+        let Some(found) = self.table.sets.get(set) else { return Found::NoSet };
+        let Some(key) = self.key(key) else { return Found::NoKey };
+        if found.dynamic.is_some() {
+            let held = self.surroundings.memory.get(set).and_then(|memory| memory.get(&key));
+            return held.map_or(Found::Nothing, |data| Found::Value(ElementValue::Data(*data)));
         }
-        let (_, element) = set.elements.range(..=key).next_back()?;
-        element.until.is_none_or(|until| key < until).then_some(&element.value)
+        if !found.interval {
+            return Found::of(found.elements.get(&key));
+        }
+        let Some((_, element)) = found.elements.range(..=key).next_back() else {
+            return Found::Nothing;
+        };
+        Found::of(Some(element).filter(|element| element.until.is_none_or(|until| key < until)))
     }
 
-    /// The field's octets before padding.
-    fn field(&mut self, field: &Field) -> Vec<u8> {
+    /// `None` where a part of it is looked up and not there.
+    fn key(&mut self, fields: &[Field]) -> Option<Key> {
+        let mut key = Key::new();
+        for field in fields {
+            key = key.part(&self.field(field)?);
+        }
+        Some(key)
+    }
+
+    /// The field's octets before padding; `None` where it is looked up and not there.
+    fn field(&mut self, field: &Field) -> Option<Vec<u8>> {
         let packet = &*self.packet;
-        match field {
+        let local = |is_local: bool| if is_local { RTN_LOCAL } else { RTN_UNICAST };
+        Some(match field {
             Field::SourceAddress => octets(packet.source),
             Field::DestinationAddress => octets(packet.destination),
             Field::Protocol => vec![packet.protocol],
@@ -205,16 +254,45 @@ impl Run<'_> {
             Field::Mark => packet.mark.to_ne_bytes().to_vec(),
             Field::ConntrackStatus => packet.conntrack_status.to_ne_bytes().to_vec(),
             Field::ConntrackState => packet.conntrack_state.to_ne_bytes().to_vec(),
-            Field::Random { modulus } => (self.random)(*modulus).to_ne_bytes().to_vec(),
+            Field::Random { modulus, offset } | Field::AddressHash { modulus, offset, .. } => {
+                let drawn = (self.surroundings.random)(*modulus);
+                offset.wrapping_add(drawn).to_ne_bytes().to_vec()
+            }
+            Field::Masked { of, mask } => {
+                let mut address = self.field(&of.field())?;
+                address.iter_mut().zip(mask).for_each(|(octet, mask)| *octet &= mask);
+                address
+            }
+            Field::Lookup { key, map, .. } => match self.find(map, key) {
+                Found::Value(ElementValue::Data(data)) => data.as_bytes().to_vec(),
+                _ => return None,
+            },
             Field::Constant(octets) => octets.clone(),
             Field::InputInterface => {
                 let mut name = packet.input_interface.clone().into_bytes();
                 name.resize(16, 0);
                 name
             }
-            // Where an address is local is the routing table's knowledge, not the packet's.
-            Field::DestinationAddressType => Vec::new(),
-        }
+            Field::SourceAddressType => local(packet.source_is_local).to_ne_bytes().to_vec(),
+            Field::DestinationAddressType => {
+                local(packet.destination_is_local).to_ne_bytes().to_vec()
+            }
+        })
+    }
+}
+
+/// What a set holds for a key.
+enum Found {
+    NoSet,
+    /// A part of the key is itself looked up, in vain.
+    NoKey,
+    Nothing,
+    Value(ElementValue),
+}
+
+impl Found {
+    fn of(element: Option<&Element>) -> Self {
+        element.map_or(Found::Nothing, |element| Found::Value(element.value.clone()))
     }
 }
 

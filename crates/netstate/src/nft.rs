@@ -102,6 +102,19 @@ pub enum Statement {
         key: Vec<Field>,
         map: String,
     },
+    /// `update @map { key timeout t : value }`: puts an element in, or lets the one that is there live longer.
+    /// Where there is no room the rule ends.
+    Remember {
+        key: Vec<Field>,
+        value: Vec<Field>,
+        map: String,
+        seconds: u32,
+    },
+    /// `delete @map { key }`, where it is there.
+    Forget {
+        key: Vec<Field>,
+        map: String,
+    },
     /// `masquerade fully-random`.
     Masquerade,
     /// Answers with a TCP reset for TCP, ICMP port unreachable otherwise.
@@ -135,9 +148,28 @@ pub enum Field {
     ConntrackStatus,
     /// `ct state`, host byte order, bits as nf_tables has them (invalid 1, established 2, related 4, new 8).
     ConntrackState,
-    /// `numgen random mod n`, host byte order.
+    /// `numgen random mod n offset o`, host byte order.
     Random {
         modulus: u32,
+        offset: u32,
+    },
+    /// `jhash source-or-destination-address mod n seed s offset o`, host byte order.
+    AddressHash {
+        of: AddressSide,
+        modulus: u32,
+        seed: u32,
+        offset: u32,
+    },
+    /// `address & mask`: an address cut to a prefix.
+    Masked {
+        of: AddressSide,
+        mask: Vec<u8>,
+    },
+    /// `key map @map`: what a map holds for a key, of so many octets; where it holds nothing the rule ends.
+    Lookup {
+        key: Vec<Field>,
+        map: String,
+        octets: usize,
     },
     /// A constant, to fill a place of a concatenated key.
     Constant(Vec<u8>),
@@ -145,6 +177,24 @@ pub enum Field {
     InputInterface,
     /// `fib daddr type`, host byte order (`RTN_LOCAL` is 2).
     DestinationAddressType,
+    /// `fib saddr type`, likewise.
+    SourceAddressType,
+}
+
+/// Which address of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressSide {
+    Source,
+    Destination,
+}
+
+impl AddressSide {
+    pub fn field(self) -> Field {
+        match self {
+            AddressSide::Source => Field::SourceAddress,
+            AddressSide::Destination => Field::DestinationAddress,
+        }
+    }
 }
 
 /// What an element of a set is made of: octets of each part (before padding to four).
@@ -190,16 +240,28 @@ pub struct Set {
     pub interval: bool,
     /// Each element counts packets and octets.
     pub counters: bool,
+    /// Rules put elements in, which last for a time; at most so many. Nobody else's business: such elements are
+    /// neither read nor compared.
+    pub dynamic: Option<u32>,
     pub elements: BTreeMap<Key, Element>,
 }
 
 impl Set {
+    /// Octets of an element's value as registers hold it; `None` where there are no such values.
+    pub fn value_octets(&self) -> Option<usize> {
+        match &self.data {
+            SetData::Values(parts) => Some(parts.iter().map(|part| part.padded_width()).sum()),
+            SetData::None | SetData::Verdict => None,
+        }
+    }
+
     /// Whether both differ in nothing but their elements.
     pub fn same_shape(&self, other: &Set) -> bool {
         self.key == other.key
             && self.data == other.data
             && self.interval == other.interval
             && self.counters == other.counters
+            && self.dynamic == other.dynamic
     }
 }
 
@@ -214,7 +276,7 @@ pub enum SetData {
 
 /// The octets of a concatenated key or of a map's data, each part padded to four octets.
 ///
-/// Inline, at most 44 octets (two IPv6 addresses, protocol, port, number): a service table has a hundred thousand.
+/// Inline, at most 48 octets (two IPv6 addresses, protocol, two ports, number): a service table has a hundred thousand.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     bytes: [u8; Key::CAPACITY],
@@ -223,7 +285,7 @@ pub struct Key {
 
 impl Key {
     /// Octets a key holds at most.
-    pub const CAPACITY: usize = 44;
+    pub const CAPACITY: usize = 48;
 
     pub fn new() -> Self {
         Key { bytes: [0; Key::CAPACITY], len: 0 }

@@ -78,7 +78,7 @@ pub(crate) fn agent(agent: Agent) -> anyhow::Result<ExitCode> {
         conflist: directory.join("10-podway.conflist"),
         data_dir: agent.cni_data_dir,
     });
-    let settings = compile::Settings { cluster_cidrs: agent.cluster_cidr };
+    let settings = compile::Settings::new(agent.cluster_cidr);
     let options = ::agent::Options { node: agent.node, settings, cni };
     block_on(async {
         let client = agent.connection.connect().await?;

@@ -2,15 +2,18 @@
 
 use crate::daemon::{Connection, block_on};
 use crate::output;
-use backend::nft::read::{self, Served, ShownRule};
+use backend::nft::read::{self, ShownRule};
+use backend::{Fate, Served};
 use clap::{Args, Subcommand, ValueEnum};
 use client::Kind;
 use ipnet::IpNet;
 use kernel::netlink::Socket;
 use kernel::route;
-use model::{Object, ObjectKey, Origin, World};
+use model::{Family, Object, ObjectKey, Origin, World};
 use netstate::{NetState, Route};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 /// Show what is programmed on this node, where it comes from and what it has counted
@@ -100,8 +103,7 @@ fn cell(value: &Value) -> String {
 }
 
 fn services() -> anyhow::Result<Table> {
-    let observed = read::observe()?;
-    let served = observed.as_ref().map(read::services).unwrap_or_default();
+    let served = read::all_services()?;
     let row = |served: &Served| {
         let address = served.address.map_or("node".to_owned(), |address| address.to_string());
         let protocol = match served.protocol {
@@ -110,23 +112,55 @@ fn services() -> anyhow::Result<Table> {
             132 => json!("SCTP"),
             other => json!(other),
         };
-        let endpoints: Vec<_> = served.endpoints.iter().map(ToString::to_string).collect();
+        let (endpoints, local) = match &served.fate {
+            Fate::Balanced { endpoints } => (json!(weighed(endpoints)), Value::Null),
+            Fate::BySource { inside, outside } => (json!(weighed(inside)), json!(weighed(outside))),
+            Fate::Refused => (json!("refused"), Value::Null),
+            Fate::NotHere => (json!("dropped"), Value::Null),
+        };
+        let sources: Vec<_> = served.sources.iter().map(ToString::to_string).collect();
         vec![
             json!(address),
             json!(served.port),
             protocol,
-            json!(served.connections.packets),
-            json!(endpoints),
+            json!(served.connections.map(|count| count.packets)),
+            endpoints,
+            local,
+            json!(served.affinity),
+            json!(sources),
             json!(served.origin.as_ref().map(ToString::to_string)),
         ]
     };
-    let headings = vec!["address", "port", "protocol", "connections", "endpoints", "origin"];
+    let headings = vec![
+        "address",
+        "port",
+        "protocol",
+        "connections",
+        "endpoints",
+        "local",
+        "affinity",
+        "sources",
+        "origin",
+    ];
     Ok(Table { headings, rows: served.iter().map(row).collect() })
 }
 
+/// Each endpoint once, with the number of its slots where there are several.
+fn weighed(endpoints: &[SocketAddr]) -> Vec<String> {
+    let mut slots: BTreeMap<SocketAddr, usize> = BTreeMap::new();
+    endpoints.iter().for_each(|endpoint| *slots.entry(*endpoint).or_default() += 1);
+    let text = |(endpoint, slots): (&SocketAddr, &usize)| match slots {
+        1 => endpoint.to_string(),
+        slots => format!("{endpoint}={slots}"),
+    };
+    slots.iter().map(text).collect()
+}
+
 fn rules() -> anyhow::Result<Table> {
-    let observed = read::observe()?;
-    let shown = observed.as_ref().map(read::rules).unwrap_or_default();
+    let mut shown = Vec::new();
+    for family in Family::ALL {
+        shown.extend(read::observe(family)?.as_ref().map(read::rules).unwrap_or_default());
+    }
     let row = |shown: &ShownRule| {
         vec![
             json!(shown.chain),

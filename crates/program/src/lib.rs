@@ -9,17 +9,25 @@ pub mod change;
 pub mod claims;
 pub mod edge;
 pub mod network;
+pub mod node;
 pub mod service;
+pub mod slots;
 pub mod trace;
 
 pub use change::Change;
 pub use claims::Claims;
 pub use edge::VirtualIp;
 pub use network::{LocalPod, Peer, PodNetwork};
-pub use service::{Action, Binding, Endpoint, Frontend, Masquerade, Pool, Scope, ServicePortName};
+pub use node::{NodePortAddresses, PodSources};
+pub use service::{
+    Action, Binding, Endpoint, Frontend, FrontendKind, HealthCheckPort, Masquerade, Pool, Reach,
+    Scope, ServicePortName, Standing,
+};
+pub use slots::{Draw, Slots};
 pub use trace::{Arrival, Outcome, Packet, Step, Trace, trace};
 
-use model::{ObjectKey, Protocol};
+use ipnet::IpNet;
+use model::{Family, ObjectKey, Origin, Protocol};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,13 +35,22 @@ use std::sync::Arc;
 /// The program of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Program {
-    /// The node's own addresses, first the one it is known by: node ports answer here.
+    /// The node's own addresses, first the one it is known by.
     pub addresses: Vec<IpAddr>,
-    /// `None` until the node has a pod subnet.
-    pub network: Option<PodNetwork>,
+    /// Where it is, as far as its label `topology.kubernetes.io/zone` tells.
+    pub zone: Option<Arc<str>>,
+    /// Load balancers are to send it nothing new: it is about to go.
+    pub leaving: bool,
+    pub node_ports: NodePortAddresses,
+    pub pod_sources: PodSources,
+    /// Empty until the node has a pod subnet.
+    pub networks: BTreeMap<Family, PodNetwork>,
     pub services: Claims<Frontend, Binding>,
-    /// The other nodes' pods, by node name.
-    pub peers: BTreeMap<Arc<str>, Peer>,
+    /// Where cluster IPs come from: one that nobody has goes nowhere.
+    pub service_cidrs: BTreeMap<IpNet, Origin>,
+    pub health_checks: Claims<u16, HealthCheckPort>,
+    /// The other nodes' pods, by family and node name.
+    pub peers: BTreeMap<(Family, Arc<str>), Peer>,
     /// The pods on this node, by address.
     pub pods: Claims<IpAddr, LocalPod>,
     /// The virtual IPs this node takes part in, by name.
@@ -41,16 +58,50 @@ pub struct Program {
 }
 
 impl Program {
+    /// This node's part of the pod network that an address belongs to.
+    pub fn network_of(&self, address: IpAddr) -> Option<&PodNetwork> {
+        self.networks.get(&Family::of(address))
+    }
+
     /// Whether a packet to this address is for the node itself.
     pub fn is_own_address(&self, address: IpAddr) -> bool {
-        let network = self.network.as_ref();
         self.addresses.contains(&address)
-            || network.is_some_and(|net| address == net.gateway || address == net.tunnel_address)
+            || address.is_loopback()
+            || self
+                .network_of(address)
+                .is_some_and(|net| address == net.gateway || address == net.tunnel_address)
+    }
+
+    /// Whether node ports answer on this address.
+    pub fn is_node_port_address(&self, address: IpAddr) -> bool {
+        let node_ports = &self.node_ports;
+        if address.is_loopback() {
+            return node_ports.localhost;
+        }
+        match &node_ports.within {
+            None => self.primary_address(Family::of(address)) == Some(address),
+            Some(nets) => {
+                self.is_own_address(address) && nets.iter().any(|net| net.contains(&address))
+            }
+        }
+    }
+
+    /// The first of the node's addresses of a family.
+    pub fn primary_address(&self, family: Family) -> Option<IpAddr> {
+        self.addresses.iter().find(|address| Family::of(**address) == family).copied()
     }
 
     /// The peer whose pods have this address.
     pub fn peer_of(&self, address: IpAddr) -> Option<(&Arc<str>, &Peer)> {
-        self.peers.iter().find(|(_, peer)| peer.subnets.iter().any(|net| net.contains(&address)))
+        let family = Family::of(address);
+        let peers = self.peers.iter().filter(|((of, _), _)| *of == family);
+        let mut peers = peers.map(|((_, node), peer)| (node, peer));
+        peers.find(|(_, peer)| peer.subnets.iter().any(|net| net.contains(&address)))
+    }
+
+    /// The ServiceCIDR that an address is from.
+    pub fn service_cidr_of(&self, address: IpAddr) -> Option<(&IpNet, &Origin)> {
+        self.service_cidrs.iter().find(|(net, _)| net.contains(&address))
     }
 
     /// Replaces all that one Service contributes and returns what changed by it.
@@ -58,13 +109,21 @@ impl Program {
         &mut self,
         service: &ObjectKey,
         bindings: BTreeMap<Frontend, Binding>,
+        health_checks: BTreeMap<u16, HealthCheckPort>,
     ) -> Vec<Change> {
-        let change = |replaced: claims::Replaced<Frontend, Binding>| Change::Frontend {
+        let frontend = |replaced: claims::Replaced<Frontend, Binding>| Change::Frontend {
             frontend: replaced.key,
             before: replaced.before,
             after: replaced.after,
         };
-        self.services.replace(service, bindings).into_iter().map(change).collect()
+        let health_check = |replaced: claims::Replaced<u16, HealthCheckPort>| Change::HealthCheck {
+            port: replaced.key,
+            before: replaced.before,
+            after: replaced.after,
+        };
+        let frontends = self.services.replace(service, bindings).into_iter().map(frontend);
+        let checks = self.health_checks.replace(service, health_checks).into_iter();
+        frontends.chain(checks.map(health_check)).collect()
     }
 
     /// Replaces the addresses of one pod of this node and returns what changed by it.

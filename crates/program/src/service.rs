@@ -1,9 +1,11 @@
 //! Services as a node sees them: front ends, and pools of endpoints behind them.
 
-use model::{ObjectKey, Origin, Protocol};
+use ipnet::IpNet;
+use model::{Family, ObjectKey, Origin, Protocol, Scheduler};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a connection must be addressed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,17 +17,26 @@ pub struct Frontend {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// This address, wherever it is: a cluster IP.
+    /// This address, wherever it is: a cluster IP, an external IP, a load balancer's.
     Address(IpAddr),
-    /// The node's own addresses.
-    NodePort,
+    /// Those of the node's own addresses that node ports answer on ([`crate::NodePortAddresses`]).
+    NodePort(Family),
+}
+
+impl Scope {
+    pub fn family(self) -> Family {
+        match self {
+            Scope::Address(address) => Family::of(address),
+            Scope::NodePort(family) => family,
+        }
+    }
 }
 
 impl fmt::Display for Frontend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.scope {
             Scope::Address(address) => write!(f, "{}", SocketAddr::new(address, self.port))?,
-            Scope::NodePort => write!(f, "node port {}", self.port)?,
+            Scope::NodePort(_) => write!(f, "node port {}", self.port)?,
         }
         write!(f, " {}", self.protocol)
     }
@@ -50,30 +61,98 @@ impl fmt::Display for ServicePortName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     pub port: ServicePortName,
+    pub kind: FrontendKind,
     pub origin: Origin,
+    /// The sources that may connect, others are dropped; `None`: anybody.
+    pub sources: Option<Arc<[IpNet]>>,
     pub action: Action,
+    /// How long a client that connects again gets the same endpoint, where it still is in the pool. The memory is
+    /// the Service port's: all its front ends of a protocol share it.
+    pub affinity: Option<Duration>,
+    /// `None`: as the back end is used to.
+    pub scheduler: Option<Scheduler>,
+    /// All endpoints of the Service port, whether new connections go to them or not: what becomes of those under
+    /// way depends on it. In order of addresses.
+    pub standing: Arc<[Standing]>,
 }
 
+/// How a Service came to this front end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FrontendKind {
+    ClusterIp,
+    NodePort,
+    ExternalIp,
+    LoadBalancer,
+}
+
+impl fmt::Display for FrontendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FrontendKind::ClusterIp => "cluster IP",
+            FrontendKind::NodePort => "node port",
+            FrontendKind::ExternalIp => "external IP",
+            FrontendKind::LoadBalancer => "load balancer IP",
+        })
+    }
+}
+
+/// What becomes of a new connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// A new connection goes to one endpoint of the pool, each as likely as any other.
+    /// It goes to one endpoint of the pool.
     Balance { pool: Arc<Pool>, masquerade: Masquerade },
-    /// Answers that nobody is there.
+    /// `externalTrafficPolicy: Local`. From this cluster's pods and from the node itself it goes to `inside`, with
+    /// the source replaced if it is the node; from everybody else to `outside`, untouched, or it is dropped where
+    /// the node has no endpoint.
+    BySource { inside: Arc<Pool>, outside: Option<Arc<Pool>> },
+    /// Nobody is there, and the client is told.
     Reject,
+    /// There are endpoints, but none on this node, and only those count.
+    Drop,
+}
+
+impl Action {
+    /// The pools that connections may go to.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        let (first, second) = match self {
+            Action::Balance { pool, .. } => (Some(pool), None),
+            Action::BySource { inside, outside } => (Some(inside), outside.as_ref()),
+            Action::Reject | Action::Drop => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
 }
 
 /// When the source of a balanced connection is replaced by the node's own address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Masquerade {
     Always,
-    /// When it is not a pod of this cluster.
+    /// When it is not a pod of this cluster ([`crate::PodSources`]).
     FromOutside,
+    /// When it is a process of the node: only where a pool is `inside` ([`Action::BySource`]).
+    FromNode,
+    Never,
 }
 
 /// Endpoints in order of address and port, without duplicates, never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
     pub endpoints: Vec<Endpoint>,
+    pub reach: Reach,
+    /// Nobody is ready: those that still serve while they terminate (KEP-1669).
+    pub terminating: bool,
+}
+
+/// Out of which endpoints a pool is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
+    Cluster,
+    /// Those that are meant for this node's zone (hints).
+    Zone,
+    /// Those that are meant for this node (hints).
+    Node,
+    /// Those on this node (`internalTrafficPolicy` or `externalTrafficPolicy: Local`).
+    Local,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,5 +161,24 @@ pub struct Endpoint {
     /// The node it runs on, where known.
     pub node: Option<Arc<str>>,
     pub pod: Option<ObjectKey>,
+    pub origin: Origin,
+    /// Its share of connections in proportion to the others', 1–100.
+    pub weight: u16,
+}
+
+/// An endpoint that exists; a connection to one that does not has lost its other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Standing {
+    pub address: SocketAddr,
+    /// It goes on answering those that it has already.
+    pub serving: bool,
+}
+
+/// A `healthCheckNodePort`: asked by load balancers whether this node has endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheckPort {
+    pub service: ObjectKey,
+    /// Ready endpoints on this node.
+    pub local_endpoints: usize,
     pub origin: Origin,
 }

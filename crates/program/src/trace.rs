@@ -2,9 +2,12 @@
 //!
 //! `explain` prints it, and every back end is tested against it.
 
-use crate::service::{Action, Endpoint, Frontend, Masquerade, Scope};
-use crate::{Binding, Program};
-use model::{ObjectKey, Origin, Protocol};
+use crate::service::{
+    Action, Binding, Endpoint, Frontend, FrontendKind, Masquerade, Pool, Scope, ServicePortName,
+};
+use crate::{PodSources, Program};
+use ipnet::IpNet;
+use model::{Family, ObjectKey, Origin, Protocol};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -48,25 +51,42 @@ pub struct Step {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepKind {
-    /// Destination replaced by an endpoint, out of these.
+    /// Destination replaced by an endpoint of the pool.
     Balance {
         frontend: Frontend,
-        port: crate::ServicePortName,
-        endpoints: Vec<Endpoint>,
+        port: ServicePortName,
+        pool: Arc<Pool>,
         chosen: usize,
     },
     Reject {
         frontend: Frontend,
-        port: crate::ServicePortName,
+        port: ServicePortName,
     },
-    /// Nothing is bound to this port of a service address.
+    Drop {
+        frontend: Frontend,
+        port: ServicePortName,
+        reason: DropReason,
+    },
+    /// Nothing is bound to this port of a cluster IP.
     UnknownServicePort {
-        port: crate::ServicePortName,
+        port: ServicePortName,
+    },
+    /// No Service has this address of a ServiceCIDR.
+    UnallocatedServiceAddress {
+        cidr: IpNet,
     },
     Masquerade {
         reason: MasqueradeReason,
     },
     Route,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// `loadBalancerSourceRanges` does not hold it.
+    SourceNotAllowed,
+    /// Traffic policy Local, and the endpoints are elsewhere.
+    NoLocalEndpoint,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +112,8 @@ pub enum Outcome {
     Underlay,
     /// Refused with a reset or ICMP port unreachable.
     Rejected,
+    /// Lost without a word.
+    Dropped,
     /// The node has no way to that address: ICMP unreachable.
     Unreachable,
 }
@@ -116,40 +138,27 @@ struct Run<'a> {
     steps: Vec<Step>,
 }
 
+/// What the service table says of a packet.
+enum Verdict {
+    /// On its way, with the masquerading that the Service demands.
+    Passed(Option<MasqueradeReason>),
+    Ended(Outcome),
+}
+
 impl<'a> Run<'a> {
     fn node(&mut self, arrival: Arrival, choose: impl FnOnce(&[Endpoint]) -> usize) -> Outcome {
-        let program = self.program;
-        let bound = self.binding();
-        let mut masquerade = None;
-        if let Some((frontend, binding)) = bound {
-            match &binding.action {
-                Action::Balance { pool, masquerade: policy } => {
-                    let chosen = choose(&pool.endpoints);
-                    masquerade = self.service_masquerade(*policy);
-                    let kind = StepKind::Balance {
-                        frontend,
-                        port: binding.port.clone(),
-                        endpoints: pool.endpoints.clone(),
-                        chosen,
-                    };
-                    self.rewrite(kind, &binding.origin, |packet| {
-                        packet.destination = pool.endpoints[chosen].address;
-                    });
-                }
-                Action::Reject => {
-                    let kind = StepKind::Reject { frontend, port: binding.port.clone() };
-                    self.rewrite(kind, &binding.origin, |_| {});
-                    return Outcome::Rejected;
-                }
+        let verdict = match self.binding() {
+            Some((frontend, binding)) => self.serve(frontend, binding, arrival, choose),
+            None => self.unbound(),
+        };
+        match verdict {
+            Verdict::Ended(outcome) => outcome,
+            Verdict::Passed(masquerade) => {
+                let outcome = self.route();
+                self.masquerade(arrival, masquerade, &outcome);
+                outcome
             }
-        } else if let Some((_, other)) = program.frontends_at(self.packet.destination.ip()).next() {
-            let kind = StepKind::UnknownServicePort { port: other.port.clone() };
-            self.rewrite(kind, &other.origin, |_| {});
-            return Outcome::Rejected;
         }
-        let outcome = self.route();
-        self.masquerade(arrival, masquerade, &outcome);
-        outcome
     }
 
     fn binding(&self) -> Option<(Frontend, &'a Binding)> {
@@ -160,23 +169,113 @@ impl<'a> Run<'a> {
         let find =
             |frontend: Frontend| program.services.get(&frontend).map(|binding| (frontend, binding));
         find(frontend(Scope::Address(destination.ip()))).or_else(|| {
-            let own = self.program.addresses.contains(&destination.ip());
-            if own { find(frontend(Scope::NodePort)) } else { None }
+            let own = program.is_node_port_address(destination.ip());
+            let family = Family::of(destination.ip());
+            if own { find(frontend(Scope::NodePort(family))) } else { None }
         })
     }
 
-    fn service_masquerade(&self, policy: Masquerade) -> Option<MasqueradeReason> {
-        let outside = || {
-            let network = self.program.network.as_ref();
-            network.is_none_or(|net| {
-                !net.cluster.iter().any(|net| net.contains(&self.packet.source.ip()))
-            })
-        };
-        let applies = match policy {
+    fn serve(
+        &mut self,
+        frontend: Frontend,
+        binding: &Binding,
+        arrival: Arrival,
+        choose: impl FnOnce(&[Endpoint]) -> usize,
+    ) -> Verdict {
+        let source = self.packet.source.ip();
+        if binding
+            .sources
+            .as_ref()
+            .is_some_and(|nets| !nets.iter().any(|net| net.contains(&source)))
+        {
+            return self.lose(frontend, binding, DropReason::SourceNotAllowed);
+        }
+        match &binding.action {
+            Action::Balance { pool, masquerade } => {
+                self.balance(frontend, binding, pool, *masquerade, arrival, choose)
+            }
+            Action::BySource { inside, .. } if self.is_local(arrival) => {
+                self.balance(frontend, binding, inside, Masquerade::FromNode, arrival, choose)
+            }
+            Action::BySource { outside: Some(outside), .. } => {
+                self.balance(frontend, binding, outside, Masquerade::Never, arrival, choose)
+            }
+            Action::BySource { outside: None, .. } | Action::Drop => {
+                self.lose(frontend, binding, DropReason::NoLocalEndpoint)
+            }
+            Action::Reject => {
+                let kind = StepKind::Reject { frontend, port: binding.port.clone() };
+                self.end(kind, &binding.origin, Outcome::Rejected)
+            }
+        }
+    }
+
+    fn balance(
+        &mut self,
+        frontend: Frontend,
+        binding: &Binding,
+        pool: &Arc<Pool>,
+        masquerade: Masquerade,
+        arrival: Arrival,
+        choose: impl FnOnce(&[Endpoint]) -> usize,
+    ) -> Verdict {
+        let applies = match masquerade {
             Masquerade::Always => true,
-            Masquerade::FromOutside => outside(),
+            Masquerade::FromOutside => !self.is_from_pod(arrival),
+            Masquerade::FromNode => !self.is_from_pod(arrival) && self.is_from_node(arrival),
+            Masquerade::Never => false,
         };
-        applies.then_some(MasqueradeReason::Service(policy))
+        let chosen = choose(&pool.endpoints);
+        let port = binding.port.clone();
+        let kind = StepKind::Balance { frontend, port, pool: pool.clone(), chosen };
+        self.rewrite(kind, &binding.origin, |packet| {
+            packet.destination = pool.endpoints[chosen].address;
+        });
+        Verdict::Passed(applies.then_some(MasqueradeReason::Service(masquerade)))
+    }
+
+    fn lose(&mut self, frontend: Frontend, binding: &Binding, reason: DropReason) -> Verdict {
+        let kind = StepKind::Drop { frontend, port: binding.port.clone(), reason };
+        self.end(kind, &binding.origin, Outcome::Dropped)
+    }
+
+    /// Addresses of Services answer for all their ports; other addresses are nobody's business here.
+    fn unbound(&mut self) -> Verdict {
+        let destination = self.packet.destination.ip();
+        let program = self.program;
+        let mut others = program.frontends_at(destination);
+        if let Some((_, other)) = others.find(|(_, it)| it.kind == FrontendKind::ClusterIp) {
+            let kind = StepKind::UnknownServicePort { port: other.port.clone() };
+            return self.end(kind, &other.origin, Outcome::Rejected);
+        }
+        if let Some((cidr, origin)) = program.service_cidr_of(destination) {
+            let kind = StepKind::UnallocatedServiceAddress { cidr: *cidr };
+            return self.end(kind, origin, Outcome::Dropped);
+        }
+        Verdict::Passed(None)
+    }
+
+    fn end(&mut self, kind: StepKind, origin: &Origin, outcome: Outcome) -> Verdict {
+        self.rewrite(kind, origin, |_| {});
+        Verdict::Ended(outcome)
+    }
+
+    /// Whether it is of this cluster's pods or of the node itself.
+    fn is_local(&self, arrival: Arrival) -> bool {
+        self.is_from_pod(arrival) || self.is_from_node(arrival)
+    }
+
+    fn is_from_pod(&self, arrival: Arrival) -> bool {
+        match &self.program.pod_sources {
+            PodSources::Cidrs(nets) => {
+                nets.iter().any(|net| net.contains(&self.packet.source.ip()))
+            }
+            PodSources::Interface(_) | PodSources::InterfacePrefix(_) => arrival == Arrival::Pod,
+        }
+    }
+
+    fn is_from_node(&self, arrival: Arrival) -> bool {
+        arrival == Arrival::LocalProcess || self.program.is_own_address(self.packet.source.ip())
     }
 
     /// The longest prefix wins: own addresses, pods here, pods elsewhere, all the rest.
@@ -189,7 +288,7 @@ impl<'a> Run<'a> {
             self.rewrite(StepKind::Route, &pod.origin, |_| {});
             return Outcome::Pod(pod.pod.clone());
         }
-        if let Some(network) = &self.program.network
+        if let Some(network) = self.program.network_of(destination)
             && network.subnet.contains(&destination)
         {
             self.rewrite(StepKind::Route, &network.origin, |_| {});
@@ -226,7 +325,7 @@ impl<'a> Run<'a> {
         service: Option<MasqueradeReason>,
     ) -> Option<MasqueradeReason> {
         let (source, destination) = (self.packet.source.ip(), self.packet.destination.ip());
-        let network = self.program.network.as_ref();
+        let network = self.program.network_of(source);
         let leaves = || {
             network.is_some_and(|net| {
                 net.subnet.contains(&source)
@@ -245,15 +344,14 @@ impl<'a> Run<'a> {
 
     /// The node's own address on the way out: what masquerading puts in as source.
     fn own_source(&self, to: &Outcome) -> Option<IpAddr> {
-        let network = self.program.network.as_ref();
+        let network = self.program.network_of(self.packet.source.ip());
         match to {
             Outcome::Pod(_) => network.map(|net| net.gateway),
             Outcome::Peer { .. } => network.map(|net| net.tunnel_address),
-            Outcome::Underlay => {
-                let same_family = |own: &&IpAddr| own.is_ipv4() == self.packet.source.is_ipv4();
-                self.program.addresses.iter().find(same_family).copied()
+            Outcome::Underlay => self.program.primary_address(Family::of(self.packet.source.ip())),
+            Outcome::LocalProcess | Outcome::Rejected | Outcome::Dropped | Outcome::Unreachable => {
+                None
             }
-            Outcome::LocalProcess | Outcome::Rejected | Outcome::Unreachable => None,
         }
     }
 
@@ -264,7 +362,8 @@ impl<'a> Run<'a> {
                 balanced.map(|step| step.origin.clone())
             }
             MasqueradeReason::LeavesCluster => {
-                self.program.network.as_ref().map(|network| network.origin.clone())
+                let network = self.program.network_of(self.packet.source.ip());
+                network.map(|network| network.origin.clone())
             }
         }
     }

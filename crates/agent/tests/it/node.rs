@@ -82,7 +82,7 @@ impl Node {
     /// An agent that lives until the handle is aborted, as if killed.
     pub(crate) async fn start_agent(&self) -> JoinHandle<()> {
         let client = client::connect(None, Some(&self.server)).await.unwrap();
-        let settings = compile::Settings { cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()] };
+        let settings = compile::Settings::new(vec!["10.244.0.0/16".parse().unwrap()]);
         let cni = CniFiles { conflist: self.conflist(), data_dir: self.directory.join("ipam") };
         let options = Options { node: "node-1".into(), settings, cni: Some(cni) };
         tokio::spawn(async { agent::run(client, options, std::future::pending()).await.unwrap() })
@@ -114,10 +114,11 @@ impl Drop for Node {
 
 /// What the kernel serves at this address and port.
 fn endpoints(address: &str, port: u16) -> Vec<String> {
-    let observed = backend::nft::read::observe().unwrap();
-    let services = observed.as_ref().map(backend::nft::read::services).unwrap_or_default();
+    let services = backend::nft::read::all_services().unwrap();
     let found = services.into_iter().find(|served| {
         served.port == port && served.address.is_some_and(|have| have.to_string() == address)
     });
-    found.map_or(Vec::new(), |served| served.endpoints.iter().map(ToString::to_string).collect())
+    found.map_or(Vec::new(), |served| {
+        served.fate.endpoints().map(|endpoint| endpoint.to_string()).collect()
+    })
 }

@@ -4,6 +4,7 @@ use super::lower::{self, DEVICE, Underlay};
 use super::plan;
 use kernel::netlink::Socket;
 use kernel::route;
+use model::Family;
 use netstate::{NetState, Route};
 use program::{Change, Peer, Program};
 use std::net::IpAddr;
@@ -60,7 +61,9 @@ impl Backend {
     pub fn change_peers(&mut self, changes: &[Change]) -> Result<usize, Error> {
         let state = |peer: &Option<Peer>| peer.as_ref().map(lower::peer).unwrap_or_default();
         let steps = changes.iter().flat_map(|change| match change {
-            Change::Peer { before, after, .. } => plan::changes(&state(before), &state(after)),
+            Change::Peer { family: Family::V4, before, after, .. } => {
+                plan::changes(&state(before), &state(after))
+            }
             _ => Vec::new(),
         });
         self.apply(&steps.collect::<Vec<_>>())

@@ -1,6 +1,7 @@
 //! A program to the tunnel device and what hangs on it. Pure.
 
 use ipnet::IpNet;
+use model::Family;
 use netstate::link::Vxlan;
 use netstate::{Address, FdbEntry, Link, LinkKind, Neighbour, NetState, Route, Unreachable};
 use program::{Peer, PodNetwork, Program};
@@ -35,9 +36,10 @@ impl Underlay {
 /// All of it.
 pub fn lower(program: &Program, underlay: &Underlay) -> NetState {
     let mut state = NetState::default();
-    let Some(network) = &program.network else { return state };
+    let Some(network) = program.networks.get(&Family::V4) else { return state };
     own(&mut state, network, underlay);
-    for peer in program.peers.values() {
+    let peers = program.peers.iter().filter(|((family, _), _)| *family == Family::V4);
+    for (_, peer) in peers {
         add_peer(&mut state, peer);
     }
     state

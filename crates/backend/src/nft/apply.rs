@@ -4,6 +4,7 @@ use super::layout::{set, sets, table_id};
 use super::lower::{self, InUse};
 use kernel::netlink::Socket;
 use kernel::nft::{Observed, Stats, Transaction, read_table_like};
+use model::Family;
 use netstate::nft::{Chain, Key, Set, Table, TableId};
 use netstate::{ElementChange, TableDelta};
 use program::{Change, Program};
@@ -41,8 +42,21 @@ pub struct Applied {
 pub struct Backend {
     socket: Socket,
     transaction: Transaction,
+    tables: [Kept; 2],
+}
+
+/// What is known of one family's table between changes.
+#[derive(Debug)]
+struct Kept {
+    id: TableId,
     shapes: BTreeMap<String, Set>,
     in_use: InUse,
+}
+
+impl Kept {
+    fn new(family: Family) -> Self {
+        Kept { id: table_id(family), shapes: sets(family), in_use: InUse::none(family) }
+    }
 }
 
 impl Backend {
@@ -50,8 +64,7 @@ impl Backend {
         Ok(Backend {
             socket: Socket::netfilter().map_err(Error::Open)?,
             transaction: Transaction::new(),
-            shapes: sets(),
-            in_use: InUse::default(),
+            tables: Family::ALL.map(Kept::new),
         })
     }
 
@@ -60,36 +73,51 @@ impl Backend {
         &self.socket
     }
 
-    /// Reads the table, compares, and changes what differs, counters and all else left as they are.
+    /// Reads the tables, compares, and changes what differs, counters and all else left as they are.
     pub fn reconcile(&mut self, program: &Program) -> Result<Applied, Error> {
-        let wanted = lower::table(program);
+        let mut applied = Applied::default();
+        for place in 0..self.tables.len() {
+            let more = self.reconcile_table(place, program)?;
+            applied = applied.and(more);
+        }
+        Ok(applied)
+    }
+
+    fn reconcile_table(&mut self, place: usize, program: &Program) -> Result<Applied, Error> {
+        let family = self.tables[place].in_use.family();
+        let wanted = lower::table(program, family);
         let observed = read_table_like(&mut self.socket, &wanted).map_err(Error::Read)?;
-        self.in_use = InUse::of(program);
+        self.tables[place].in_use = InUse::of(program, family);
         match observed {
             Some(observed) if fits(&observed, &wanted) => {
-                self.apply(&TableDelta::between(Some(&observed.table), &wanted))
+                self.apply(&[(place, TableDelta::between(Some(&observed.table), &wanted))])
             }
             Some(_) => self.rebuild(&wanted),
-            None => self.fill(&wanted),
+            None => self.fill(place, &wanted),
         }
     }
 
     /// Makes the changes of the program. After an error [`Backend::reconcile`] puts things right.
     pub fn change(&mut self, program: &Program, changes: &[Change]) -> Result<Applied, Error> {
-        let delta = lower::changes(&mut self.in_use, program.network.as_ref(), changes);
-        self.apply(&delta)
+        let deltas = self
+            .tables
+            .iter_mut()
+            .enumerate()
+            .map(|(place, kept)| (place, lower::changes(&mut kept.in_use, program, changes)));
+        let deltas: Vec<_> = deltas.filter(|(_, delta)| !delta.is_empty()).collect();
+        self.apply(&deltas)
     }
 
     /// Where nothing is yet: in small steps, each of which is right by itself.
     ///
     /// In one big step the kernel has no time to let its hash tables grow with what is put into them, and
     /// searches ever longer chains: up to five times the work.
-    fn fill(&mut self, wanted: &Table) -> Result<Applied, Error> {
+    fn fill(&mut self, place: usize, wanted: &Table) -> Result<Applied, Error> {
         let delta = TableDelta::between(None, wanted);
         self.transaction.clear();
         self.transaction.table(&wanted.id);
-        write_frame(&mut self.transaction, &delta);
-        write_elements(&mut self.transaction, &self.shapes, &delta);
+        write_frame(&mut self.transaction, &wanted.id, &delta);
+        write_elements(&mut self.transaction, &self.tables[place], &delta);
         let outcome = self.transaction.commit_in_parts(&mut self.socket, FILL_STEP);
         Ok(applied(&delta, outcome.map_err(Error::Commit)?))
     }
@@ -106,13 +134,18 @@ impl Backend {
     /// New chains go ahead of the elements that lead to them: for a packet that is among the rules while
     /// the generation changes, a chain of the new generation is still empty (`nf_tables_addchain`), and it
     /// would pass untranslated.
-    fn apply(&mut self, delta: &TableDelta) -> Result<Applied, Error> {
-        let mut applied = applied(delta, Stats::default());
+    fn apply(&mut self, deltas: &[(usize, TableDelta)]) -> Result<Applied, Error> {
+        let each = deltas.iter().map(|(_, delta)| applied(delta, Stats::default()));
+        let mut applied = each.fold(Applied::default(), Applied::and);
         self.transaction.clear();
-        write_frame(&mut self.transaction, delta);
+        for (place, delta) in deltas {
+            write_frame(&mut self.transaction, &self.tables[*place].id, delta);
+        }
         applied.transactions += self.commit()?.transactions;
         self.transaction.clear();
-        write_elements(&mut self.transaction, &self.shapes, delta);
+        for (place, delta) in deltas {
+            write_elements(&mut self.transaction, &self.tables[*place], delta);
+        }
         applied.transactions += self.commit()?.transactions;
         Ok(applied)
     }
@@ -123,6 +156,16 @@ impl Backend {
             false => self.transaction.commit_in_parts(&mut self.socket, usize::MAX),
         };
         outcome.map_err(Error::Commit)
+    }
+}
+
+impl Applied {
+    fn and(self, more: Applied) -> Applied {
+        Applied {
+            chains: self.chains + more.chains,
+            elements: self.elements + more.elements,
+            transactions: self.transactions + more.transactions,
+        }
     }
 }
 
@@ -146,52 +189,49 @@ fn fits(observed: &Observed, wanted: &Table) -> bool {
 }
 
 /// What elements refer to: sets, and chains with their rules.
-fn write_frame(transaction: &mut Transaction, delta: &TableDelta) {
-    let id = table_id();
+fn write_frame(transaction: &mut Transaction, id: &TableId, delta: &TableDelta) {
     for (name, set) in &delta.sets {
         if let Some(set) = set {
-            transaction.set(&id, name, set);
+            transaction.set(id, name, set);
         }
     }
     for (name, chain) in &delta.chains {
         if let Some(chain) = chain {
-            transaction.chain(&id, name, chain).flush_chain(&id, name);
+            transaction.chain(id, name, chain).flush_chain(id, name);
         }
     }
     for (name, chain) in &delta.chains {
         for rule in chain.iter().flat_map(|chain| &chain.rules) {
-            transaction.rule(&id, name, rule);
+            transaction.rule(id, name, rule);
         }
     }
 }
 
 /// The elements, and what goes when they have gone.
 ///
-/// In an order that is right even where the commit must be cut in parts: an endpoint's slot is there
-/// before the front end that leads to it, and goes after it; an address refuses unknown ports only while
+/// In an order that is right even where the commit must be cut in parts: what a front end needs is there
+/// before the element that leads to it, and goes after it; an address refuses unknown ports only while
 /// all its known ones are there.
-fn write_elements(
-    transaction: &mut Transaction,
-    shapes: &BTreeMap<String, Set>,
-    delta: &TableDelta,
-) {
-    let id = table_id();
+fn write_elements(transaction: &mut Transaction, table: &Kept, delta: &TableDelta) {
+    let Kept { id, shapes, .. } = table;
     let mut put = |name: &str, wanted: fn(&ElementChange) -> bool| {
         let Some((shape, changes)) = shapes.get(name).zip(delta.elements.get(name)) else { return };
         let changes: Vec<_> = changes.iter().filter(|(_, change)| wanted(change)).collect();
-        put(transaction, &id, name, shape, &changes);
+        put(transaction, id, name, shape, &changes);
     };
     let leaves: fn(&ElementChange) -> bool = |change| change.after.is_none();
     let stays: fn(&ElementChange) -> bool = |change| change.after.is_some();
     put(set::SERVICE_ADDRESSES, leaves);
-    put(set::SLOTS, stays);
-    let between = |name: &&String| ![set::SERVICE_ADDRESSES, set::SLOTS].contains(&name.as_str());
+    set::DETAILS.iter().for_each(|name| put(name, stays));
+    let between = |name: &&String| {
+        name.as_str() != set::SERVICE_ADDRESSES && !set::DETAILS.contains(&name.as_str())
+    };
     for name in delta.elements.keys().filter(between) {
         put(name, |_any| true);
     }
     put(set::SERVICE_ADDRESSES, stays);
-    put(set::SLOTS, leaves);
-    remove_leftovers(transaction, &id, delta);
+    set::DETAILS.iter().for_each(|name| put(name, leaves));
+    remove_leftovers(transaction, id, delta);
 }
 
 /// Deletes what is there and not wanted so, then adds what is wanted: block by block, so that where

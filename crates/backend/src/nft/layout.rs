@@ -1,39 +1,57 @@
-//! The shape of the table: names, keys and the rules that never change.
+//! The shape of the table: names, keys and what elements hold.
 
-use netstate::nft::{
-    Chain, ChainKind, DataType, Element, ElementValue, Family, Field, Hook, HookPoint, Key, Rule,
-    Set, SetData, Statement, TableId, Verdict,
-};
-use program::{Endpoint, Frontend, Masquerade, PodNetwork, Scope};
+use model::Family;
+use netstate::nft::{DataType, Element, ElementValue, Key, Set, SetData, TableId};
+use program::{Binding, Draw, Endpoint, Frontend, Masquerade, Scope};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 
 /// Packets with this bit leave with the node's own address (`--iptables-masquerade-bit` 14).
 pub const MASQUERADE_MARK: u32 = 0x4000;
 
-/// `IPS_DST_NAT` of `enum ip_conntrack_status`.
-const DST_NAT: u32 = 1 << 5;
-/// The state "new" as nf_tables numbers it.
-const STATE_NEW: u32 = 8;
+/// Where the slots of a second pool begin.
+pub const OUTSIDE_SLOTS: u32 = 1 << 16;
+
+/// Clients that are remembered at most, in each family; those beyond get an endpoint as if it were their first time.
+const REMEMBERED_CLIENTS: u32 = 1 << 16;
 
 /// The names of the sets and maps.
 pub mod set {
-    /// Node's own addresses: node ports answer here and nowhere else.
+    /// Node's own addresses that node ports answer on, where they are not told by prefixes.
     pub const NODE_ADDRESSES: &str = "node-addresses";
-    /// Addresses that have front ends: unknown ports on them are refused.
+    /// Cluster IPs that have front ends: unknown ports on them are refused.
     pub const SERVICE_ADDRESSES: &str = "service-addresses";
     /// Address, protocol, port to the chain of the front end's class.
     pub const SERVICES: &str = "services";
     /// Protocol, port likewise.
     pub const NODE_PORTS: &str = "node-ports";
-    /// Address, protocol, port, slot number to endpoint; 0.0.0.0 stands for the node's own addresses.
+    /// Address, protocol, port, slot number to endpoint; the unspecified address stands for the node's own.
     pub const SLOTS: &str = "slots";
     /// Front ends without endpoints, to the chain that refuses.
     pub const REFUSED_SERVICES: &str = "refused-services";
     pub const REFUSED_NODE_PORTS: &str = "refused-node-ports";
     /// Pod address twice, for each pod on the node: a pod that reached itself through its Service.
     pub const HAIRPIN: &str = "hairpin";
+    /// Front ends that depend on where a packet comes from, to the chain for pods and the node itself.
+    pub const INSIDE: &str = "inside";
+    /// Likewise, to the chain for everybody else.
+    pub const OUTSIDE: &str = "outside";
+    /// Address, protocol, port, prefix length, source prefix: who may connect where not everybody may.
+    pub const ALLOWED: &str = "allowed-sources";
+    /// Front ends that not everybody may connect to, to what becomes of those who may.
+    pub const GUARDED: &str = "guarded";
+    /// Front ends whose clients keep their endpoints, to the number of the Service port.
+    pub const STICKY: &str = "sticky";
+    /// Number of the Service port, client to its endpoint. Filled by rules.
+    pub const MEMORY: &str = "memory";
+    /// Address, protocol, port, endpoint: the endpoints that clients may keep.
+    pub const MEMBERS: &str = "members";
+    pub const MEMBERS_OUTSIDE: &str = "members-outside";
+
+    /// Sets that rules look into once `services` or `node-ports` have led them there.
+    pub const DETAILS: [&str; 8] =
+        [SLOTS, INSIDE, OUTSIDE, ALLOWED, GUARDED, STICKY, MEMBERS, MEMBERS_OUTSIDE];
 }
 
 /// The names of the chains that are not classes.
@@ -46,13 +64,24 @@ pub mod chain {
     pub const FILTER_OUTPUT: &str = "filter-output";
     /// Where a new connection's front end is found.
     pub const DISPATCH: &str = "dispatch";
+    /// Front ends that not everybody may connect to.
+    pub const GUARD: &str = "guard";
+    /// Front ends for which it matters where the packet comes from.
+    pub const BY_SOURCE: &str = "by-source";
+    pub const BY_SOURCE_NODE_PORT: &str = "by-source-node-port";
+    /// Traffic policy Local, and no endpoint on this node.
+    pub const NOT_HERE: &str = "not-here";
     /// What nobody answers.
     pub const REFUSE: &str = "refuse";
     pub const REFUSAL: &str = "refusal";
 }
 
-pub fn table_id() -> TableId {
-    TableId { family: Family::Ip, name: "podway".to_owned() }
+pub fn table_id(family: Family) -> TableId {
+    let family = match family {
+        Family::V4 => netstate::nft::Family::Ip,
+        Family::V6 => netstate::nft::Family::Ip6,
+    };
+    TableId { family, name: "podway".to_owned() }
 }
 
 /// All front ends that are served by the same rules.
@@ -60,8 +89,35 @@ pub fn table_id() -> TableId {
 pub struct Class {
     pub node_port: bool,
     pub masquerade: Masquerade,
-    /// Endpoints, each with one slot: any number is exact.
+    pub side: Side,
+    pub draw: Draw,
     pub slots: u32,
+    /// Seconds that a client keeps its endpoint.
+    pub affinity: Option<u32>,
+}
+
+/// Which of a front end's pools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// The only one, or that of pods and the node itself.
+    Inside,
+    Outside,
+}
+
+impl Side {
+    pub fn first_slot(self) -> u32 {
+        match self {
+            Side::Inside => 0,
+            Side::Outside => OUTSIDE_SLOTS,
+        }
+    }
+
+    pub fn members(self) -> &'static str {
+        match self {
+            Side::Inside => set::MEMBERS,
+            Side::Outside => set::MEMBERS_OUTSIDE,
+        }
+    }
 }
 
 /// The name of the class's chain.
@@ -71,190 +127,66 @@ impl fmt::Display for Class {
         let masquerade = match self.masquerade {
             Masquerade::Always => "masquerade",
             Masquerade::FromOutside => "outside",
+            Masquerade::FromNode | Masquerade::Never => "keep",
         };
-        write!(f, "{scope}-{masquerade}-{}", self.slots)
+        write!(f, "{scope}-{masquerade}-{}", self.slots)?;
+        f.write_str(match self.draw {
+            Draw::Random => "",
+            Draw::Source => "-by-source",
+            Draw::Destination => "-by-destination",
+        })?;
+        if self.side == Side::Outside {
+            f.write_str("-local")?;
+        }
+        match self.affinity {
+            Some(seconds) => write!(f, "-sticky-{seconds}"),
+            None => Ok(()),
+        }
     }
 }
 
 /// The sets and maps, empty.
-pub fn sets() -> BTreeMap<String, Set> {
-    use DataType::{Ipv4, Number, Port, Protocol};
+pub fn sets(family: Family) -> BTreeMap<String, Set> {
+    use DataType::{Number, Port, Protocol};
+    let ip = match family {
+        Family::V4 => DataType::Ipv4,
+        Family::V6 => DataType::Ipv6,
+    };
     let set = |key: &[DataType], data, counters| Set {
         key: key.to_vec(),
         data,
         interval: false,
         counters,
+        dynamic: None,
         elements: BTreeMap::new(),
     };
-    let endpoint = SetData::Values(vec![Ipv4, Port]);
+    let endpoint = || SetData::Values(vec![ip, Port]);
+    let number = || SetData::Values(vec![Number, Number]);
+    let verdicts = |key: &[DataType], counters| set(key, SetData::Verdict, counters);
+    let plain = |key: &[DataType]| set(key, SetData::None, false);
+    let frontend = [ip, Protocol, Port];
+    let member = [ip, Protocol, Port, ip, Port];
+    let memory = set(&[Number, Number, ip], endpoint(), false);
     [
-        (set::NODE_ADDRESSES, set(&[Ipv4], SetData::None, false)),
-        (set::SERVICE_ADDRESSES, set(&[Ipv4], SetData::None, false)),
-        (set::SERVICES, set(&[Ipv4, Protocol, Port], SetData::Verdict, true)),
-        (set::NODE_PORTS, set(&[Protocol, Port], SetData::Verdict, true)),
-        (set::SLOTS, set(&[Ipv4, Protocol, Port, Number], endpoint, false)),
-        (set::REFUSED_SERVICES, set(&[Ipv4, Protocol, Port], SetData::Verdict, true)),
-        (set::REFUSED_NODE_PORTS, set(&[Protocol, Port], SetData::Verdict, true)),
-        (set::HAIRPIN, set(&[Ipv4, Ipv4], SetData::None, false)),
+        (set::NODE_ADDRESSES, plain(&[ip])),
+        (set::SERVICE_ADDRESSES, plain(&[ip])),
+        (set::SERVICES, verdicts(&frontend, true)),
+        (set::NODE_PORTS, verdicts(&frontend[1..], true)),
+        (set::SLOTS, set(&[ip, Protocol, Port, Number], endpoint(), false)),
+        (set::REFUSED_SERVICES, verdicts(&frontend, true)),
+        (set::REFUSED_NODE_PORTS, verdicts(&frontend[1..], true)),
+        (set::HAIRPIN, plain(&[ip, ip])),
+        (set::INSIDE, verdicts(&frontend, false)),
+        (set::OUTSIDE, verdicts(&frontend, false)),
+        (set::ALLOWED, plain(&[ip, Protocol, Port, Number, ip])),
+        (set::GUARDED, verdicts(&frontend, true)),
+        (set::STICKY, set(&frontend, number(), false)),
+        (set::MEMORY, Set { dynamic: Some(REMEMBERED_CLIENTS), ..memory }),
+        (set::MEMBERS, plain(&member)),
+        (set::MEMBERS_OUTSIDE, plain(&member)),
     ]
     .map(|(name, set)| (name.to_owned(), set))
     .into()
-}
-
-/// The chains that are always there.
-pub fn chains(network: Option<&PodNetwork>) -> BTreeMap<String, Chain> {
-    let to_dispatch = || vec![rule("find the front end", vec![jump(chain::DISPATCH)])];
-    let to_refuse =
-        || vec![rule("refuse what nobody answers", vec![is_new(), jump(chain::REFUSE)])];
-    let base =
-        |kind, point, priority, rules| Chain { hook: Some(Hook { kind, point, priority }), rules };
-    let plain = |rules| Chain { hook: None, rules };
-    let (nat, filter) = (ChainKind::Nat, ChainKind::Filter);
-    [
-        (chain::PREROUTING, base(nat, HookPoint::Prerouting, -100, to_dispatch())),
-        (chain::OUTPUT, base(nat, HookPoint::Output, -100, to_dispatch())),
-        (chain::POSTROUTING, base(nat, HookPoint::Postrouting, 100, postrouting(network))),
-        (chain::FILTER_INPUT, base(filter, HookPoint::Input, 0, to_refuse())),
-        (chain::FILTER_FORWARD, base(filter, HookPoint::Forward, 0, to_refuse())),
-        (chain::FILTER_OUTPUT, base(filter, HookPoint::Output, 0, to_refuse())),
-        (chain::DISPATCH, plain(look_up(set::SERVICES, set::NODE_PORTS))),
-        (chain::REFUSE, plain(refuse())),
-        (chain::REFUSAL, plain(vec![rule("refuse", vec![Statement::Counter, Statement::Reject])])),
-    ]
-    .map(|(name, chain)| (name.to_owned(), chain))
-    .into()
-}
-
-/// The rules of a class: mark, choose a slot, and never let the packet pass untranslated.
-///
-/// A packet that crosses a change of the table may draw a slot that is gone: then the first slot
-/// serves, and a front end that is gone altogether drops the packet; the client sends it again.
-pub fn class_chain(class: Class, network: Option<&PodNetwork>) -> Chain {
-    let mut rules = Vec::new();
-    let mark = Statement::SetMark { and: !MASQUERADE_MARK, xor: MASQUERADE_MARK };
-    let outside = match (class.masquerade, network) {
-        (Masquerade::FromOutside, Some(network)) => outside_of(Field::SourceAddress, network),
-        _ => Vec::new(),
-    };
-    rules.push(rule("reply through this node", [outside, vec![mark]].concat()));
-    if class.slots > 1 {
-        let random = Field::Random { modulus: class.slots };
-        rules.push(rule("to a random endpoint", vec![dnat(class, random)]));
-    }
-    // A constant would do, but `nft list` cannot print one in a key.
-    let first = Field::Random { modulus: 1 };
-    rules.push(rule("to the first endpoint", vec![dnat(class, first)]));
-    rules.push(rule("no endpoint any more", vec![Statement::Verdict(Verdict::Drop)]));
-    Chain { hook: None, rules }
-}
-
-fn dnat(class: Class, slot: Field) -> Statement {
-    let address = if class.node_port {
-        Field::Constant(Ipv4Addr::UNSPECIFIED.octets().to_vec())
-    } else {
-        Field::DestinationAddress
-    };
-    let key = vec![address, Field::Protocol, Field::DestinationPort, slot];
-    Statement::DnatMap { key, map: set::SLOTS.to_owned() }
-}
-
-fn look_up(services: &str, node_ports: &str) -> Vec<Rule> {
-    let key = vec![Field::DestinationAddress, Field::Protocol, Field::DestinationPort];
-    let to_node = Statement::InSet {
-        key: vec![Field::DestinationAddress],
-        set: set::NODE_ADDRESSES.to_owned(),
-        negate: false,
-    };
-    let port = vec![Field::Protocol, Field::DestinationPort];
-    vec![
-        rule("service addresses", vec![Statement::VerdictMap { key, map: services.to_owned() }]),
-        rule(
-            "node ports",
-            vec![to_node, Statement::VerdictMap { key: port, map: node_ports.to_owned() }],
-        ),
-    ]
-}
-
-fn refuse() -> Vec<Rule> {
-    let unknown_port = Statement::InSet {
-        key: vec![Field::DestinationAddress],
-        set: set::SERVICE_ADDRESSES.to_owned(),
-        negate: false,
-    };
-    let mut rules = look_up(set::REFUSED_SERVICES, set::REFUSED_NODE_PORTS);
-    let goto = Statement::Verdict(Verdict::Goto(chain::REFUSAL.to_owned()));
-    rules.push(rule("unknown port of a service", vec![unknown_port, goto]));
-    rules
-}
-
-fn postrouting(network: Option<&PodNetwork>) -> Vec<Rule> {
-    let bit = MASQUERADE_MARK.to_ne_bytes().to_vec();
-    let marked =
-        Statement::Match { field: Field::Mark, mask: Some(bit.clone()), negate: false, value: bit };
-    let clear = Statement::SetMark { and: !MASQUERADE_MARK, xor: 0 };
-    let translated = Statement::Match {
-        field: Field::ConntrackStatus,
-        mask: Some(DST_NAT.to_ne_bytes().to_vec()),
-        negate: false,
-        value: DST_NAT.to_ne_bytes().to_vec(),
-    };
-    let to_itself = Statement::InSet {
-        key: vec![Field::SourceAddress, Field::DestinationAddress],
-        set: set::HAIRPIN.to_owned(),
-        negate: false,
-    };
-    let mut rules = vec![
-        rule(
-            "reply through this node",
-            vec![marked, clear, Statement::Counter, Statement::Masquerade],
-        ),
-        rule(
-            "a pod reaches itself",
-            vec![translated, to_itself, Statement::Counter, Statement::Masquerade],
-        ),
-    ];
-    rules.extend(network.map(leaves_cluster));
-    rules
-}
-
-fn leaves_cluster(network: &PodNetwork) -> Rule {
-    let mut statements = vec![in_prefix(Field::SourceAddress, network.subnet, false)];
-    statements.extend(outside_of(Field::DestinationAddress, network));
-    let multicast = "224.0.0.0/4".parse().expect("a prefix");
-    statements.push(in_prefix(Field::DestinationAddress, multicast, true));
-    statements.extend([Statement::Counter, Statement::Masquerade]);
-    rule("a pod leaves the cluster", statements)
-}
-
-fn outside_of(field: Field, network: &PodNetwork) -> Vec<Statement> {
-    let cluster = network.cluster.iter().filter(|net| net.addr().is_ipv4());
-    cluster.map(|net| in_prefix(field.clone(), *net, true)).collect()
-}
-
-fn in_prefix(field: Field, net: ipnet::IpNet, negate: bool) -> Statement {
-    Statement::Match {
-        field,
-        mask: Some(octets(net.netmask())),
-        negate,
-        value: octets(net.network()),
-    }
-}
-
-fn is_new() -> Statement {
-    Statement::Match {
-        field: Field::ConntrackState,
-        mask: Some(STATE_NEW.to_ne_bytes().to_vec()),
-        negate: false,
-        value: STATE_NEW.to_ne_bytes().to_vec(),
-    }
-}
-
-fn jump(chain: &str) -> Statement {
-    Statement::Verdict(Verdict::Jump(chain.to_owned()))
-}
-
-fn rule(comment: &str, statements: Vec<Statement>) -> Rule {
-    Rule { statements, comment: comment.to_owned() }
 }
 
 pub(super) fn octets(address: IpAddr) -> Vec<u8> {
@@ -264,31 +196,61 @@ pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
+pub(super) fn address_key(address: IpAddr) -> Key {
+    Key::new().part(&octets(address))
+}
+
 /// The key of a front end in `services`, `node-ports` and their `refused` counterparts.
 pub fn frontend_key(frontend: &Frontend) -> Key {
     let key = match frontend.scope {
-        Scope::Address(address) => Key::new().part(&octets(address)),
-        Scope::NodePort => Key::new(),
+        Scope::Address(address) => address_key(address),
+        Scope::NodePort(_) => Key::new(),
     };
     key.part(&[frontend.protocol.number()]).part(&frontend.port.to_be_bytes())
 }
 
-/// The key of a front end's slot in `slots`.
-pub fn slot_key(frontend: &Frontend, slot: u32) -> Key {
+/// The key of a front end in all other sets: with an address, whatever it is.
+pub fn full_key(frontend: &Frontend) -> Key {
     let address = match frontend.scope {
         Scope::Address(address) => address,
-        Scope::NodePort => Ipv4Addr::UNSPECIFIED.into(),
+        Scope::NodePort(family) => family.unspecified(),
     };
-    Key::new()
-        .part(&octets(address))
-        .part(&[frontend.protocol.number()])
-        .part(&frontend.port.to_be_bytes())
-        .part(&slot.to_ne_bytes())
+    address_key(address).part(&[frontend.protocol.number()]).part(&frontend.port.to_be_bytes())
 }
 
-/// `None` for an endpoint of the other family: this table is IPv4's.
-pub fn slot_element(endpoint: &Endpoint) -> Option<Element> {
-    let SocketAddr::V4(address) = endpoint.address else { return None };
-    let data = Key::new().part(&address.ip().octets()).part(&address.port().to_be_bytes());
-    Some(Element { until: None, value: ElementValue::Data(data), comment: "".into() })
+/// The key of a front end's slot in `slots`.
+pub fn slot_key(frontend: &Frontend, slot: u32) -> Key {
+    full_key(frontend).part(&slot.to_ne_bytes())
+}
+
+/// The key of one of a front end's endpoints in `members`.
+pub(super) fn member_key(frontend: &Frontend, endpoint: &Endpoint) -> Key {
+    let (ip, port) = (endpoint.address.ip(), endpoint.address.port());
+    full_key(frontend).part(&octets(ip)).part(&port.to_be_bytes())
+}
+
+/// The key of a prefix in `allowed-sources`.
+pub(super) fn allowed_key(frontend: &Frontend, net: &ipnet::IpNet) -> Key {
+    let length = u32::from(net.prefix_len());
+    full_key(frontend).part(&length.to_ne_bytes()).part(&octets(net.network()))
+}
+
+pub(super) fn slot_element(endpoint: &Endpoint) -> Element {
+    let (ip, port) = (endpoint.address.ip(), endpoint.address.port());
+    data_element(address_key(ip).part(&port.to_be_bytes()))
+}
+
+/// The number of a Service port: the same wherever and whenever it is made.
+pub(super) fn sticky_element(frontend: &Frontend, binding: &Binding) -> Element {
+    let name = format!("{}/{}", binding.port, frontend.protocol);
+    let [a, b, c, d, e, f, g, h] = program::slots::fnv1a(name.bytes()).to_be_bytes();
+    data_element(Key::new().part(&[a, b, c, d]).part(&[e, f, g, h]))
+}
+
+fn data_element(data: Key) -> Element {
+    Element { until: None, value: ElementValue::Data(data), comment: "".into() }
+}
+
+pub(super) fn bare() -> Element {
+    Element { until: None, value: ElementValue::None, comment: "".into() }
 }

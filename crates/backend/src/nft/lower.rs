@@ -1,104 +1,128 @@
-//! A program, and a change of one, to tables and changes of them. Pure.
+//! A program, and a change of one, to tables and changes of them, for one family. Pure.
 
 use super::layout::{
-    self, Class, chain, class_chain, frontend_key, octets, set, sets, slot_element, slot_key,
-    table_id,
+    Class, Side, address_key, allowed_key, bare, chain, frontend_key, full_key, member_key, octets,
+    set, sets, slot_element, slot_key, sticky_element, table_id,
 };
+use super::rules::Frame;
+use model::Family;
 use netstate::TableDelta;
 use netstate::nft::{Element, ElementValue, Key, Table, Verdict};
-use program::{Action, Binding, Change, Frontend, PodNetwork, Program, Scope};
+use program::{
+    Action, Binding, Change, Frontend, FrontendKind, Masquerade, Pool, Program, Scope, Slots,
+};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// The whole table.
-pub fn table(program: &Program) -> Table {
-    let mut table =
-        Table { id: table_id(), sets: sets(), chains: layout::chains(program.network.as_ref()) };
+pub fn table(program: &Program, family: Family) -> Table {
+    let in_use = InUse::of(program, family);
+    let frame = in_use.frame(program);
+    let mut table = Table { id: table_id(family), sets: sets(family), chains: frame.chains() };
     let mut insert = |set: &str, key, element| {
         if let Some(set) = table.sets.get_mut(set) {
             set.elements.insert(key, element);
         }
     };
-    for address in program.addresses.iter().filter(|address| address.is_ipv4()) {
-        insert(set::NODE_ADDRESSES, address_key(*address), bare());
+    let of_family = |address: &&IpAddr| Family::of(**address) == family;
+    if let Some(address) = program.primary_address(family) {
+        insert(set::NODE_ADDRESSES, address_key(address), bare());
     }
-    for address in
-        program.pods.iter().map(|(address, _)| address).filter(|address| address.is_ipv4())
-    {
+    for address in program.pods.iter().map(|(address, _)| address).filter(of_family) {
         insert(set::HAIRPIN, hairpin_key(*address), bare());
     }
-    let in_use = InUse::of(program);
-    for (frontend, binding) in ipv4(program) {
+    for (frontend, binding) in frontends(program, family) {
         for (set, key, element) in elements(frontend, binding) {
             insert(set, key, element);
         }
     }
-    for address in in_use.addresses.keys() {
+    for address in in_use.cluster_ips.keys() {
         insert(set::SERVICE_ADDRESSES, address_key(*address), bare());
     }
-    let network = program.network.as_ref();
     let class_chains =
-        in_use.classes.keys().map(|class| (class.to_string(), class_chain(*class, network)));
+        in_use.classes.keys().map(|class| (class.to_string(), frame.class_chain(*class)));
     table.chains.extend(class_chains);
     table
 }
 
 /// What is in use and how often, so that a change knows what comes and goes with it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InUse {
+    family: Family,
     classes: Usage<Class>,
-    addresses: Usage<IpAddr>,
+    cluster_ips: Usage<IpAddr>,
+    /// Lengths of prefixes of allowed sources.
+    source_lengths: Usage<u8>,
 }
 
 impl InUse {
-    pub fn of(program: &Program) -> Self {
-        let mut in_use = InUse::default();
-        for (frontend, binding) in ipv4(program) {
+    /// Nothing.
+    pub fn none(family: Family) -> Self {
+        let (classes, cluster_ips) = (Usage::default(), Usage::default());
+        InUse { family, classes, cluster_ips, source_lengths: Usage::default() }
+    }
+
+    pub fn of(program: &Program, family: Family) -> Self {
+        let mut in_use = InUse::none(family);
+        for (frontend, binding) in frontends(program, family) {
             in_use.take(frontend, binding);
         }
         in_use
     }
 
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    fn frame<'a>(&self, program: &'a Program) -> Frame<'a> {
+        let lengths = self.source_lengths.keys().copied().collect();
+        Frame::of(program, self.family, lengths)
+    }
+
     fn take(&mut self, frontend: &Frontend, binding: &Binding) {
-        if let Some(class) = class(frontend, binding) {
-            self.classes.take(class);
-        }
-        if let Some(address) = address(frontend) {
-            self.addresses.take(address);
+        classes(frontend, binding).for_each(|class| self.classes.take(class));
+        source_lengths(binding).for_each(|length| self.source_lengths.take(length));
+        if let Some(address) = cluster_ip(frontend, binding) {
+            self.cluster_ips.take(address);
         }
     }
 
     fn release(&mut self, frontend: &Frontend, binding: &Binding) {
-        if let Some(class) = class(frontend, binding) {
-            self.classes.release(&class);
-        }
-        if let Some(address) = address(frontend) {
-            self.addresses.release(&address);
+        classes(frontend, binding).for_each(|class| self.classes.release(&class));
+        source_lengths(binding).for_each(|length| self.source_lengths.release(&length));
+        if let Some(address) = cluster_ip(frontend, binding) {
+            self.cluster_ips.release(&address);
         }
     }
 }
 
 /// The difference that some changes of the program make; `in_use` is brought up to date.
 ///
-/// `network` is the pod network after the changes.
-pub fn changes(in_use: &mut InUse, network: Option<&PodNetwork>, changes: &[Change]) -> TableDelta {
-    let classes_before = in_use.classes.clone();
+/// `program` is as it is after the changes.
+pub fn changes(in_use: &mut InUse, program: &Program, changes: &[Change]) -> TableDelta {
+    let (classes, lengths) = (in_use.classes.clone(), in_use.source_lengths.clone());
     let mut delta = TableDelta::default();
     for change in changes {
         one(&mut delta, in_use, change);
     }
-    for class in classes_before.keys().filter(|class| !in_use.classes.has(class)) {
+    let reframed = changes.iter().any(|change| {
+        matches!(
+            change,
+            Change::Network { .. } | Change::PodSources { .. } | Change::ServiceCidrs { .. }
+        )
+    });
+    let frame = in_use.frame(program);
+    for class in classes.keys().filter(|class| !in_use.classes.has(class)) {
         delta.chains.insert(class.to_string(), None);
     }
-    let network_changed = changes.iter().any(|change| matches!(change, Change::Network { .. }));
-    for class in in_use.classes.keys() {
-        if network_changed || !classes_before.has(class) {
-            delta.chains.insert(class.to_string(), Some(class_chain(*class, network)));
-        }
+    for class in in_use.classes.keys().filter(|class| reframed || !classes.has(class)) {
+        delta.chains.insert(class.to_string(), Some(frame.class_chain(*class)));
     }
-    if network_changed {
-        let postrouting = layout::chains(network).remove(chain::POSTROUTING);
-        delta.chains.insert(chain::POSTROUTING.to_owned(), postrouting);
+    let relengthened = !lengths.keys().eq(in_use.source_lengths.keys());
+    if reframed || relengthened {
+        let framing = frame.chains().into_iter();
+        let framing = framing.filter(|(name, _)| reframed || name == chain::GUARD);
+        delta.chains.extend(framing.map(|(name, chain)| (name, Some(chain))));
     }
     delta
 }
@@ -137,17 +161,21 @@ impl<T: Ord> Usage<T> {
 }
 
 fn one(delta: &mut TableDelta, in_use: &mut InUse, change: &Change) {
+    let family = in_use.family;
     match change {
-        Change::Frontend { frontend, before, after } if is_ipv4(frontend) => {
+        Change::Frontend { frontend, before, after } if frontend.scope.family() == family => {
             frontend_change(delta, in_use, frontend, before.as_ref(), after.as_ref());
         }
         Change::Addresses { before, after } => {
-            for address in before.iter().chain(after).filter(|address| address.is_ipv4()) {
-                let at = |list: &Vec<IpAddr>| list.contains(address).then(bare);
-                delta.element(set::NODE_ADDRESSES, address_key(*address), at(before), at(after));
+            let primary =
+                |list: &[IpAddr]| list.iter().find(|it| Family::of(**it) == family).copied();
+            let (before, after) = (primary(before), primary(after));
+            for address in [before, after].into_iter().flatten() {
+                let at = |primary: Option<IpAddr>| (primary == Some(address)).then(bare);
+                delta.element(set::NODE_ADDRESSES, address_key(address), at(before), at(after));
             }
         }
-        Change::Pod { address, before, after } if address.is_ipv4() => {
+        Change::Pod { address, before, after } if Family::of(*address) == family => {
             let (before, after) = (before.as_ref().map(|_| bare()), after.as_ref().map(|_| bare()));
             delta.element(set::HAIRPIN, hairpin_key(*address), before, after);
         }
@@ -174,8 +202,12 @@ fn frontend_change(
     for ((set, key), element) in new {
         delta.element(set, key, None, Some(element));
     }
-    let address = address(frontend);
-    let in_use_now = |in_use: &InUse| address.filter(|it| in_use.addresses.has(it)).map(|_| bare());
+    let address = match frontend.scope {
+        Scope::Address(address) => Some(address),
+        Scope::NodePort(_) => None,
+    };
+    let in_use_now =
+        |in_use: &InUse| address.filter(|it| in_use.cluster_ips.has(it)).map(|_| bare());
     let address_before = in_use_now(in_use);
     if let Some(binding) = before {
         in_use.release(frontend, binding);
@@ -189,63 +221,125 @@ fn frontend_change(
     }
 }
 
-fn address(frontend: &Frontend) -> Option<IpAddr> {
-    match frontend.scope {
-        Scope::Address(address) => Some(address),
-        Scope::NodePort => None,
+/// The address of a front end that answers for all its ports.
+fn cluster_ip(frontend: &Frontend, binding: &Binding) -> Option<IpAddr> {
+    match (frontend.scope, binding.kind) {
+        (Scope::Address(address), FrontendKind::ClusterIp) => Some(address),
+        _ => None,
     }
+}
+
+fn source_lengths(binding: &Binding) -> impl Iterator<Item = u8> {
+    binding.sources.iter().flat_map(|nets| nets.iter()).map(|net| net.prefix_len())
+}
+
+/// A pool of a front end, with the class that serves it and the slots that it is spread over.
+struct Part<'a> {
+    side: Side,
+    pool: &'a Pool,
+    class: Class,
+    slots: Slots,
+}
+
+fn parts<'a>(frontend: &Frontend, binding: &'a Binding) -> impl Iterator<Item = Part<'a>> {
+    let node_port = matches!(frontend.scope, Scope::NodePort(_));
+    let affinity = binding.affinity.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
+    let part = move |(side, pool, masquerade): (Side, &'a Pool, Masquerade)| {
+        let slots = Slots::of(pool, binding.scheduler);
+        let (draw, number) = (slots.draw, u32::try_from(slots.endpoints.len()).unwrap_or(u32::MAX));
+        let class = Class { node_port, masquerade, side, draw, slots: number, affinity };
+        Part { side, pool, class, slots }
+    };
+    let pools = match &binding.action {
+        Action::Balance { pool, masquerade } => [Some((Side::Inside, &**pool, *masquerade)), None],
+        Action::BySource { inside, outside } => {
+            let outside = outside.as_deref();
+            let outside = outside.map(|pool| (Side::Outside, pool, Masquerade::Never));
+            [Some((Side::Inside, &**inside, Masquerade::Never)), outside]
+        }
+        Action::Reject | Action::Drop => [None, None],
+    };
+    pools.into_iter().flatten().map(part)
+}
+
+fn classes(frontend: &Frontend, binding: &Binding) -> impl Iterator<Item = Class> {
+    parts(frontend, binding).map(|part| part.class)
 }
 
 /// The elements that stand for one front end.
 fn elements(frontend: &Frontend, binding: &Binding) -> Vec<(&'static str, Key, Element)> {
-    let node_port = frontend.scope == Scope::NodePort;
-    let key = frontend_key(frontend);
-    let goto = |chain: String| Element {
+    let mut elements = Vec::new();
+    for part in parts(frontend, binding) {
+        pool_elements(&mut elements, frontend, binding, &part);
+    }
+    let node_port = matches!(frontend.scope, Scope::NodePort(_));
+    let to = |verdict| Element {
         until: None,
-        value: ElementValue::Verdict(Verdict::Goto(chain)),
+        value: ElementValue::Verdict(verdict),
         comment: binding.origin.to_string().into(),
     };
-    match &binding.action {
-        Action::Balance { pool, .. } => {
-            let set = if node_port { set::NODE_PORTS } else { set::SERVICES };
-            let class = class(frontend, binding).map(|class| goto(class.to_string()));
-            let slots = pool.endpoints.iter().filter_map(slot_element).zip(0..);
-            let slots =
-                slots.map(|(element, slot)| (set::SLOTS, slot_key(frontend, slot), element));
-            class.map(|element| (set, key, element)).into_iter().chain(slots).collect()
-        }
+    let goto = |name: &str| Verdict::Goto(name.to_owned());
+    let refused = if node_port { set::REFUSED_NODE_PORTS } else { set::REFUSED_SERVICES };
+    let served = match &binding.action {
+        Action::Balance { .. } => classes(frontend, binding).next().map(|it| goto(&it.to_string())),
+        Action::BySource { .. } if node_port => Some(goto(chain::BY_SOURCE_NODE_PORT)),
+        Action::BySource { .. } => Some(goto(chain::BY_SOURCE)),
+        Action::Drop => Some(goto(chain::NOT_HERE)),
         Action::Reject => {
-            let set = if node_port { set::REFUSED_NODE_PORTS } else { set::REFUSED_SERVICES };
-            vec![(set, key, goto(chain::REFUSAL.to_owned()))]
+            elements.push((refused, frontend_key(frontend), to(goto(chain::REFUSAL))));
+            // Only later, in the filter chains, can it be told that nobody is there.
+            binding.sources.as_ref().map(|_| Verdict::Accept)
         }
+    };
+    let services = if node_port { set::NODE_PORTS } else { set::SERVICES };
+    match (&binding.sources, served) {
+        (Some(nets), Some(served)) => {
+            elements.push((services, frontend_key(frontend), to(goto(chain::GUARD))));
+            let served = Element { comment: "".into(), ..to(served) };
+            elements.push((set::GUARDED, full_key(frontend), served));
+            let allowed = nets.iter().map(|net| (set::ALLOWED, allowed_key(frontend, net), bare()));
+            elements.extend(allowed);
+        }
+        (None, Some(served)) => {
+            elements.push((services, frontend_key(frontend), to(served)));
+        }
+        (_, None) => {}
+    }
+    elements
+}
+
+fn pool_elements(
+    elements: &mut Vec<(&'static str, Key, Element)>,
+    frontend: &Frontend,
+    binding: &Binding,
+    part: &Part<'_>,
+) {
+    let numbers = part.side.first_slot()..;
+    for (index, slot) in part.slots.endpoints.iter().zip(numbers) {
+        let element = slot_element(&part.pool.endpoints[*index]);
+        elements.push((set::SLOTS, slot_key(frontend, slot), element));
+    }
+    if matches!(binding.action, Action::BySource { .. }) {
+        let map = match part.side {
+            Side::Inside => set::INSIDE,
+            Side::Outside => set::OUTSIDE,
+        };
+        let verdict = Verdict::Goto(part.class.to_string());
+        let value = ElementValue::Verdict(verdict);
+        let element = Element { until: None, value, comment: "".into() };
+        elements.push((map, full_key(frontend), element));
+    }
+    if part.class.affinity.is_some() {
+        elements.push((set::STICKY, full_key(frontend), sticky_element(frontend, binding)));
+        let member = |endpoint| (part.side.members(), member_key(frontend, endpoint), bare());
+        elements.extend(part.pool.endpoints.iter().map(member));
     }
 }
 
-fn class(frontend: &Frontend, binding: &Binding) -> Option<Class> {
-    let Action::Balance { pool, masquerade } = &binding.action else { return None };
-    Some(Class {
-        node_port: frontend.scope == Scope::NodePort,
-        masquerade: *masquerade,
-        slots: u32::try_from(pool.endpoints.len()).unwrap_or(u32::MAX),
-    })
-}
-
-fn ipv4(program: &Program) -> impl Iterator<Item = (&Frontend, &Binding)> {
-    program.services.iter().filter(|(frontend, _)| is_ipv4(frontend))
-}
-
-fn is_ipv4(frontend: &Frontend) -> bool {
-    address(frontend).is_none_or(|address| address.is_ipv4())
-}
-
-fn address_key(address: IpAddr) -> Key {
-    Key::new().part(&octets(address))
+fn frontends(program: &Program, family: Family) -> impl Iterator<Item = (&Frontend, &Binding)> {
+    program.services.iter().filter(move |(frontend, _)| frontend.scope.family() == family)
 }
 
 fn hairpin_key(address: IpAddr) -> Key {
     address_key(address).part(&octets(address))
-}
-
-fn bare() -> Element {
-    Element { until: None, value: ElementValue::None, comment: "".into() }
 }

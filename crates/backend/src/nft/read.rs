@@ -1,28 +1,14 @@
 //! The service table as the kernel has it, in the words of the program: for `podway show`.
 
-use super::layout::{chain, set, table_id};
+use super::layout::{OUTSIDE_SLOTS, chain, set, table_id};
+use crate::served::{Fate, Served};
+use ipnet::IpNet;
 use kernel::netlink::Socket;
 use kernel::nft::{Count, Observed, read_table};
-use model::Origin;
-use netstate::nft::{Key, Rule};
+use model::Family;
+use netstate::nft::{Element, ElementValue, Key, Rule, Set, Verdict};
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
-
-/// A front end as the kernel serves it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Served {
-    /// `None`: the node's own addresses.
-    pub address: Option<Ipv4Addr>,
-    /// IP protocol number.
-    pub protocol: u8,
-    pub port: u16,
-    /// Where it comes from; `None` where somebody else put it there.
-    pub origin: Option<Origin>,
-    /// In order of slots; empty: refused.
-    pub endpoints: Vec<SocketAddrV4>,
-    /// New connections since the element was made.
-    pub connections: Count,
-}
+use std::net::{IpAddr, SocketAddr};
 
 /// A rule with its place and its counter, where it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,28 +18,31 @@ pub struct ShownRule {
     pub count: Option<Count>,
 }
 
-/// The whole table; `None` where there is none.
-pub fn observe() -> kernel::Result<Option<Observed>> {
-    read_table(&mut Socket::netfilter()?, &table_id())
+/// The whole table of a family; `None` where there is none.
+pub fn observe(family: Family) -> kernel::Result<Option<Observed>> {
+    read_table(&mut Socket::netfilter()?, &table_id(family))
 }
 
-/// All front ends, in order of their keys.
-pub fn services(observed: &Observed) -> Vec<Served> {
+/// All front ends of both families in this network namespace, in order of their keys.
+pub fn all_services() -> kernel::Result<Vec<Served>> {
+    let mut served = Vec::new();
+    for family in Family::ALL {
+        if let Some(observed) = observe(family)? {
+            served.extend(services(&observed, family));
+        }
+    }
+    Ok(served)
+}
+
+/// All front ends of a table, in order of their keys.
+pub fn services(observed: &Observed, family: Family) -> Vec<Served> {
+    let table = Reader { observed, family };
     let mut services = Vec::new();
     for name in [set::SERVICES, set::REFUSED_SERVICES, set::NODE_PORTS, set::REFUSED_NODE_PORTS] {
         let Some(set) = observed.table.sets.get(name) else { continue };
-        for (key, element) in &set.elements {
-            let Some((address, protocol, port)) = split(key.as_bytes()) else { continue };
-            let counts = observed.element_counts.get(name);
-            services.push(Served {
-                address,
-                protocol,
-                port,
-                origin: element.comment.parse().ok(),
-                endpoints: endpoints(observed, address, protocol, port),
-                connections: counts.and_then(|counts| counts.get(key)).copied().unwrap_or_default(),
-            });
-        }
+        let served =
+            set.elements.iter().filter_map(|(key, element)| table.served(name, key, element));
+        services.extend(served);
     }
     services
 }
@@ -76,37 +65,134 @@ pub fn rules(observed: &Observed) -> Vec<ShownRule> {
     shown.collect()
 }
 
-/// Address (where there is one), protocol and port, each padded to four octets.
-fn split(key: &[u8]) -> Option<(Option<Ipv4Addr>, u8, u16)> {
-    let (address, rest) = match key.len() {
-        12 => (Some(Ipv4Addr::from(<[u8; 4]>::try_from(&key[..4]).ok()?)), &key[4..]),
-        8 => (None, key),
-        _ => return None,
-    };
-    Some((address, rest[0], u16::from_be_bytes([rest[4], rest[5]])))
+struct Reader<'a> {
+    observed: &'a Observed,
+    family: Family,
 }
 
-fn endpoints(
-    observed: &Observed,
-    address: Option<Ipv4Addr>,
-    protocol: u8,
-    port: u16,
-) -> Vec<SocketAddrV4> {
-    let Some(slots) = observed.table.sets.get(set::SLOTS) else { return Vec::new() };
-    let address = address.unwrap_or(Ipv4Addr::UNSPECIFIED);
-    let key = |slot: u32| {
-        Key::new()
-            .part(&address.octets())
-            .part(&[protocol])
-            .part(&port.to_be_bytes())
-            .part(&slot.to_ne_bytes())
-    };
-    let found = (0..).map_while(|slot| slots.elements.get(&key(slot)));
-    found.filter_map(|element| endpoint(&element.value)).collect()
+impl Reader<'_> {
+    fn set(&self, name: &str) -> Option<&Set> {
+        self.observed.table.sets.get(name)
+    }
+
+    fn value(&self, set: &str, key: &Key) -> Option<&ElementValue> {
+        Some(&self.set(set)?.elements.get(key)?.value)
+    }
+
+    /// `None` for what is no front end, and for one that is refused only to those who may ask.
+    fn served(&self, set: &str, key: &Key, element: &Element) -> Option<Served> {
+        let with_address = [set::SERVICES, set::REFUSED_SERVICES].contains(&set);
+        let mut parts = Parts { octets: key.as_bytes(), family: self.family };
+        let address = if with_address { Some(parts.address()?) } else { None };
+        let (protocol, port) = (parts.take(4)?[0], parts.port()?);
+        let full = full_key(address.unwrap_or(self.family.unspecified()), protocol, port);
+        let ElementValue::Verdict(mut verdict) = element.value.clone() else { return None };
+        if is_to(&verdict, chain::GUARD) {
+            let ElementValue::Verdict(guarded) = self.value(set::GUARDED, &full)? else {
+                return None;
+            };
+            verdict = guarded.clone();
+        }
+        let counts = self.observed.element_counts.get(set);
+        Some(Served {
+            family: self.family,
+            address,
+            protocol,
+            port,
+            origin: element.comment.parse().ok(),
+            fate: self.fate(&verdict, &full)?,
+            sources: self.sources(&full),
+            affinity: self.affinity(&verdict, &full),
+            connections: Some(
+                counts.and_then(|counts| counts.get(key)).copied().unwrap_or_default(),
+            ),
+        })
+    }
+
+    fn fate(&self, verdict: &Verdict, key: &Key) -> Option<Fate> {
+        let Verdict::Goto(name) = verdict else { return None };
+        Some(match name.as_str() {
+            chain::REFUSAL => Fate::Refused,
+            chain::NOT_HERE => Fate::NotHere,
+            chain::BY_SOURCE | chain::BY_SOURCE_NODE_PORT => {
+                let (inside, outside) = (self.slots(key, 0), self.slots(key, OUTSIDE_SLOTS));
+                Fate::BySource { inside, outside }
+            }
+            _class => Fate::Balanced { endpoints: self.slots(key, 0) },
+        })
+    }
+
+    fn slots(&self, key: &Key, first: u32) -> Vec<SocketAddr> {
+        let Some(slots) = self.set(set::SLOTS) else { return Vec::new() };
+        let found = (first..).map_while(|slot| slots.elements.get(&key.part(&slot.to_ne_bytes())));
+        found.filter_map(|element| self.endpoint(&element.value)).collect()
+    }
+
+    fn endpoint(&self, value: &ElementValue) -> Option<SocketAddr> {
+        let ElementValue::Data(data) = value else { return None };
+        let mut parts = Parts { octets: data.as_bytes(), family: self.family };
+        Some(SocketAddr::new(parts.address()?, parts.port()?))
+    }
+
+    fn sources(&self, key: &Key) -> Vec<IpNet> {
+        let Some(allowed) = self.set(set::ALLOWED) else { return Vec::new() };
+        let of_frontend = allowed.elements.range(*key..);
+        let of_frontend =
+            of_frontend.map_while(|(have, _)| have.as_bytes().strip_prefix(key.as_bytes()));
+        let net = |octets| {
+            let mut parts = Parts { octets, family: self.family };
+            let length = u32::from_ne_bytes(parts.take(4)?.try_into().ok()?);
+            IpNet::new(parts.address()?, u8::try_from(length).ok()?).ok()
+        };
+        of_frontend.filter_map(net).collect()
+    }
+
+    /// It stands in the name of the class, the front end's own or that of pods and the node.
+    fn affinity(&self, verdict: &Verdict, key: &Key) -> Option<u32> {
+        let class = match verdict {
+            Verdict::Goto(name) if name.starts_with(chain::BY_SOURCE) => {
+                match self.value(set::INSIDE, key)? {
+                    ElementValue::Verdict(Verdict::Goto(class)) => class,
+                    _ => return None,
+                }
+            }
+            Verdict::Goto(class) => class,
+            _ => return None,
+        };
+        class.split_once("-sticky-")?.1.parse().ok()
+    }
 }
 
-fn endpoint(value: &netstate::nft::ElementValue) -> Option<SocketAddrV4> {
-    let netstate::nft::ElementValue::Data(data) = value else { return None };
-    let [a, b, c, d, high, low, ..] = *data.as_bytes() else { return None };
-    Some(SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])))
+fn is_to(verdict: &Verdict, chain: &str) -> bool {
+    matches!(verdict, Verdict::Goto(name) if name == chain)
+}
+
+fn full_key(address: IpAddr, protocol: u8, port: u16) -> Key {
+    super::layout::address_key(address).part(&[protocol]).part(&port.to_be_bytes())
+}
+
+/// The parts of a key, each padded to four octets.
+struct Parts<'a> {
+    octets: &'a [u8],
+    family: Family,
+}
+
+impl<'a> Parts<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (part, rest) = self.octets.split_at_checked(length)?;
+        self.octets = rest;
+        Some(part)
+    }
+
+    fn address(&mut self) -> Option<IpAddr> {
+        Some(match self.family {
+            Family::V4 => IpAddr::from(<[u8; 4]>::try_from(self.take(4)?).ok()?),
+            Family::V6 => IpAddr::from(<[u8; 16]>::try_from(self.take(16)?).ok()?),
+        })
+    }
+
+    fn port(&mut self) -> Option<u16> {
+        let part = self.take(4)?;
+        Some(u16::from_be_bytes([part[0], part[1]]))
+    }
 }

@@ -9,7 +9,7 @@ use backend::nft::{Applied, Backend, lower};
 use backend::{link, nft};
 use kernel::netlink::Socket;
 use kernel::nft::{Observed, generation, read_table};
-use model::{Change, Kind, ObjectKey, World};
+use model::{Change, Family, Kind, ObjectKey, World};
 use program::Program;
 use serde_json::json;
 use std::net::UdpSocket;
@@ -56,7 +56,7 @@ fn backend(space: &Space) -> Backend {
 fn observed(space: &Space) -> (u32, Observed) {
     space.inside(|| {
         let mut socket = Socket::netfilter().unwrap();
-        let table = read_table(&mut socket, &nft::layout::table_id()).unwrap();
+        let table = read_table(&mut socket, &nft::layout::table_id(Family::V4)).unwrap();
         (generation(&mut socket).unwrap(), table.unwrap())
     })
 }
@@ -64,7 +64,7 @@ fn observed(space: &Space) -> (u32, Observed) {
 #[track_caller]
 fn assert_right(space: &Space, program: &Program) {
     let (_, Observed { table, unknown, .. }) = observed(space);
-    assert_eq!(table, lower::table(program));
+    assert_eq!(table, lower::table(program, Family::V4));
     assert_eq!(unknown, [].into());
     assert_eq!(backend(space).reconcile(program).unwrap(), Applied::default());
 }
@@ -130,6 +130,8 @@ fn what_strangers_did_to_the_table_is_mended() {
 fn a_table_of_another_shape_is_rebuilt_in_one_step() {
     as_root("adoption::a_table_of_another_shape_is_rebuilt_in_one_step", || {
         let (space, program) = (space(), program());
+        backend(&space).reconcile(&program).unwrap();
+        space.run("nft delete table ip podway");
         for line in [
             "add table ip podway ; add map ip podway slots { type ipv4_addr : ipv4_addr ; }",
             "add table ip podway ; add set ip podway services { type ipv4_addr ; flags interval ; }",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub(crate) const NODE: &str = "node-1";
 
 pub(crate) fn settings() -> compile::Settings {
-    compile::Settings { cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()] }
+    compile::Settings::new(vec!["10.244.0.0/16".parse().unwrap()])
 }
 
 pub(crate) fn object(value: &Value) -> Object {
@@ -145,7 +145,7 @@ impl Shot {
         let Frontend { scope, protocol, port } = *aim.get(&frontends);
         let address = match scope {
             Scope::Address(address) => address,
-            Scope::NodePort => program.addresses[0],
+            Scope::NodePort(_) => program.addresses[0],
         };
         Packet { protocol, destination: (address, port).into(), ..self.packet }
     }

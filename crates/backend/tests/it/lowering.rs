@@ -4,9 +4,9 @@ use crate::cluster::{NODE, changes, nodes, settings, shot, world};
 use crate::oracle::{Fate, fate};
 use backend::nft::layout::MASQUERADE_MARK;
 use backend::nft::lower::{self, InUse};
-use model::{Touched, World};
+use model::{Family, Touched, World};
 use netstate::TableDelta;
-use netstate::eval::{Ending, Packet as Seen, evaluate};
+use netstate::eval::{Ending, Memory, Packet as Seen, Surroundings, evaluate};
 use netstate::nft::{HookPoint, Table};
 use program::trace::StepKind;
 use program::{Arrival, Outcome, Packet, Program};
@@ -33,7 +33,7 @@ fn traced(program: &Program, packet: Packet, specified: bool) -> Fate {
             return Fate::Refused;
         }
         let balanced = |step: &program::Step| match &step.kind {
-            StepKind::Balance { endpoints, chosen, .. } => Some(endpoints[*chosen].address),
+            StepKind::Balance { pool, chosen, .. } => Some(pool.endpoints[*chosen].address),
             _ => None,
         };
         let Some(endpoint) = trace.steps.iter().find_map(balanced) else { return Fate::Untouched };
@@ -68,15 +68,19 @@ fn evaluated(table: &Table, packet: Packet) -> Fate {
             conntrack_state: 8,
             conntrack_status: 0,
             input_interface: "eth0".to_owned(),
+            source_is_local: false,
+            destination_is_local: false,
             masquerade: false,
         };
+        let mut memory = Memory::new();
         let mut draw = |modulus| {
             slots = modulus;
             slot
         };
+        let mut surroundings = Surroundings { random: &mut draw, memory: &mut memory };
         let mut marked = false;
         for point in [HookPoint::Prerouting, HookPoint::Forward, HookPoint::Postrouting] {
-            match evaluate(table, point, &mut seen, &mut draw) {
+            match evaluate(table, point, &mut seen, &mut surroundings) {
                 Ending::Accepted => marked |= seen.mark & MASQUERADE_MARK != 0,
                 Ending::Rejected => return Fate::Refused,
                 other => panic!("{other:?}"),
@@ -123,7 +127,7 @@ proptest! {
     #[test]
     fn specification_trace_and_table_agree(world in world(), shots in prop::collection::vec(shot(), 16)) {
         let program = compiled(&world);
-        let table = lower::table(&program);
+        let table = lower::table(&program, Family::V4);
         for shot in shots {
             let packet = shot.at(&program);
             let specified = fate(&world, &packet);
@@ -137,8 +141,8 @@ proptest! {
     fn changes_add_up_to_the_whole(changes in changes()) {
         let mut world = World::from_objects(nodes());
         let mut program = compiled(&world);
-        let mut table = lower::table(&program);
-        let mut in_use = InUse::of(&program);
+        let mut table = lower::table(&program, Family::V4);
+        let mut in_use = InUse::of(&program, Family::V4);
         for change in changes {
             let touched: BTreeSet<Touched> = world.apply(change).into_iter().collect();
             let mut made = Vec::new();
@@ -146,12 +150,12 @@ proptest! {
                 made.extend(compile::recompile(&mut program, &world, NODE, &settings(), touched).0);
             }
             prop_assert_eq!(&program, &compiled(&world));
-            let delta = lower::changes(&mut in_use, program.network.as_ref(), &made);
-            let whole = lower::table(&program);
+            let delta = lower::changes(&mut in_use, &program, &made);
+            let whole = lower::table(&program, Family::V4);
             prop_assert_eq!(TableDelta::between(Some(&table), &whole), delta.clone());
             table = changed(table, delta);
             prop_assert_eq!(&table, &whole);
-            prop_assert_eq!(&in_use, &InUse::of(&program));
+            prop_assert_eq!(&in_use, &InUse::of(&program, Family::V4));
         }
     }
 }

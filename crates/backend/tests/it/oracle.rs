@@ -1,9 +1,9 @@
 //! Services straight from the specification, naive on purpose: no tables, no indices, just sentences.
 
 use crate::cluster::NODE;
-use model::{Service, ServicePort, ServiceType, World};
+use model::{Endpoint, Service, ServicePort, ServiceType, World};
 use program::Packet;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// What must happen to the first packet of a connection that reaches a node.
@@ -60,21 +60,27 @@ fn is_proxied(service: &Service) -> bool {
 }
 
 fn endpoints(world: &World, service: &Service, port: &ServicePort) -> BTreeSet<SocketAddr> {
-    let mut ready = BTreeSet::new();
-    let mut leaving = BTreeSet::new();
+    let mut entries: BTreeMap<SocketAddr, Vec<&Endpoint>> = BTreeMap::new();
     for slice in world.slices_of(&service.meta.key) {
         for number in
             slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol)
         {
             for endpoint in &slice.endpoints {
                 let address = SocketAddr::new(endpoint.address, number.port);
-                if endpoint.ready {
-                    ready.insert(address);
-                } else if endpoint.serving && endpoint.terminating {
-                    leaving.insert(address);
-                }
+                entries.entry(address).or_default().push(endpoint);
             }
         }
     }
-    if ready.is_empty() { leaving } else { ready }
+    // Of several entries with one address those that are not about to go count.
+    for entries in entries.values_mut() {
+        if entries.iter().any(|entry| !entry.terminating) {
+            entries.retain(|entry| !entry.terminating);
+        }
+    }
+    let all = |wanted: fn(&Endpoint) -> bool| -> BTreeSet<SocketAddr> {
+        let wanted = entries.iter().filter(|(_, all)| all.iter().any(|entry| wanted(entry)));
+        wanted.map(|(address, _)| *address).collect()
+    };
+    let ready = all(|entry| entry.ready);
+    if ready.is_empty() { all(|entry| entry.serving && entry.terminating) } else { ready }
 }

@@ -2,6 +2,7 @@
 
 mod end;
 mod node;
+mod service;
 mod virtual_ip;
 
 use crate::cluster::Cluster;

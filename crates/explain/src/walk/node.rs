@@ -1,11 +1,12 @@
 //! What happens on a node, and between nodes.
 
+use super::service;
 use super::{LONGEST, Walk};
 use crate::cluster::Cluster;
 use crate::finding::{Code, Finding};
 use crate::path::{End, Host, Outer, Stage, Translation, Verdict};
 use crate::why;
-use model::{Kind, Origin};
+use model::{Family, Kind, Origin};
 use program::service::{Endpoint, Masquerade, Scope};
 use program::trace::{MasqueradeReason, StepKind};
 use program::{Arrival, Outcome, Program, Step, trace};
@@ -25,8 +26,8 @@ pub(super) fn own_source(cluster: &Cluster<'_>, node: &str, to: IpAddr) -> Optio
     if program.is_own_address(to) || held() {
         return Some(to);
     }
-    let network = program.network.as_ref();
-    let own = || program.addresses.iter().find(|own| own.is_ipv4() == to.is_ipv4()).copied();
+    let network = program.network_of(to);
+    let own = || program.primary_address(Family::of(to));
     let of_network = |pick: fn(&program::PodNetwork) -> IpAddr| network.map(pick);
     if network.is_some_and(|network| network.subnet.contains(&to)) {
         of_network(|network| network.gateway)
@@ -90,6 +91,7 @@ impl Walk<'_> {
             }
             Outcome::Underlay => self.leave(node),
             Outcome::Rejected => self.rejected(node, run.steps.last()),
+            Outcome::Dropped => self.dropped(node, program, run.steps.last()),
             Outcome::Unreachable => {
                 let text = format!(
                     "{} belongs to this node's pods, but none of them has it",
@@ -104,22 +106,11 @@ impl Walk<'_> {
         let host = Host::Node(node.clone());
         let destination = step.after.destination.ip();
         let (stage, rule) = match &step.kind {
-            StepKind::Balance { frontend, port, endpoints, chosen } => {
-                let what = match frontend.scope {
-                    Scope::Address(_) => format!(
-                        "{destination_before} is the cluster IP of Service {port}",
-                        destination_before = step.before.destination
-                    ),
-                    Scope::NodePort => format!(
-                        "{} is node port {} of Service {port}",
-                        step.before.destination, frontend.port
-                    ),
-                };
-                let chosen = endpoint_text(&endpoints[*chosen]);
-                let how = match endpoints.len() {
-                    1 => format!("its only endpoint is {chosen}"),
-                    n => format!("one of {n} endpoints at random (1/{n} each): {chosen}"),
-                };
+            StepKind::Balance { frontend, port, pool, chosen } => {
+                let program = self.cluster.program(node);
+                let binding = program.and_then(|program| program.services.get(frontend));
+                let what = service::frontend_text(step.before.destination, frontend, binding, port);
+                let how = service::choice_text(pool, *chosen, binding);
                 if let Some(connection) = self.connections.last_mut() {
                     connection.service = Some((port.service.clone(), node.clone()));
                 }
@@ -133,7 +124,10 @@ impl Walk<'_> {
                 return;
             }
             StepKind::Route => (Stage::Route, format!("{destination} is a pod on this node")),
-            StepKind::Reject { .. } | StepKind::UnknownServicePort { .. } => return,
+            StepKind::Reject { .. }
+            | StepKind::Drop { .. }
+            | StepKind::UnknownServicePort { .. }
+            | StepKind::UnallocatedServiceAddress { .. } => return,
         };
         if step.before != step.after
             && let Some(connection) = self.connections.last_mut()
@@ -159,10 +153,13 @@ impl Walk<'_> {
         public_ip: IpAddr,
         last: Option<&Step>,
     ) {
-        let Some(network) = &program.network else { return };
-        let subnet = program.peers.get(peer).and_then(|peer| peer.subnets.first());
+        let to = self.packet.destination.ip();
+        let Some(network) = program.network_of(to) else { return };
+        let of_peer = program.peers.get(&(Family::of(to), peer.clone()));
+        let subnet = of_peer.and_then(|peer| peer.subnets.first());
         let subnet = subnet.map_or_else(String::new, |net| format!("{net} lies on {peer}: "));
-        let source = program.addresses.first().copied().unwrap_or(network.tunnel_address);
+        let source =
+            program.primary_address(Family::of(public_ip)).unwrap_or(network.tunnel_address);
         let outer = Outer {
             source,
             destination: SocketAddr::new(public_ip, network.tunnel_port),
@@ -172,7 +169,7 @@ impl Walk<'_> {
             "{subnet}VXLAN {} from {source} to {} (UDP), {OVERHEAD} octets less for the packet inside",
             outer.vni, outer.destination
         );
-        let routed = program.peers.get(peer).map(|peer| peer.origin.clone());
+        let routed = of_peer.map(|peer| peer.origin.clone());
         let origin = routed.or_else(|| last.map(|step| step.origin.clone()));
         self.tunnel_hop(node, &rule, origin, outer);
     }
@@ -219,16 +216,30 @@ impl Walk<'_> {
     }
 }
 
+impl Walk<'_> {
+    fn dropped(&mut self, node: &Arc<str>, program: &Program, last: Option<&Step>) -> End {
+        let host = Host::Node(node.clone());
+        let Some(step) = last else {
+            let text = "dropped by a rule of the node";
+            return self.stop(Verdict::Dropped, &host, Code::NoLocalEndpoint, text);
+        };
+        let (finding, text) = service::lost(program, step);
+        let (code, origin) = (finding.code, Some(field_of(step)));
+        self.findings.push(finding);
+        self.stop_at(Stage::Drop, Verdict::Dropped, &host, code, &text, origin)
+    }
+}
+
 /// The very field behind a step, where the program's origin names the whole port.
 fn field_of(step: &Step) -> Origin {
     let mut origin = step.origin.clone();
     let detail = match &step.kind {
-        StepKind::Balance { frontend, .. } | StepKind::Reject { frontend, .. } => {
-            match frontend.scope {
-                Scope::NodePort => ".nodePort",
-                Scope::Address(_) => ".port",
-            }
-        }
+        StepKind::Balance { frontend, .. }
+        | StepKind::Reject { frontend, .. }
+        | StepKind::Drop { frontend, .. } => match frontend.scope {
+            Scope::NodePort(_) => ".nodePort",
+            Scope::Address(_) => ".port",
+        },
         _ => return origin,
     };
     origin.field = format!("{}{detail}", origin.field).into();
@@ -251,7 +262,10 @@ fn masquerade_text(reason: MasqueradeReason, outcome: &Outcome) -> String {
     };
     let why = match reason {
         MasqueradeReason::Service(Masquerade::Always) => {
-            "the connection came from outside through a node port, and the reply must come back through here"
+            "the connection came to an address for clients outside, and the reply must come back through here"
+        }
+        MasqueradeReason::Service(Masquerade::FromNode | Masquerade::Never) => {
+            "the node itself connects, and the reply must come back to it"
         }
         MasqueradeReason::Service(Masquerade::FromOutside) => {
             "the sender is no pod, and the reply must come back through here"

@@ -114,7 +114,7 @@ impl<'a> Walk<'a> {
         let Some(node) = self.cluster.living(&backend.node) else { return false };
         let Some(run) = self.check(owner, backend) else { return false };
         match run.outcome {
-            Outcome::Rejected | Outcome::Unreachable => false,
+            Outcome::Rejected | Outcome::Dropped | Outcome::Unreachable => false,
             Outcome::LocalProcess => {
                 self.host_network_listener(&node.meta.key.name, run.packet).is_some()
             }

@@ -146,6 +146,10 @@ impl Body<'_> {
         self.bytes(kind, &value.to_be_bytes());
     }
 
+    pub fn be64(&mut self, kind: u16, value: u64) {
+        self.bytes(kind, &value.to_be_bytes());
+    }
+
     /// An attribute that holds attributes.
     #[inline]
     pub fn nest(&mut self, kind: u16, inner: impl FnOnce(&mut Body<'_>)) {

@@ -59,6 +59,10 @@ pub(super) const NFT_SET_CONSTANT: u32 = 0x2;
 pub(super) const NFT_SET_EXPR: u32 = 0x100;
 pub(super) const NFT_SET_INTERVAL: u32 = 0x4;
 pub(super) const NFT_SET_MAP: u32 = 0x8;
+pub(super) const NFT_SET_TIMEOUT: u32 = 0x10;
+pub(super) const NFT_SET_EVAL: u32 = 0x20;
+pub(super) const NFTA_SET_DESC: u16 = 9;
+pub(super) const NFTA_SET_DESC_SIZE: u16 = 1;
 pub(super) const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
 
 pub(super) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
@@ -149,7 +153,23 @@ pub(super) const NFTA_FIB_DREG: u16 = 1;
 pub(super) const NFTA_FIB_RESULT: u16 = 2;
 pub(super) const NFTA_FIB_FLAGS: u16 = 3;
 pub(super) const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+pub(super) const NFTA_FIB_F_SADDR: u32 = 1;
 pub(super) const NFTA_FIB_F_DADDR: u32 = 2;
+pub(super) const NFTA_HASH_SREG: u16 = 1;
+pub(super) const NFTA_HASH_DREG: u16 = 2;
+pub(super) const NFTA_HASH_LEN: u16 = 3;
+pub(super) const NFTA_HASH_MODULUS: u16 = 4;
+pub(super) const NFTA_HASH_SEED: u16 = 5;
+pub(super) const NFTA_HASH_OFFSET: u16 = 6;
+pub(super) const NFTA_HASH_TYPE: u16 = 7;
+pub(super) const NFT_HASH_JENKINS: u32 = 0;
+pub(super) const NFTA_DYNSET_SET_NAME: u16 = 1;
+pub(super) const NFTA_DYNSET_OP: u16 = 3;
+pub(super) const NFTA_DYNSET_SREG_KEY: u16 = 4;
+pub(super) const NFTA_DYNSET_SREG_DATA: u16 = 5;
+pub(super) const NFTA_DYNSET_TIMEOUT: u16 = 6;
+pub(super) const NFT_DYNSET_OP_UPDATE: u32 = 1;
+pub(super) const NFT_DYNSET_OP_DELETE: u32 = 2;
 
 /// Octets of `struct nfgenmsg`, which begins every message.
 pub(super) const GENERIC: usize = 4;

@@ -4,7 +4,8 @@ use super::abi::*;
 use super::expression::{Answer, TCP, address_place, port_unreachable, read_count, read_verdict};
 use super::read::Count;
 use crate::netlink::Attributes;
-use netstate::nft::{Family, Field, Statement};
+use netstate::nft::{AddressSide, Family, Field, Set, Statement};
+use std::collections::BTreeMap;
 
 /// One kernel rule in statements.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,10 +45,14 @@ impl Decoded {
     }
 }
 
-/// Reads `NFTA_RULE_EXPRESSIONS`.
-pub(super) fn read_rule(family: Family, expressions: Attributes<'_>) -> Decoded {
+/// Reads `NFTA_RULE_EXPRESSIONS` of a rule in a table with these sets.
+pub(super) fn read_rule(
+    family: Family,
+    sets: &BTreeMap<String, Set>,
+    expressions: Attributes<'_>,
+) -> Decoded {
     let decoded = Decoded { statements: Vec::new(), answer: None, count: None };
-    let mut reader = Reader { family, decoded, loads: Vec::new(), pending: None };
+    let mut reader = Reader { family, sets, decoded, loads: Vec::new() };
     for expression in expressions.map(|item| item.nested()) {
         let name = expression.find(NFTA_EXPR_NAME).and_then(|name| name.text()).unwrap_or_default();
         let data =
@@ -79,21 +84,15 @@ struct Change {
     xor: Vec<u8>,
 }
 
-/// A map's value, in the first registers.
-#[derive(Debug)]
-struct Mapped {
-    key: Vec<Field>,
-    map: String,
-}
-
-struct Reader {
+struct Reader<'a> {
     family: Family,
+    sets: &'a BTreeMap<String, Set>,
     decoded: Decoded,
+    /// In order of their registers, one behind the other.
     loads: Vec<Load>,
-    pending: Option<Mapped>,
 }
 
-impl Reader {
+impl Reader<'_> {
     /// Takes one expression in; `None` when it, with what is in the registers, is nothing that is ever written here.
     fn expression(&mut self, name: &str, data: &Attributes<'_>) -> Option<()> {
         match name {
@@ -103,6 +102,8 @@ impl Reader {
             "ct" => self.conntrack(data),
             "numgen" => self.random(data),
             "fib" => self.fib(data),
+            "hash" => self.hash(data),
+            "dynset" => self.update(data),
             "immediate" => self.immediate(data),
             "bitwise" => self.bitwise(data),
             "cmp" => self.compare(data),
@@ -116,7 +117,7 @@ impl Reader {
     }
 
     fn finish(mut self) -> Decoded {
-        if !self.loads.is_empty() || self.pending.is_some() {
+        if !self.loads.is_empty() {
             self.give_up("registers that nothing reads");
         }
         self.decoded
@@ -124,13 +125,12 @@ impl Reader {
 
     fn give_up(&mut self, name: &str) {
         self.loads.clear();
-        self.pending = None;
         self.decoded.statements.push(Statement::Unknown(name.to_owned()));
     }
 
     /// A statement that needs nothing from the registers.
     fn push(&mut self, statement: Statement) -> Option<()> {
-        if !self.loads.is_empty() || self.pending.is_some() {
+        if !self.loads.is_empty() {
             return None;
         }
         self.decoded.statements.push(statement);
@@ -190,20 +190,60 @@ impl Reader {
     fn random(&mut self, data: &Attributes<'_>) -> Option<()> {
         let number = |kind| data.find(kind)?.be32();
         let offset = number(NFTA_NG_OFFSET).unwrap_or(0);
-        if number(NFTA_NG_TYPE)? != NFT_NG_RANDOM || offset != 0 {
+        if number(NFTA_NG_TYPE)? != NFT_NG_RANDOM {
             return None;
         }
         let modulus = number(NFTA_NG_MODULUS)?;
-        self.load(data, NFTA_NG_DREG, Field::Random { modulus }, 4)
+        self.load(data, NFTA_NG_DREG, Field::Random { modulus, offset }, 4)
+    }
+
+    /// The address that is hashed is in the register that the hash goes to.
+    fn hash(&mut self, data: &Attributes<'_>) -> Option<()> {
+        let number = |kind| data.find(kind)?.be32();
+        let load = self.loads.pop()?;
+        let in_place = register(data, NFTA_HASH_SREG)? == load.register
+            && register(data, NFTA_HASH_DREG)? == load.register
+            && number(NFTA_HASH_LEN)? == load.length
+            && load.change.is_none();
+        let of = side(&load.field).filter(|_| in_place)?;
+        if number(NFTA_HASH_TYPE).unwrap_or(NFT_HASH_JENKINS) != NFT_HASH_JENKINS {
+            return None;
+        }
+        let (modulus, seed) = (number(NFTA_HASH_MODULUS)?, number(NFTA_HASH_SEED)?);
+        let offset = number(NFTA_HASH_OFFSET).unwrap_or(0);
+        let field = Field::AddressHash { of, modulus, seed, offset };
+        self.load(data, NFTA_HASH_DREG, field, 4)
+    }
+
+    fn update(&mut self, data: &Attributes<'_>) -> Option<()> {
+        let map = data.find(NFTA_DYNSET_SET_NAME)?.text()?.to_owned();
+        let value = register(data, NFTA_DYNSET_SREG_DATA)?;
+        if register(data, NFTA_DYNSET_SREG_KEY)? != 0 {
+            return None;
+        }
+        match (data.find(NFTA_DYNSET_OP)?.be32()?, data.find(NFTA_DYNSET_TIMEOUT)) {
+            (NFT_DYNSET_OP_UPDATE, Some(timeout)) => {
+                let (value, key) = (self.key(value)?, self.key(0)?);
+                let seconds = u32::try_from(timeout.be64()? / 1000).ok()?;
+                self.push(Statement::Remember { key, value, map, seconds })
+            }
+            (NFT_DYNSET_OP_DELETE, _) if value == 0 => {
+                let key = self.key(0)?;
+                self.push(Statement::Forget { key, map })
+            }
+            _ => None,
+        }
     }
 
     fn fib(&mut self, data: &Attributes<'_>) -> Option<()> {
         let number = |kind| data.find(kind)?.be32();
         let asks = (number(NFTA_FIB_RESULT)?, number(NFTA_FIB_FLAGS)?);
-        if asks != (NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR) {
-            return None;
-        }
-        self.load(data, NFTA_FIB_DREG, Field::DestinationAddressType, 4)
+        let field = match asks {
+            (NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR) => Field::DestinationAddressType,
+            (NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_SADDR) => Field::SourceAddressType,
+            _ => return None,
+        };
+        self.load(data, NFTA_FIB_DREG, field, 4)
     }
 
     fn immediate(&mut self, data: &Attributes<'_>) -> Option<()> {
@@ -272,33 +312,35 @@ impl Reader {
         }
     }
 
-    /// The fields in the registers, when they fill them from the first on as keys do, unchanged.
+    /// The fields in the registers from this one to the last, when they fill them as keys do.
     fn key(&mut self, first: u32) -> Option<Vec<Field>> {
+        let start = self.loads.iter().position(|load| load.register == first)?;
         let mut next = first;
-        for load in &self.loads {
-            if load.register != next || load.change.is_some() {
+        for load in &self.loads[start..] {
+            if load.register != next {
                 return None;
             }
             next += load.length.div_ceil(4);
         }
-        if self.loads.is_empty() {
-            return None;
-        }
-        Some(self.loads.drain(..).map(|load| load.field).collect())
+        self.loads.drain(start..).map(key_part).collect()
     }
 
+    /// A value looked up for a key takes its place.
     fn lookup(&mut self, data: &Attributes<'_>) -> Option<()> {
         let set = data.find(NFTA_LOOKUP_SET)?.text()?.to_owned();
         let negate = data.find(NFTA_LOOKUP_FLAGS).and_then(|flags| flags.be32()).unwrap_or(0)
             == NFT_LOOKUP_F_INV;
         let into = data.find(NFTA_LOOKUP_DREG).map(|register| register.be32());
-        let key = self.key(register(data, NFTA_LOOKUP_SREG)?)?;
+        let at = register(data, NFTA_LOOKUP_SREG)?;
+        let key = self.key(at)?;
         match into {
             None => self.push(Statement::InSet { key, set, negate }),
             Some(Some(NFT_REG_VERDICT)) => self.push(Statement::VerdictMap { key, map: set }),
-            Some(_) if register(data, NFTA_LOOKUP_DREG)? == 0 && self.pending.is_none() => {
-                self.pending = Some(Mapped { key, map: set });
-                Some(())
+            Some(_) if register(data, NFTA_LOOKUP_DREG)? == at && !negate => {
+                let octets = self.sets.get(&set)?.value_octets()?;
+                let length = u32::try_from(octets).ok()?;
+                let field = Field::Lookup { key, map: set, octets };
+                self.load(data, NFTA_LOOKUP_DREG, field, length)
             }
             Some(_) => None,
         }
@@ -315,8 +357,10 @@ impl Reader {
             && one(NFTA_NAT_REG_ADDR_MAX, address)
             && one(NFTA_NAT_REG_PROTO_MAX, port)
             && number(NFTA_NAT_FLAGS).unwrap_or(0) & !NF_NAT_RANGE_INFERRED == 0;
-        let Mapped { key, map } = self.pending.take().filter(|_| plain)?;
-        self.push(Statement::DnatMap { key, map })
+        match self.only_load(0).filter(|_| plain)?.field {
+            Field::Lookup { key, map, .. } => self.push(Statement::DnatMap { key, map }),
+            _ => None,
+        }
     }
 
     fn masquerade(&mut self, data: &Attributes<'_>) -> Option<()> {
@@ -342,6 +386,25 @@ impl Reader {
             return None;
         }
         self.push(Statement::Reject)
+    }
+}
+
+fn side(field: &Field) -> Option<AddressSide> {
+    match field {
+        Field::SourceAddress => Some(AddressSide::Source),
+        Field::DestinationAddress => Some(AddressSide::Destination),
+        _ => None,
+    }
+}
+
+/// A field in a key: as it is, or an address cut to a prefix.
+fn key_part(load: Load) -> Option<Field> {
+    match load.change {
+        None => Some(load.field),
+        Some(Change { mask, xor }) if xor.iter().all(|octet| *octet == 0) => {
+            Some(Field::Masked { of: side(&load.field)?, mask })
+        }
+        Some(_) => None,
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) const TCP: u8 = 6;
 const REGISTERS: usize = 64;
 /// Octets of the longest constant (`struct nft_data`).
 const CONSTANT: usize = 16;
+/// Octets of the longest name of a set.
+const SET_NAME: usize = 255;
 /// `NFT_RULE_MAXEXPRS`.
 const EXPRESSIONS: usize = 128;
 
@@ -52,6 +54,19 @@ pub(super) fn write_named(body: &mut Body<'_>, name: &str, data: impl FnOnce(&mu
     body.nest(NFTA_EXPR_DATA, data);
 }
 
+/// The register at this octet.
+fn register_at(octet: usize) -> u32 {
+    NFT_REG32_00 + u32::try_from(octet / 4).expect("at most sixteen")
+}
+
+/// What a rule does to a set's elements; the key is in the first registers.
+struct Update<'a> {
+    set: &'a str,
+    operation: u32,
+    /// The octet at which the value begins.
+    value: usize,
+}
+
 struct Writer<'a, 'b> {
     body: &'a mut Body<'b>,
     family: Family,
@@ -70,19 +85,31 @@ impl Writer<'_, '_> {
                 self.compare(field, mask.as_deref(), *negate, value)?
             }
             Statement::InSet { key, set, negate } => {
-                self.load_all(key)?;
-                self.lookup(set, None, *negate)?;
+                self.load_all(key, 0)?;
+                self.lookup(set, NFT_REG32_00, None, *negate)?;
             }
             Statement::VerdictMap { key, map } => {
-                self.load_all(key)?;
-                self.lookup(map, Some(NFT_REG_VERDICT), false)?;
+                self.load_all(key, 0)?;
+                self.lookup(map, NFT_REG32_00, Some(NFT_REG_VERDICT), false)?;
             }
             Statement::Counter => self.expression("counter", |_zero| {}),
             Statement::SetMark { and, xor } => self.set_mark(*and, *xor),
             Statement::DnatMap { key, map } => {
-                self.load_all(key)?;
-                self.lookup(map, Some(NFT_REG32_00), false)?;
+                self.load_all(key, 0)?;
+                self.lookup(map, NFT_REG32_00, Some(NFT_REG32_00), false)?;
                 self.dnat();
+            }
+            Statement::Remember { key, value, map, seconds } => {
+                let behind = self.load_all(key, 0)?;
+                self.load_all(value, behind)?;
+                let update = Update { set: map, operation: NFT_DYNSET_OP_UPDATE, value: behind };
+                self.update(update, Some(u64::from(*seconds) * 1000))?;
+            }
+            Statement::Forget { key, map } => {
+                self.load_all(key, 0)?;
+                // The kernel wants the register of a value for maps, and reads none.
+                let update = Update { set: map, operation: NFT_DYNSET_OP_DELETE, value: 0 };
+                self.update(update, None)?;
             }
             Statement::Masquerade => {
                 self.expression("masq", |data| {
@@ -116,7 +143,7 @@ impl Writer<'_, '_> {
             return Err("value or mask has not the field's length");
         }
         if let Some(mask) = mask {
-            self.bitwise(mask, &[0; CONSTANT][..length]);
+            self.bitwise(NFT_REG32_00, mask, &[0; CONSTANT][..length]);
         }
         self.expression("cmp", |data| {
             data.be32(NFTA_CMP_SREG, NFT_REG32_00);
@@ -126,11 +153,11 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    fn bitwise(&mut self, mask: &[u8], xor: &[u8]) {
+    fn bitwise(&mut self, register: u32, mask: &[u8], xor: &[u8]) {
         let length = u32::try_from(mask.len()).expect("at most sixteen octets");
         self.expression("bitwise", |data| {
-            data.be32(NFTA_BITWISE_SREG, NFT_REG32_00);
-            data.be32(NFTA_BITWISE_DREG, NFT_REG32_00);
+            data.be32(NFTA_BITWISE_SREG, register);
+            data.be32(NFTA_BITWISE_DREG, register);
             data.be32(NFTA_BITWISE_LEN, length);
             data.nest(NFTA_BITWISE_MASK, |data| data.bytes(NFTA_DATA_VALUE, mask));
             data.nest(NFTA_BITWISE_XOR, |data| data.bytes(NFTA_DATA_VALUE, xor));
@@ -139,24 +166,24 @@ impl Writer<'_, '_> {
 
     fn set_mark(&mut self, and: u32, xor: u32) {
         self.meta(NFT_META_MARK, NFT_REG32_00);
-        self.bitwise(&and.to_ne_bytes(), &xor.to_ne_bytes());
+        self.bitwise(NFT_REG32_00, &and.to_ne_bytes(), &xor.to_ne_bytes());
         self.expression("meta", |data| {
             data.be32(NFTA_META_KEY, NFT_META_MARK);
             data.be32(NFTA_META_SREG, NFT_REG32_00);
         });
     }
 
-    fn load_all(&mut self, key: &[Field]) -> Result<(), Problem> {
-        let mut offset = 0;
+    /// Fills registers with the parts of a key, from this octet on, and returns the octet behind them.
+    fn load_all(&mut self, key: &[Field], from: usize) -> Result<usize, Problem> {
+        let mut offset = from;
         for field in key {
             if offset >= REGISTERS {
                 return Err("a key fills at most sixteen registers");
             }
-            let register = NFT_REG32_00 + u32::try_from(offset / 4).expect("at most sixteen");
-            offset += self.load(field, register)?.next_multiple_of(4);
+            offset += self.load(field, register_at(offset))?.next_multiple_of(4);
         }
-        if (1..=REGISTERS).contains(&offset) {
-            Ok(())
+        if (from + 1..=REGISTERS).contains(&offset) {
+            Ok(offset)
         } else {
             Err("a key fills one to sixteen registers")
         }
@@ -176,17 +203,68 @@ impl Writer<'_, '_> {
             Field::ConntrackStatus => Ok(self.conntrack(NFT_CT_STATUS, register)),
             Field::ConntrackState => Ok(self.conntrack(NFT_CT_STATE, register)),
             Field::InputInterface => Ok(self.meta(NFT_META_IIFNAME, register)),
-            Field::Random { modulus } => Ok(self.random(*modulus, register)),
-            Field::Constant(value) => self.constant(value, register),
-            Field::DestinationAddressType => {
-                self.expression("fib", |data| {
-                    data.be32(NFTA_FIB_DREG, register);
-                    data.be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
-                    data.be32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
-                });
+            Field::Random { modulus, offset } => Ok(self.random(*modulus, *offset, register)),
+            Field::AddressHash { of, modulus, seed, offset } => {
+                let length = self.load(&of.field(), register)?;
+                self.hash(register, length, [*modulus, *seed, *offset]);
                 Ok(4)
             }
+            Field::Masked { of, mask } => {
+                let length = self.load(&of.field(), register)?;
+                if mask.len() != length {
+                    return Err("the mask has not the address's length");
+                }
+                self.bitwise(register, mask, &[0; CONSTANT][..length]);
+                Ok(length)
+            }
+            Field::Lookup { key, map, octets } => {
+                // The key is where its value will be.
+                self.load_all(key, (register - NFT_REG32_00) as usize * 4)?;
+                self.lookup(map, register, Some(register), false)?;
+                Ok(*octets)
+            }
+            Field::Constant(value) => self.constant(value, register),
+            Field::DestinationAddressType => Ok(self.address_type(NFTA_FIB_F_DADDR, register)),
+            Field::SourceAddressType => Ok(self.address_type(NFTA_FIB_F_SADDR, register)),
         }
+    }
+
+    fn address_type(&mut self, which: u32, register: u32) -> usize {
+        self.expression("fib", |data| {
+            data.be32(NFTA_FIB_DREG, register);
+            data.be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+            data.be32(NFTA_FIB_FLAGS, which);
+        });
+        4
+    }
+
+    fn hash(&mut self, register: u32, length: usize, [modulus, seed, offset]: [u32; 3]) {
+        let length = u32::try_from(length).expect("an address");
+        self.expression("hash", |data| {
+            data.be32(NFTA_HASH_SREG, register);
+            data.be32(NFTA_HASH_DREG, register);
+            data.be32(NFTA_HASH_LEN, length);
+            data.be32(NFTA_HASH_MODULUS, modulus);
+            data.be32(NFTA_HASH_SEED, seed);
+            data.be32(NFTA_HASH_OFFSET, offset);
+            data.be32(NFTA_HASH_TYPE, NFT_HASH_JENKINS);
+        });
+    }
+
+    fn update(&mut self, update: Update<'_>, timeout: Option<u64>) -> Result<(), Problem> {
+        if update.set.len() > SET_NAME {
+            return Err("a set's name has at most 255 octets");
+        }
+        self.expression("dynset", |data| {
+            data.text(NFTA_DYNSET_SET_NAME, update.set);
+            data.be32(NFTA_DYNSET_OP, update.operation);
+            data.be32(NFTA_DYNSET_SREG_KEY, NFT_REG32_00);
+            data.be32(NFTA_DYNSET_SREG_DATA, register_at(update.value));
+            if let Some(timeout) = timeout {
+                data.be64(NFTA_DYNSET_TIMEOUT, timeout);
+            }
+        });
+        Ok(())
     }
 
     /// Source (0) or destination (1) address of the network header.
@@ -225,12 +303,12 @@ impl Writer<'_, '_> {
         4
     }
 
-    fn random(&mut self, modulus: u32, register: u32) -> usize {
+    fn random(&mut self, modulus: u32, offset: u32, register: u32) -> usize {
         self.expression("numgen", |data| {
             data.be32(NFTA_NG_DREG, register);
             data.be32(NFTA_NG_MODULUS, modulus);
             data.be32(NFTA_NG_TYPE, NFT_NG_RANDOM);
-            data.be32(NFTA_NG_OFFSET, 0);
+            data.be32(NFTA_NG_OFFSET, offset);
         });
         4
     }
@@ -246,13 +324,19 @@ impl Writer<'_, '_> {
         Ok(value.len())
     }
 
-    fn lookup(&mut self, set: &str, into: Option<u32>, negate: bool) -> Result<(), Problem> {
-        if set.len() > 255 {
+    fn lookup(
+        &mut self,
+        set: &str,
+        key: u32,
+        into: Option<u32>,
+        negate: bool,
+    ) -> Result<(), Problem> {
+        if set.len() > SET_NAME {
             return Err("a set's name has at most 255 octets");
         }
         self.expression("lookup", |data| {
             data.text(NFTA_LOOKUP_SET, set);
-            data.be32(NFTA_LOOKUP_SREG, NFT_REG32_00);
+            data.be32(NFTA_LOOKUP_SREG, key);
             if let Some(register) = into {
                 data.be32(NFTA_LOOKUP_DREG, register);
             }

@@ -32,6 +32,9 @@ pub(super) fn read_elements(
 ) -> Result<()> {
     let id = &observed.table.id;
     let Some(set) = observed.table.sets.get_mut(name) else { return Ok(()) };
+    if set.dynamic.is_some() {
+        return Ok(());
+    }
     let like = like.filter(|like| like.same_shape(set) && !set.interval);
     let asked = match (count, like) {
         (Some(count), Some(like)) if count >= MANY => ask_for(socket, id, name, like, count)?,

@@ -68,6 +68,10 @@ pub(super) fn write(body: &mut Body<'_>, table: &TableId, name: &str, set: &Set,
             body.be32(NFTA_SET_DATA_LEN, length(parts));
         }
     }
+    if let Some(size) = set.dynamic {
+        flags |= NFT_SET_TIMEOUT | NFT_SET_EVAL;
+        body.nest(NFTA_SET_DESC, |body| body.be32(NFTA_SET_DESC_SIZE, size));
+    }
     body.be32(NFTA_SET_FLAGS, flags);
     body.bytes(NFTA_SET_USERDATA, &userdata(set));
     if set.counters {
@@ -103,8 +107,13 @@ fn length(parts: &[DataType]) -> u32 {
 
 /// A set as read, without elements; `None` where its types, flags or expressions have no value here.
 pub(super) fn read(attributes: &Attributes<'_>) -> Option<Set> {
-    const REPRESENTED: u32 =
-        NFT_SET_ANONYMOUS | NFT_SET_CONSTANT | NFT_SET_INTERVAL | NFT_SET_MAP | NFT_SET_EXPR;
+    const DYNAMIC: u32 = NFT_SET_TIMEOUT | NFT_SET_EVAL;
+    const REPRESENTED: u32 = NFT_SET_ANONYMOUS
+        | NFT_SET_CONSTANT
+        | NFT_SET_INTERVAL
+        | NFT_SET_MAP
+        | NFT_SET_EXPR
+        | DYNAMIC;
     let number = |kind| attributes.find(kind).and_then(|attribute| attribute.be32());
     let flags = number(NFTA_SET_FLAGS).unwrap_or(0);
     if flags & !REPRESENTED != 0 || attributes.find(NFTA_SET_EXPRESSIONS).is_some() {
@@ -122,11 +131,20 @@ pub(super) fn read(attributes: &Attributes<'_>) -> Option<Set> {
             expression.nested().find(NFTA_EXPR_NAME)?.text()? == "counter" || return None
         }
     };
+    let dynamic = match flags & DYNAMIC {
+        0 => None,
+        DYNAMIC => {
+            let size = attributes.find(NFTA_SET_DESC)?.nested().find(NFTA_SET_DESC_SIZE);
+            Some(size?.be32()?)
+        }
+        _ => return None,
+    };
     Some(Set {
         key,
         data,
         interval: flags & NFT_SET_INTERVAL != 0,
         counters,
+        dynamic,
         elements: BTreeMap::new(),
     })
 }

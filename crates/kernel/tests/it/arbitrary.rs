@@ -1,8 +1,8 @@
 //! Random rule tables that the kernel can hold.
 
 use netstate::nft::{
-    Chain, ChainKind, DataType, Element, ElementValue, Family, Field, Hook, HookPoint, Key, Rule,
-    Set, SetData, Statement, Table, TableId, Verdict,
+    AddressSide, Chain, ChainKind, DataType, Element, ElementValue, Family, Field, Hook, HookPoint,
+    Key, Rule, Set, SetData, Statement, Table, TableId, Verdict,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -46,9 +46,28 @@ fn key_field(family: Family) -> impl Strategy<Value = (Field, DataType)> {
         Just((Field::ConntrackState, DataType::Number)),
         Just((Field::DestinationAddressType, DataType::Number)),
         Just((Field::InputInterface, DataType::InterfaceName)),
-        (1u32..).prop_map(|modulus| (Field::Random { modulus }, DataType::Number)),
+        Just((Field::SourceAddressType, DataType::Number)),
+        numbers().prop_map(|(modulus, offset)| {
+            (Field::Random { modulus, offset }, DataType::Number)
+        }),
+        (side(), numbers(), any::<u32>()).prop_map(|(of, (modulus, offset), seed)| {
+            // A modulus of 1 is refused, and a seed of 0 stands for any.
+            let (modulus, seed) = (modulus + 1, seed | 1);
+            (Field::AddressHash { of, modulus, seed, offset }, DataType::Number)
+        }),
+        (side(), vec(any::<u8>(), address.width()))
+            .prop_map(move |(of, mask)| (Field::Masked { of, mask }, address)),
         any::<[u8; 4]>().prop_map(|value| (Field::Constant(value.to_vec()), DataType::Number)),
     ]
+}
+
+fn side() -> impl Strategy<Value = AddressSide> {
+    prop_oneof![Just(AddressSide::Source), Just(AddressSide::Destination)]
+}
+
+/// A modulus and an offset whose sum is a number too.
+fn numbers() -> impl Strategy<Value = (u32, u32)> {
+    (1..u32::MAX / 2, 0..u32::MAX / 2)
 }
 
 fn address(family: Family) -> DataType {
@@ -75,7 +94,7 @@ fn matching(family: Family) -> impl Strategy<Value = Statement> {
     let constant =
         vec(any::<u8>(), 1..=16).prop_map(|value| (Field::Constant(value.clone()), value.len()));
     let field = prop_oneof![
-        9 => key_field(family).prop_map(|(field, part)| (field, part.width())),
+        9 => key_field(family).prop_map(|(field, part)| (unmasked(field), part.width())),
         1 => constant,
     ];
     field.prop_flat_map(|(field, width)| {
@@ -84,6 +103,14 @@ fn matching(family: Family) -> impl Strategy<Value = Statement> {
             |(field, mask, negate, value)| Statement::Match { field, mask, negate, value },
         )
     })
+}
+
+/// A comparison has a mask of its own.
+fn unmasked(field: Field) -> Field {
+    match field {
+        Field::Masked { of, .. } => of.field(),
+        other => other,
+    }
 }
 
 /// A statement, and the set it needs under a name to be given.
@@ -100,7 +127,25 @@ fn statement(family: Family) -> impl Strategy<Value = (Statement, Option<Set>)> 
         (with_set(family, SetData::None), any::<bool>()).prop_map(|((key, set), negate)| {
             (Statement::InSet { key, set: String::new(), negate }, Some(set))
         });
+    let remembered = (with_set(family, SetData::Values(vec![DataType::Number])), any::<bool>());
+    let remembered = (remembered, 1..1_000_000_u32).prop_map(|(((key, set), keep), seconds)| {
+        let value = vec![Field::Mark];
+        let set = Set {
+            dynamic: Some(1000),
+            interval: false,
+            counters: false,
+            elements: BTreeMap::new(),
+            ..set
+        };
+        let map = String::new();
+        let statement = match keep {
+            true => Statement::Remember { key, value, map, seconds },
+            false => Statement::Forget { key, map },
+        };
+        (statement, Some(set))
+    });
     prop_oneof![
+        1 => remembered,
         3 => alone.prop_map(|statement| (statement, None)),
         1 => in_set,
         1 => with_set(family, SetData::Verdict)
@@ -131,6 +176,7 @@ fn set(key: Vec<DataType>, data: SetData) -> impl Strategy<Value = Set> {
             // Ranges with counters take a newer kernel than the oldest that Podway runs on.
             counters: counters && !interval,
             interval,
+            dynamic: None,
             elements,
         })
     })
@@ -206,6 +252,8 @@ fn settle((statements, rejects, comment): Draft, sets: &mut BTreeMap<String, Set
             let fresh = format!("set{}", sets.len());
             match &mut statement {
                 Statement::InSet { set: name, .. }
+                | Statement::Remember { map: name, .. }
+                | Statement::Forget { map: name, .. }
                 | Statement::VerdictMap { map: name, .. }
                 | Statement::DnatMap { map: name, .. } => *name = fresh.clone(),
                 _ => {}

@@ -25,6 +25,7 @@ fn translate(socket: &mut Socket, to: u16) {
         data: SetData::Values(vec![DataType::Ipv4, DataType::Port]),
         interval: false,
         counters: false,
+        dynamic: None,
         elements: [].into(),
     };
     let value = Key::new().part(&[127, 0, 0, 1]).part(&to.to_be_bytes());

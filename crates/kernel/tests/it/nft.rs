@@ -28,7 +28,14 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 fn set(key: &[DataType], data: SetData) -> Set {
-    Set { key: key.to_vec(), data, interval: false, counters: false, elements: BTreeMap::new() }
+    Set {
+        key: key.to_vec(),
+        data,
+        interval: false,
+        counters: false,
+        dynamic: None,
+        elements: BTreeMap::new(),
+    }
 }
 
 fn element(value: ElementValue, comment: &str) -> Element {
@@ -125,7 +132,7 @@ fn chains(pod: &[u8]) -> BTreeMap<String, Chain> {
         value: bits.to_ne_bytes().to_vec(),
     };
     let front = vec![Field::DestinationAddress, Field::Protocol, Field::DestinationPort];
-    let random = [front.clone(), vec![Field::Random { modulus: 3 }]].concat();
+    let random = [front.clone(), vec![Field::Random { modulus: 3, offset: 0 }]].concat();
     let first = [front.clone(), vec![Field::Constant(vec![0; 4])]].concat();
     let hook = |kind, point, priority| Some(Hook { kind, point, priority });
     let slots = |key| DnatMap { key, map: "slots".into() };

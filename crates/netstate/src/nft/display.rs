@@ -2,7 +2,7 @@
 
 use super::{Field, Rule, Statement, Verdict};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,6 +35,15 @@ impl fmt::Display for Statement {
                 write!(f, "meta mark set meta mark & {and:#010x} ^ {xor:#010x}")
             }
             Statement::DnatMap { key, map } => write!(f, "dnat to {} map @{map}", Fields(key)),
+            Statement::Remember { key, value, map, seconds } => {
+                write!(
+                    f,
+                    "update @{map} {{ {} timeout {seconds}s : {} }}",
+                    Fields(key),
+                    Fields(value)
+                )
+            }
+            Statement::Forget { key, map } => write!(f, "delete @{map} {{ {} }}", Fields(key)),
             Statement::Masquerade => f.write_str("masquerade fully-random"),
             Statement::Reject => f.write_str("reject"),
             Statement::Verdict(verdict) => write!(f, "{verdict}"),
@@ -66,11 +75,31 @@ impl fmt::Display for Field {
             Field::Mark => f.write_str("meta mark"),
             Field::ConntrackStatus => f.write_str("ct status"),
             Field::ConntrackState => f.write_str("ct state"),
-            Field::Random { modulus } => write!(f, "numgen random mod {modulus}"),
+            Field::Random { modulus, offset } => {
+                write!(f, "numgen random mod {modulus}{}", Offset(*offset))
+            }
+            Field::AddressHash { of, modulus, seed, offset } => {
+                let of = of.field();
+                write!(f, "jhash {of} mod {modulus} seed {seed:#x}{}", Offset(*offset))
+            }
+            Field::Masked { of, mask } => {
+                let of = of.field();
+                write!(f, "{of} & {}", Octets(&of, mask))
+            }
+            Field::Lookup { key, map, .. } => write!(f, "({} map @{map})", Fields(key)),
             Field::Constant(octets) => write!(f, "{}", Octets(self, octets)),
             Field::InputInterface => f.write_str("iifname"),
             Field::DestinationAddressType => f.write_str("fib daddr type"),
+            Field::SourceAddressType => f.write_str("fib saddr type"),
         }
+    }
+}
+
+struct Offset(u32);
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 { Ok(()) } else { write!(f, " offset {}", self.0) }
     }
 }
 
@@ -92,6 +121,11 @@ struct Octets<'a>(&'a Field, &'a [u8]);
 impl fmt::Display for Octets<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Octets(field, octets) = self;
+        if let (Field::SourceAddress | Field::DestinationAddress, Ok(octets)) =
+            (field, <[u8; 16]>::try_from(*octets))
+        {
+            return write!(f, "{}", Ipv6Addr::from(octets));
+        }
         match (field, <[u8; 4]>::try_from(*octets)) {
             (Field::SourceAddress | Field::DestinationAddress, Ok(octets)) => {
                 write!(f, "{}", Ipv4Addr::from(octets))

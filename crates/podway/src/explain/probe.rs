@@ -3,7 +3,8 @@
 use super::Misuse;
 use ::explain::verify::{Answer, Counted, Observation, Tracked, Tuple};
 use ::explain::{Explanation, Host, Stage};
-use backend::nft::read::{self, Served};
+use backend::Served;
+use backend::nft::read;
 use kernel::conntrack::{self, Which};
 use kernel::namespace::{self, Kind, Namespace};
 use kernel::netlink::Socket;
@@ -145,18 +146,18 @@ type Counters = BTreeMap<Arc<str>, Vec<Counted>>;
 fn counters(world: &World) -> anyhow::Result<Counters> {
     let mut found = Counters::new();
     for (name, netns) in living(world) {
-        let Some(observed) = namespace::in_netns(&netns, read::observe)?? else { continue };
+        let services = namespace::in_netns(&netns, read::all_services)??;
         let front_end = |served: Served| {
             let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
             Some(Counted {
-                address: served.address.map(IpAddr::V4),
+                address: served.address,
                 protocol: protocols.into_iter().find(|it| it.number() == served.protocol)?,
                 port: served.port,
                 origin: served.origin,
-                connections: served.connections.packets,
+                connections: served.connections?.packets,
             })
         };
-        found.insert(name, read::services(&observed).into_iter().filter_map(front_end).collect());
+        found.insert(name, services.into_iter().filter_map(front_end).collect());
     }
     Ok(found)
 }

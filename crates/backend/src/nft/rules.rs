@@ -1,0 +1,402 @@
+//! The rules: those that are always there, and those of a class of front ends.
+
+use super::layout::{Class, MASQUERADE_MARK, chain, octets, set};
+use ipnet::IpNet;
+use model::Family;
+use netstate::nft::{
+    AddressSide, Chain, ChainKind, Field, Hook, HookPoint, Rule, Statement, Verdict,
+};
+use program::{Draw, Masquerade, NodePortAddresses, PodNetwork, PodSources, Program};
+use std::collections::BTreeMap;
+
+/// `IPS_DST_NAT` of `enum ip_conntrack_status`.
+const DST_NAT: u32 = 1 << 5;
+/// The state "new" as nf_tables numbers it.
+const STATE_NEW: u32 = 8;
+/// `RTN_LOCAL` of linux/rtnetlink.h.
+const RTN_LOCAL: u32 = 2;
+/// Any number but 0, which would be another one at every start: a client must find its endpoint again.
+const HASH_SEED: u32 = 0x706f_6477;
+/// Octets of an interface's name in a register.
+const INTERFACE_NAME: usize = 16;
+
+/// What the rules depend on beside the classes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame<'a> {
+    pub family: Family,
+    pub network: Option<&'a PodNetwork>,
+    pub pod_sources: &'a PodSources,
+    pub node_ports: &'a NodePortAddresses,
+    pub service_cidrs: Vec<IpNet>,
+    /// Lengths of the prefixes in `allowed-sources`.
+    pub source_lengths: Vec<u8>,
+}
+
+impl<'a> Frame<'a> {
+    pub fn of(program: &'a Program, family: Family, source_lengths: Vec<u8>) -> Self {
+        let cidrs = program.service_cidrs.keys().filter(|net| Family::of_net(net) == family);
+        Frame {
+            family,
+            network: program.networks.get(&family),
+            pod_sources: &program.pod_sources,
+            node_ports: &program.node_ports,
+            service_cidrs: cidrs.copied().collect(),
+            source_lengths,
+        }
+    }
+
+    /// The chains that are always there.
+    pub fn chains(&self) -> BTreeMap<String, Chain> {
+        let to_dispatch = || vec![rule("find the front end", vec![jump(chain::DISPATCH)])];
+        let to_refuse =
+            || vec![rule("refuse what nobody answers", vec![is_new(), jump(chain::REFUSE)])];
+        let base = |kind, point, priority, rules| Chain {
+            hook: Some(Hook { kind, point, priority }),
+            rules,
+        };
+        let plain = |rules| Chain { hook: None, rules };
+        let (nat, filter) = (ChainKind::Nat, ChainKind::Filter);
+        let input = [self.guard_loopback(), to_refuse()].concat();
+        [
+            (chain::PREROUTING, base(nat, HookPoint::Prerouting, -100, to_dispatch())),
+            (chain::OUTPUT, base(nat, HookPoint::Output, -100, to_dispatch())),
+            (chain::POSTROUTING, base(nat, HookPoint::Postrouting, 100, self.postrouting())),
+            (chain::FILTER_INPUT, base(filter, HookPoint::Input, 0, input)),
+            (chain::FILTER_FORWARD, base(filter, HookPoint::Forward, 0, to_refuse())),
+            (chain::FILTER_OUTPUT, base(filter, HookPoint::Output, 0, to_refuse())),
+            (chain::DISPATCH, plain(self.look_up(set::SERVICES, set::NODE_PORTS))),
+            (chain::GUARD, plain(self.guard())),
+            (chain::BY_SOURCE, plain(self.by_source(false))),
+            (chain::BY_SOURCE_NODE_PORT, plain(self.by_source(true))),
+            (chain::NOT_HERE, plain(vec![rule("no endpoint on this node", dropped())])),
+            (chain::REFUSE, plain(self.refuse())),
+            (
+                chain::REFUSAL,
+                plain(vec![rule("refuse", vec![Statement::Counter, Statement::Reject])]),
+            ),
+        ]
+        .map(|(name, chain)| (name.to_owned(), chain))
+        .into()
+    }
+
+    /// The rules of a class: mark, choose a slot, and never let the packet pass untranslated.
+    ///
+    /// A packet that crosses a change of the table may draw a slot that is gone: then the first slot
+    /// serves, and a front end that is gone altogether drops the packet; the client sends it again.
+    pub fn class_chain(&self, class: Class) -> Chain {
+        let mut rules = Vec::new();
+        match class.masquerade {
+            Masquerade::Always => rules.push(rule("reply through this node", vec![mark()])),
+            Masquerade::FromOutside => {
+                let statements = [self.no_pod_conditions(), vec![mark()]].concat();
+                rules.push(rule("reply through this node", statements));
+            }
+            Masquerade::FromNode | Masquerade::Never => {}
+        }
+        if let Some(seconds) = class.affinity {
+            rules.extend(self.affinity(class, seconds));
+        }
+        if class.slots > 1 {
+            let to = self.dnat(class, drawn(class));
+            rules.push(rule(&format!("to {} endpoint", drawn_how(class.draw)), vec![to]));
+        }
+        // A constant would do, but `nft list` cannot print one in a key.
+        let first = Field::Random { modulus: 1, offset: class.side.first_slot() };
+        rules.push(rule("to the first endpoint", vec![self.dnat(class, first)]));
+        rules.push(rule("no endpoint any more", vec![Statement::Verdict(Verdict::Drop)]));
+        Chain { hook: None, rules }
+    }
+
+    /// A client's endpoint is remembered for a time; it counts only while it is an endpoint of this very pool.
+    fn affinity(&self, class: Class, seconds: u32) -> Vec<Rule> {
+        let remembered = || vec![self.service_port(class), Field::SourceAddress];
+        let map = || set::MEMORY.to_owned();
+        let octets = self.address_octets() + 4;
+        let mut member = self.frontend_fields(class.node_port);
+        member.push(Field::Lookup { key: remembered(), map: map(), octets });
+        let is_member =
+            Statement::InSet { key: member, set: class.side.members().to_owned(), negate: false };
+        let remember =
+            |value| Statement::Remember { key: remembered(), value, map: map(), seconds };
+        let same = Field::Lookup { key: remembered(), map: map(), octets };
+        let mut slot = self.frontend_fields(class.node_port);
+        slot.push(drawn(class));
+        let new = Field::Lookup { key: slot, map: set::SLOTS.to_owned(), octets };
+        let to_remembered = || Statement::DnatMap { key: remembered(), map: map() };
+        let forget = Statement::Forget { key: remembered(), map: map() };
+        vec![
+            rule("to the same endpoint", vec![is_member, remember(vec![same]), to_remembered()]),
+            rule("to one that is remembered", vec![forget, remember(vec![new]), to_remembered()]),
+        ]
+    }
+
+    fn address_octets(&self) -> usize {
+        octets(self.family.unspecified()).len()
+    }
+
+    /// The number of the Service port that a front end belongs to.
+    fn service_port(&self, class: Class) -> Field {
+        let key = self.frontend_fields(class.node_port);
+        Field::Lookup { key, map: set::STICKY.to_owned(), octets: 8 }
+    }
+
+    fn frontend_fields(&self, node_port: bool) -> Vec<Field> {
+        let address = match node_port {
+            true => Field::Constant(octets(self.family.unspecified())),
+            false => Field::DestinationAddress,
+        };
+        vec![address, Field::Protocol, Field::DestinationPort]
+    }
+
+    fn dnat(&self, class: Class, slot: Field) -> Statement {
+        let mut key = self.frontend_fields(class.node_port);
+        key.push(slot);
+        Statement::DnatMap { key, map: set::SLOTS.to_owned() }
+    }
+
+    fn look_up(&self, services: &str, node_ports: &str) -> Vec<Rule> {
+        let key = self.frontend_fields(false);
+        let service = vec![Statement::VerdictMap { key, map: services.to_owned() }];
+        let mut rules = vec![rule("service addresses", service)];
+        for mut statements in self.node_port_addresses() {
+            let key = vec![Field::Protocol, Field::DestinationPort];
+            statements.push(Statement::VerdictMap { key, map: node_ports.to_owned() });
+            rules.push(rule("node ports", statements));
+        }
+        rules
+    }
+
+    /// Conditions any of which says that node ports answer on the destination.
+    fn node_port_addresses(&self) -> Vec<Vec<Statement>> {
+        let destination = || Field::DestinationAddress;
+        let mut conditions = match &self.node_ports.within {
+            None => {
+                let key = vec![destination()];
+                let set = set::NODE_ADDRESSES.to_owned();
+                vec![vec![Statement::InSet { key, set, negate: false }]]
+            }
+            Some(nets) => {
+                let within = |net: &IpNet| {
+                    let not_loopback = in_prefix(destination(), loopback(self.family), true);
+                    let within = in_prefix(destination(), *net, false);
+                    vec![within, not_loopback, is_local(Field::DestinationAddressType)]
+                };
+                nets.iter().filter(|net| Family::of_net(net) == self.family).map(within).collect()
+            }
+        };
+        if self.serves_loopback() {
+            conditions.push(vec![in_prefix(destination(), loopback(self.family), false)]);
+        }
+        conditions
+    }
+
+    /// Packets from ::1 never leave the loopback device, so there it takes a process to serve node ports.
+    fn serves_loopback(&self) -> bool {
+        self.node_ports.localhost && self.family == Family::V4
+    }
+
+    /// With `route_localnet` the kernel lets others in that speak to loopback addresses (CVE-2020-8558).
+    fn guard_loopback(&self) -> Vec<Rule> {
+        if !self.serves_loopback() {
+            return Vec::new();
+        }
+        let from_elsewhere = in_prefix(Field::SourceAddress, loopback(self.family), true);
+        let to_loopback = in_prefix(Field::DestinationAddress, loopback(self.family), false);
+        let statements = [vec![is_new(), from_elsewhere, to_loopback], dropped()].concat();
+        vec![rule("loopback is for the node itself", statements)]
+    }
+
+    fn guard(&self) -> Vec<Rule> {
+        let allowed = |length: &u8| {
+            let mut key = self.frontend_fields(false);
+            key.push(Field::Constant(u32::from(*length).to_ne_bytes().to_vec()));
+            let mask = netmask(self.family, *length);
+            key.push(Field::Masked { of: AddressSide::Source, mask });
+            let allowed = Statement::InSet { key, set: set::ALLOWED.to_owned(), negate: false };
+            let key = self.frontend_fields(false);
+            let go_on = Statement::VerdictMap { key, map: set::GUARDED.to_owned() };
+            rule("an allowed source", vec![allowed, go_on])
+        };
+        let mut rules: Vec<_> = self.source_lengths.iter().map(allowed).collect();
+        rules.push(rule("not an allowed source", dropped()));
+        rules
+    }
+
+    fn by_source(&self, node_port: bool) -> Vec<Rule> {
+        let look_up = |map: &str| {
+            let key = self.frontend_fields(node_port);
+            Statement::VerdictMap { key, map: map.to_owned() }
+        };
+        let mut rules = Vec::new();
+        for mut statements in self.pod_conditions() {
+            statements.push(look_up(set::INSIDE));
+            rules.push(rule("from a pod of this cluster", statements));
+        }
+        let from_node = is_local(Field::SourceAddressType);
+        rules.push(rule("from the node itself", vec![from_node, mark(), look_up(set::INSIDE)]));
+        rules.push(rule("from elsewhere", vec![look_up(set::OUTSIDE)]));
+        rules.push(rule("no endpoint on this node", dropped()));
+        rules
+    }
+
+    /// Conditions any of which says that a packet is of a pod of this cluster.
+    fn pod_conditions(&self) -> Vec<Vec<Statement>> {
+        match self.pod_sources {
+            PodSources::Cidrs(nets) => {
+                let nets = nets.iter().filter(|net| Family::of_net(net) == self.family);
+                nets.map(|net| vec![in_prefix(Field::SourceAddress, *net, false)]).collect()
+            }
+            PodSources::Interface(name) => vec![vec![interface(name, INTERFACE_NAME, false)]],
+            PodSources::InterfacePrefix(name) => vec![vec![interface(name, name.len(), false)]],
+        }
+    }
+
+    /// That a packet is of no pod of this cluster.
+    fn no_pod_conditions(&self) -> Vec<Statement> {
+        match self.pod_sources {
+            PodSources::Cidrs(nets) => self.outside_of(Field::SourceAddress, nets),
+            PodSources::Interface(name) => vec![interface(name, INTERFACE_NAME, true)],
+            PodSources::InterfacePrefix(name) => vec![interface(name, name.len(), true)],
+        }
+    }
+
+    fn refuse(&self) -> Vec<Rule> {
+        let unknown_port = Statement::InSet {
+            key: vec![Field::DestinationAddress],
+            set: set::SERVICE_ADDRESSES.to_owned(),
+            negate: false,
+        };
+        let mut rules = self.look_up(set::REFUSED_SERVICES, set::REFUSED_NODE_PORTS);
+        let goto = Statement::Verdict(Verdict::Goto(chain::REFUSAL.to_owned()));
+        rules.push(rule("unknown port of a service", vec![unknown_port, goto]));
+        for net in &self.service_cidrs {
+            let unallocated = vec![in_prefix(Field::DestinationAddress, *net, false)];
+            rules.push(rule("a cluster IP that nobody has", [unallocated, dropped()].concat()));
+        }
+        rules
+    }
+
+    fn postrouting(&self) -> Vec<Rule> {
+        let bit = MASQUERADE_MARK.to_ne_bytes().to_vec();
+        let marked = Statement::Match {
+            field: Field::Mark,
+            mask: Some(bit.clone()),
+            negate: false,
+            value: bit,
+        };
+        let clear = Statement::SetMark { and: !MASQUERADE_MARK, xor: 0 };
+        let translated = Statement::Match {
+            field: Field::ConntrackStatus,
+            mask: Some(DST_NAT.to_ne_bytes().to_vec()),
+            negate: false,
+            value: DST_NAT.to_ne_bytes().to_vec(),
+        };
+        let to_itself = Statement::InSet {
+            key: vec![Field::SourceAddress, Field::DestinationAddress],
+            set: set::HAIRPIN.to_owned(),
+            negate: false,
+        };
+        let masquerade = || vec![Statement::Counter, Statement::Masquerade];
+        let mut rules = vec![
+            rule("reply through this node", [vec![marked, clear], masquerade()].concat()),
+            rule("a pod reaches itself", [vec![translated, to_itself], masquerade()].concat()),
+        ];
+        rules.extend(self.network.map(|network| self.leaves_cluster(network)));
+        rules
+    }
+
+    fn leaves_cluster(&self, network: &PodNetwork) -> Rule {
+        let multicast = match self.family {
+            Family::V4 => "224.0.0.0/4",
+            Family::V6 => "ff00::/8",
+        };
+        let multicast = multicast.parse().expect("a prefix");
+        let mut statements = vec![in_prefix(Field::SourceAddress, network.subnet, false)];
+        statements.extend(self.outside_of(Field::DestinationAddress, &network.cluster));
+        statements.push(in_prefix(Field::DestinationAddress, multicast, true));
+        statements.extend([Statement::Counter, Statement::Masquerade]);
+        rule("a pod leaves the cluster", statements)
+    }
+
+    fn outside_of(&self, field: Field, nets: &[IpNet]) -> Vec<Statement> {
+        let nets = nets.iter().filter(|net| Family::of_net(net) == self.family);
+        nets.map(|net| in_prefix(field.clone(), *net, true)).collect()
+    }
+}
+
+fn drawn(class: Class) -> Field {
+    let (modulus, offset, seed) = (class.slots, class.side.first_slot(), HASH_SEED);
+    let hash = |of| Field::AddressHash { of, modulus, seed, offset };
+    match class.draw {
+        // A hash has no modulus of 1.
+        _ if class.slots == 1 => Field::Random { modulus, offset },
+        Draw::Random => Field::Random { modulus, offset },
+        Draw::Source => hash(AddressSide::Source),
+        Draw::Destination => hash(AddressSide::Destination),
+    }
+}
+
+fn drawn_how(draw: Draw) -> &'static str {
+    match draw {
+        Draw::Random => "a random",
+        Draw::Source => "the client's",
+        Draw::Destination => "the address's",
+    }
+}
+
+fn loopback(family: Family) -> IpNet {
+    let net = match family {
+        Family::V4 => "127.0.0.0/8",
+        Family::V6 => "::1/128",
+    };
+    net.parse().expect("a prefix")
+}
+
+fn netmask(family: Family, length: u8) -> Vec<u8> {
+    IpNet::new(family.unspecified(), length).map(|net| octets(net.netmask())).unwrap_or_default()
+}
+
+/// The first `length` octets of the name of the interface that a packet came in through.
+fn interface(name: &str, length: usize, negate: bool) -> Statement {
+    let mut value = name.as_bytes().to_vec();
+    value.resize(INTERFACE_NAME, 0);
+    let mut mask = vec![0xff; length.min(INTERFACE_NAME)];
+    mask.resize(INTERFACE_NAME, 0);
+    let mask = (length < INTERFACE_NAME).then_some(mask);
+    Statement::Match { field: Field::InputInterface, mask, negate, value }
+}
+
+fn in_prefix(field: Field, net: IpNet, negate: bool) -> Statement {
+    let mask = Some(octets(net.netmask()));
+    Statement::Match { field, mask, negate, value: octets(net.network()) }
+}
+
+fn is_local(address_type: Field) -> Statement {
+    let value = RTN_LOCAL.to_ne_bytes().to_vec();
+    Statement::Match { field: address_type, mask: None, negate: false, value }
+}
+
+fn is_new() -> Statement {
+    Statement::Match {
+        field: Field::ConntrackState,
+        mask: Some(STATE_NEW.to_ne_bytes().to_vec()),
+        negate: false,
+        value: STATE_NEW.to_ne_bytes().to_vec(),
+    }
+}
+
+fn mark() -> Statement {
+    Statement::SetMark { and: !MASQUERADE_MARK, xor: MASQUERADE_MARK }
+}
+
+fn dropped() -> Vec<Statement> {
+    vec![Statement::Counter, Statement::Verdict(Verdict::Drop)]
+}
+
+fn jump(chain: &str) -> Statement {
+    Statement::Verdict(Verdict::Jump(chain.to_owned()))
+}
+
+fn rule(comment: &str, statements: Vec<Statement>) -> Rule {
+    Rule { statements, comment: comment.to_owned() }
+}
