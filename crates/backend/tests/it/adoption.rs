@@ -35,11 +35,14 @@ fn program() -> Program {
         "ports": [{"protocol": "UDP", "port": 8080}],
         "endpoints": [{"addresses": ["10.244.1.2"]}, {"addresses": ["10.244.2.2"]}],
     }));
-    compiled(&World::from_objects(nodes().into_iter().chain([
-        service("web", 1),
-        service("empty", 2),
-        slice,
-    ])))
+    compiled(
+        &World::from_objects(nodes().into_iter().chain([
+            service("web", 1),
+            service("empty", 2),
+            slice,
+        ])),
+        &settings(),
+    )
 }
 
 /// A namespace in which packets to anywhere leave through loopback.
@@ -188,7 +191,7 @@ fn many(first: u8, number: u8) -> Program {
         }))
     };
     let objects = (0..2000).flat_map(|index| [service(index), slice(index)]);
-    compiled(&World::from_objects(nodes().into_iter().chain(objects)))
+    compiled(&World::from_objects(nodes().into_iter().chain(objects)), &settings())
 }
 
 /// A node with an underlay device, and the door to its tunnel.
@@ -208,7 +211,7 @@ impl Tunnel {
         other.change([kernel::route::Change::SetUp { device: "eth1".into(), up: true }]);
         space.change([address("eth0", "10.1.1.111/24")]);
         let world = World::from_objects(nodes());
-        let program = compiled(&world);
+        let program = compiled(&world, &settings());
         let mut links = space.inside(|| link::Backend::open().unwrap());
         let underlay = links.underlay(ip("10.1.1.111")).unwrap();
         links.reconcile(&program, &underlay).unwrap();

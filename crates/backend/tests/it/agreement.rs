@@ -2,11 +2,14 @@
 //!
 //! Longer: `PODWAY_CASES=500`; a failure again: `PODWAY_SEED=n`, both as printed.
 
-use crate::cluster::{NODE, Shot, changes, nodes, object, settings, shot};
+use crate::cluster::{
+    NODE, Shot, any_settings, arrival, changes, nodes, object, pod_at, settings, shot,
+};
 use crate::oracle::{Fate, fate};
 use crate::probe::Sight;
 use crate::space::as_root;
-use crate::testbed::{CLIENT, Testbed, compiled};
+use crate::testbed::{CLIENT, CLIENT_V6, Testbed, compiled};
+use compile::Settings;
 use model::{Change, Object, Protocol, Touched, World};
 use program::{Arrival, Outcome, Packet, Program};
 use proptest::prelude::*;
@@ -51,7 +54,7 @@ fn every_endpoint_gets_its_share() {
     as_root("agreement::every_endpoint_gets_its_share", || {
         let mut testbed = Testbed::new();
         for number in [1, 2, 3, 5, 12] {
-            testbed.start(&compiled(&balanced_over(number)));
+            testbed.start(&compiled(&balanced_over(number), &settings()));
             let connections = 60 * number;
             let shares = testbed.shares("10.96.0.1:80".parse().unwrap(), connections, PATIENCE);
             println!("{number} endpoints: {:?}", shares.values().collect::<Vec<_>>());
@@ -71,7 +74,7 @@ fn no_connection_is_lost_while_the_table_changes() {
     as_root("agreement::no_connection_is_lost_while_the_table_changes", || {
         let mut testbed = Testbed::new();
         let mut world = balanced_over(1);
-        let mut program = compiled(&world);
+        let mut program = compiled(&world, &settings());
         testbed.start(&program);
         let mut change = |number| {
             let mut made = Vec::new();
@@ -171,17 +174,17 @@ impl Tally {
 
     /// The agent was away while the old cluster became a new one; then it hears of each change.
     fn cluster(&mut self, seed: u64) {
-        let (changes, shots) = drawn(seed);
+        let (settings, changes, shots) = drawn(seed);
         let mut shots = shots.into_iter().cycle();
         let mut world = World::from_objects(nodes().into_iter().chain(senders()));
         let (missed, heard) = changes.split_at(changes.len() / 3);
         missed.iter().cloned().for_each(|change| drop(world.apply(change)));
-        let mut program = compiled(&world);
+        let mut program = compiled(&world, &settings);
         self.testbed.start(&program);
         for (number, change) in heard.iter().cloned().enumerate() {
             let touched: BTreeSet<Touched> = world.apply(change).into_iter().collect();
             let recompiled = touched.iter().flat_map(|touched| {
-                compile::recompile(&mut program, &world, NODE, &settings(), touched).0
+                compile::recompile(&mut program, &world, NODE, &settings, touched).0
             });
             let made: Vec<_> = recompiled.collect();
             self.testbed.change(&program, &made);
@@ -189,44 +192,57 @@ impl Tally {
                 self.testbed.assert_settled(&program);
             }
             for shot in shots.by_ref().take(PACKETS) {
-                self.packet(seed, &world, &program, shot.at(&program));
+                let case = Case { seed, world: &world, settings: &settings, program: &program };
+                self.packet(&case, shot.at(&program));
             }
         }
         self.testbed.assert_settled(&program);
     }
 
-    fn packet(&mut self, seed: u64, world: &World, program: &Program, mut packet: Packet) {
+    fn packet(&mut self, case: &Case<'_>, mut packet: Packet) {
         self.port = if self.port == PORTS.end { PORTS.start } else { self.port + 1 };
         packet.source.set_port(self.port);
-        let Some(arrival) = self.testbed.arrival(&packet) else { return };
-        let expected = expected(program, packet, arrival);
+        if !self.testbed.crosses(&packet) {
+            return;
+        }
+        let arrival = arrival(packet.source.ip());
+        let Some(expected) = expected(case.program, packet, arrival) else { return };
         if packet.protocol == Protocol::Tcp && expected.iter().any(is_one_way) {
             // Without a way back there is no handshake, so nobody is reached.
             return;
         }
         let answer = !expected.iter().any(is_one_way);
-        let silence = expected.contains(&Sight::Unreachable);
+        let silence = expected.contains(&Sight::Unreachable) || expected.contains(&Sight::Silence);
         let patience = if silence { SILENCE } else { PATIENCE };
         let sight = self.testbed.watch(packet, answer, patience);
-        let specified = fate(world, &packet);
+        let specified = fate(case.world, case.settings, &packet, arrival);
         self.seen += 1;
         self.balanced += usize::from(is_balanced(&specified) && is_reached(&sight));
         let traced = expected.contains(&sight) || is_unheard(sight, &expected);
         if traced && fits(&specified, &packet, sight) {
             return;
         }
+        let seed = case.seed;
         let mut text = format!("\nPODWAY_SEED={seed}: {packet:?} ({arrival:?}): {sight:?}");
         write!(text, "\n  trace {expected:?}\n  specification {specified:?}\n").unwrap();
         self.wrong.push(text);
     }
 }
 
-fn drawn(seed: u64) -> (Vec<Change>, Vec<Shot>) {
+/// What a packet meets.
+struct Case<'a> {
+    seed: u64,
+    world: &'a World,
+    settings: &'a Settings,
+    program: &'a Program,
+}
+
+fn drawn(seed: u64) -> (Settings, Vec<Change>, Vec<Shot>) {
     let mut octets = [0; 32];
     octets[..8].copy_from_slice(&seed.to_le_bytes());
     let source = TestRng::from_seed(RngAlgorithm::ChaCha, &octets);
     let mut runner = TestRunner::new_with_rng(Config::default(), source);
-    let strategy = (changes(), prop::collection::vec(shot(), 96));
+    let strategy = (any_settings(), changes(), prop::collection::vec(shot(), 96));
     strategy.new_tree(&mut runner).unwrap().current()
 }
 
@@ -236,16 +252,12 @@ fn senders() -> impl Iterator<Item = Object> {
 }
 
 fn pod_here(host: u8) -> Object {
-    object(&json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": format!("here-{host}"), "namespace": "default"},
-        "spec": {"nodeName": NODE, "containers": [{"name": "c"}]},
-        "status": {"phase": "Running", "podIP": format!("10.244.1.{host}")},
-    }))
+    object(&pod_at(&format!("here-{host}"), 1, host))
 }
 
-/// All that the program's random choices can lead to.
-fn expected(program: &Program, packet: Packet, arrival: Arrival) -> BTreeSet<Sight> {
+/// All that the program's random choices can lead to; `None` where it leads to where nobody listens here: pods of
+/// other nodes have IPv4 only.
+fn expected(program: &Program, packet: Packet, arrival: Arrival) -> Option<BTreeSet<Sight>> {
     let mut sights = BTreeSet::new();
     let (mut number, mut next) = (1, 0);
     while next < number {
@@ -256,6 +268,8 @@ fn expected(program: &Program, packet: Packet, arrival: Arrival) -> BTreeSet<Sig
         sights.insert(match trace.outcome {
             Outcome::Rejected => Sight::Refused,
             Outcome::Unreachable => Sight::Unreachable,
+            Outcome::Dropped => Sight::Silence,
+            Outcome::Peer { .. } if packet.destination.is_ipv6() => return None,
             outcome => {
                 let (by, source) = (trace.packet.destination, trace.packet.source.ip());
                 let translated = by != packet.destination && source == packet.source.ip();
@@ -266,7 +280,7 @@ fn expected(program: &Program, packet: Packet, arrival: Arrival) -> BTreeSet<Sig
         });
         next += 1;
     }
-    sights
+    Some(sights)
 }
 
 fn is_one_way(sight: &Sight) -> bool {
@@ -292,13 +306,15 @@ fn is_unheard(sight: Sight, expected: &BTreeSet<Sight>) -> bool {
 fn fits(fate: &Fate, packet: &Packet, sight: Sight) -> bool {
     match (fate, sight) {
         (Fate::Refused, sight) => sight == Sight::Refused,
+        (Fate::Dropped, sight) => sight == Sight::Silence,
         (_, Sight::Unreachable | Sight::Silence) => true,
         (_, Sight::Refused) => false,
         (Fate::Untouched, Sight::Reached { by, .. }) => by == packet.destination,
         (Fate::Balanced { endpoints, masqueraded }, Sight::Reached { by, source, .. }) => {
             // From the node itself the source is the node's own anyway; a pod never speaks to itself.
-            let plain = packet.source.ip() == CLIENT;
-            endpoints.contains(&by) && (!plain || *masqueraded == (source != CLIENT))
+            let client = packet.source.ip();
+            let plain = [CLIENT, CLIENT_V6].contains(&client);
+            endpoints.contains(&by) && (!plain || *masqueraded == (source != client))
         }
     }
 }

@@ -1,20 +1,23 @@
 //! Specification = trace of the program = evaluation of the lowered table; and changes add up to the whole.
 
-use crate::cluster::{NODE, changes, nodes, settings, shot, world};
+use crate::cluster::{NODE, any_settings, arrival, changes, nodes, shot, world};
 use crate::oracle::{Fate, fate};
+use backend::nft;
 use backend::nft::layout::MASQUERADE_MARK;
 use backend::nft::lower::{self, InUse};
+use compile::Settings;
 use model::{Family, Touched, World};
 use netstate::TableDelta;
 use netstate::eval::{Ending, Memory, Packet as Seen, Surroundings, evaluate};
 use netstate::nft::{HookPoint, Table};
 use program::trace::StepKind;
-use program::{Arrival, Outcome, Packet, Program};
+use program::{Arrival, Frontend, Outcome, Packet, Program, Scope};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
-fn compiled(world: &World) -> Program {
-    compile::compile(world, NODE, &settings()).0
+fn compiled(world: &World, settings: &Settings) -> Program {
+    compile::compile(world, NODE, settings).0
 }
 
 /// Every fate that the program's random choices can lead to; `specified`: the source is to be replaced.
@@ -24,13 +27,16 @@ fn traced(program: &Program, packet: Packet, specified: bool) -> Fate {
     let mut masqueraded = false;
     let mut number = 1;
     let mut next = 0;
+    let arrival = arrival(packet.source.ip());
     while next < number {
-        let trace = program::trace(program, packet, Arrival::Underlay, |pool| {
+        let trace = program::trace(program, packet, arrival, |pool| {
             number = pool.len();
             next
         });
-        if trace.outcome == Outcome::Rejected {
-            return Fate::Refused;
+        match trace.outcome {
+            Outcome::Rejected => return Fate::Refused,
+            Outcome::Dropped => return Fate::Dropped,
+            _ => {}
         }
         let balanced = |step: &program::Step| match &step.kind {
             StepKind::Balance { pool, chosen, .. } => Some(pool.endpoints[*chosen].address),
@@ -44,59 +50,106 @@ fn traced(program: &Program, packet: Packet, specified: bool) -> Fate {
                 StepKind::Masquerade { reason: program::trace::MasqueradeReason::Service(_) }
             )
         });
-        // Nothing leaves for a pod that is not there, so nothing shows the source.
-        unseen |= trace.outcome == Outcome::Unreachable;
+        // Nothing leaves for a pod that is not there, and the node's own source is the right one already.
+        unseen |= trace.outcome == Outcome::Unreachable || arrival == Arrival::LocalProcess;
         next += 1;
     }
     Fate::Balanced { endpoints, masqueraded: if unseen { specified } else { masqueraded } }
 }
 
+/// The packet as the first rule sees it.
+fn seen(program: &Program, packet: Packet) -> Seen {
+    let local = |ip| program.is_own_address(ip);
+    let interface = match arrival(packet.source.ip()) {
+        Arrival::LocalProcess => "",
+        Arrival::Pod => "pod2",
+        Arrival::Underlay => "eth0",
+        Arrival::Tunnel => "flannel.1",
+    };
+    Seen {
+        source: packet.source.ip(),
+        destination: packet.destination.ip(),
+        protocol: packet.protocol.number(),
+        source_port: packet.source.port(),
+        destination_port: packet.destination.port(),
+        mark: 0,
+        conntrack_state: 8,
+        conntrack_status: 0,
+        input_interface: interface.to_owned(),
+        source_is_local: local(packet.source.ip()),
+        destination_is_local: local(packet.destination.ip()),
+        masquerade: false,
+    }
+}
+
+/// One way through a table: the endpoint, and whether it was marked.
+fn pass(
+    table: &Table,
+    mut seen: Seen,
+    surroundings: &mut Surroundings<'_>,
+) -> Result<(SocketAddr, bool), Fate> {
+    let points: &[_] = match seen.input_interface.as_str() {
+        "" => &[HookPoint::Output, HookPoint::Postrouting],
+        _ => &[HookPoint::Prerouting, HookPoint::Forward, HookPoint::Postrouting],
+    };
+    let mut marked = false;
+    for point in points {
+        match evaluate(table, *point, &mut seen, surroundings) {
+            Ending::Accepted => marked |= seen.mark & MASQUERADE_MARK != 0,
+            Ending::Rejected => return Err(Fate::Refused),
+            Ending::Dropped => return Err(Fate::Dropped),
+            Ending::Unknown(what) => panic!("{what}"),
+        }
+    }
+    if seen.conntrack_status == 0 {
+        return Err(Fate::Untouched);
+    }
+    // A pod that reaches itself is masqueraded without a mark; the specification speaks of marks.
+    assert!(seen.masquerade || !marked);
+    Ok(((seen.destination, seen.destination_port).into(), marked))
+}
+
 /// The same through the lowered table, drawing every slot.
-fn evaluated(table: &Table, packet: Packet) -> Fate {
+fn evaluated(program: &Program, table: &Table, packet: Packet) -> Fate {
     let mut endpoints = BTreeSet::new();
     let mut masqueraded = false;
     let mut slots = 1;
     let mut slot = 0;
     while slot < slots {
-        let mut seen = Seen {
-            source: packet.source.ip(),
-            destination: packet.destination.ip(),
-            protocol: packet.protocol.number(),
-            source_port: packet.source.port(),
-            destination_port: packet.destination.port(),
-            mark: 0,
-            conntrack_state: 8,
-            conntrack_status: 0,
-            input_interface: "eth0".to_owned(),
-            source_is_local: false,
-            destination_is_local: false,
-            masquerade: false,
-        };
         let mut memory = Memory::new();
         let mut draw = |modulus| {
-            slots = modulus;
+            slots = slots.max(modulus);
             slot
         };
         let mut surroundings = Surroundings { random: &mut draw, memory: &mut memory };
-        let mut marked = false;
-        for point in [HookPoint::Prerouting, HookPoint::Forward, HookPoint::Postrouting] {
-            match evaluate(table, point, &mut seen, &mut surroundings) {
-                Ending::Accepted => marked |= seen.mark & MASQUERADE_MARK != 0,
-                Ending::Rejected => return Fate::Refused,
-                other => panic!("{other:?}"),
+        match pass(table, seen(program, packet), &mut surroundings) {
+            Err(fate) => return fate,
+            Ok((endpoint, marked)) => {
+                endpoints.insert(endpoint);
+                masqueraded |= marked;
             }
         }
-        let reached = (seen.destination, seen.destination_port).into();
-        if seen.conntrack_status == 0 {
-            return Fate::Untouched;
-        }
-        endpoints.insert(reached);
-        // A pod that reaches itself is masqueraded without a mark; the specification speaks of marks.
-        assert!(seen.masquerade || !marked);
-        masqueraded |= marked;
         slot += 1;
     }
     Fate::Balanced { endpoints, masqueraded }
+}
+
+/// A client that comes again is served by whom it was served before, whatever it draws.
+fn assert_kept(program: &Program, table: &Table, packet: Packet, endpoint: SocketAddr) {
+    let mut memory = Memory::new();
+    for first in [0, 1, 2] {
+        let mut draw = |modulus: u32| first % modulus;
+        let mut surroundings = Surroundings { random: &mut draw, memory: &mut memory };
+        let (met, _) = pass(table, seen(program, packet), &mut surroundings).unwrap();
+        if first == 0 {
+            let map = nft::layout::set::MEMORY;
+            assert_eq!(memory[map].len(), 1, "{packet:?} to {endpoint} is not remembered");
+            continue;
+        }
+        let mut draw = |_modulus: u32| 0;
+        let mut surroundings = Surroundings { random: &mut draw, memory: &mut memory };
+        assert_eq!(pass(table, seen(program, packet), &mut surroundings).unwrap().0, met);
+    }
 }
 
 /// What a table becomes by a change.
@@ -125,37 +178,63 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn specification_trace_and_table_agree(world in world(), shots in prop::collection::vec(shot(), 16)) {
-        let program = compiled(&world);
-        let table = lower::table(&program, Family::V4);
+    fn specification_trace_and_table_agree(
+        world in world(),
+        settings in any_settings(),
+        shots in prop::collection::vec(shot(), 16),
+    ) {
+        let program = compiled(&world, &settings);
+        let tables = Family::ALL.map(|family| lower::table(&program, family));
         for shot in shots {
             let packet = shot.at(&program);
-            let specified = fate(&world, &packet);
+            let table = &tables[Family::of(packet.source.ip()) as usize];
+            let specified = fate(&world, &settings, &packet, arrival(packet.source.ip()));
             let masqueraded = matches!(specified, Fate::Balanced { masqueraded: true, .. });
             prop_assert_eq!(&traced(&program, packet, masqueraded), &specified, "trace of {:?}", packet);
-            prop_assert_eq!(&evaluated(&table, packet), &specified, "table on {:?}", packet);
+            prop_assert_eq!(&evaluated(&program, table, packet), &specified, "table on {:?}", packet);
+            if let (Fate::Balanced { endpoints, .. }, Some(_)) = (&specified, affinity(&program, &packet)) {
+                assert_kept(&program, table, packet, *endpoints.first().unwrap());
+            }
         }
     }
 
     #[test]
-    fn changes_add_up_to_the_whole(changes in changes()) {
+    fn changes_add_up_to_the_whole(changes in changes(), settings in any_settings()) {
         let mut world = World::from_objects(nodes());
-        let mut program = compiled(&world);
-        let mut table = lower::table(&program, Family::V4);
-        let mut in_use = InUse::of(&program, Family::V4);
+        let mut program = compiled(&world, &settings);
+        let mut tables = Family::ALL.map(|family| lower::table(&program, family));
+        let mut in_use = Family::ALL.map(|family| InUse::of(&program, family));
         for change in changes {
             let touched: BTreeSet<Touched> = world.apply(change).into_iter().collect();
             let mut made = Vec::new();
             for touched in &touched {
-                made.extend(compile::recompile(&mut program, &world, NODE, &settings(), touched).0);
+                made.extend(compile::recompile(&mut program, &world, NODE, &settings, touched).0);
             }
-            prop_assert_eq!(&program, &compiled(&world));
-            let delta = lower::changes(&mut in_use, &program, &made);
-            let whole = lower::table(&program, Family::V4);
-            prop_assert_eq!(TableDelta::between(Some(&table), &whole), delta.clone());
-            table = changed(table, delta);
-            prop_assert_eq!(&table, &whole);
-            prop_assert_eq!(&in_use, &InUse::of(&program, Family::V4));
+            prop_assert_eq!(&program, &compiled(&world, &settings));
+            for (table, in_use) in tables.iter_mut().zip(&mut in_use) {
+                let family = in_use.family();
+                let delta = lower::changes(in_use, &program, &made);
+                let whole = lower::table(&program, family);
+                prop_assert!(unchanged(table, &whole, &delta), "more chains than need be");
+                *table = changed(table.clone(), delta);
+                prop_assert_eq!(&*table, &whole);
+                prop_assert_eq!(&*in_use, &InUse::of(&program, family));
+            }
         }
     }
+}
+
+/// Whether a change touches no element that stays as it is, and no chain but for a reason.
+fn unchanged(table: &Table, whole: &Table, delta: &TableDelta) -> bool {
+    let needed = TableDelta::between(Some(table), whole);
+    let chains = delta.chains.keys().filter(|name| !needed.chains.contains_key(*name)).count();
+    delta.elements == needed.elements && (chains == 0 || !needed.chains.is_empty())
+}
+
+fn affinity(program: &Program, packet: &Packet) -> Option<std::time::Duration> {
+    let (ip, port, protocol) =
+        (packet.destination.ip(), packet.destination.port(), packet.protocol);
+    let at = |scope| program.services.get(&Frontend { scope, protocol, port });
+    let own = || at(Scope::NodePort(Family::of(ip))).filter(|_| program.is_node_port_address(ip));
+    at(Scope::Address(ip)).or_else(own)?.affinity
 }

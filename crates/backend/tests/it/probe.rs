@@ -3,9 +3,9 @@
 use kernel::Errno;
 use model::Protocol;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::sockopt::Ipv4RecvErr;
+use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrLike, bind, connect, setsockopt, socket,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
 };
 use program::Packet;
 use std::io;
@@ -190,7 +190,10 @@ impl Watch {
 /// Sends one datagram from a socket that hears of ICMP errors.
 fn datagram(packet: Packet) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(packet.source)?;
-    setsockopt(&socket, Ipv4RecvErr, &true)?;
+    match packet.source {
+        SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvErr, &true)?,
+        SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvErr, &true)?,
+    }
     socket.set_nonblocking(true)?;
     socket.connect(packet.destination)?;
     match socket.send(&packet.source.port().to_be_bytes()) {
@@ -202,17 +205,13 @@ fn datagram(packet: Packet) -> io::Result<UdpSocket> {
 
 fn connection(packet: Packet) -> io::Result<TcpStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let socket: OwnedFd = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
-    bind(socket.as_raw_fd(), &inet(packet.source))?;
-    match connect(socket.as_raw_fd(), &inet(packet.destination)) {
+    let family = if packet.source.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket: OwnedFd = socket(family, SockType::Stream, flags, None)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(packet.source))?;
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(packet.destination)) {
         Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket.into()),
         Err(errno) => Err(errno.into()),
     }
-}
-
-fn inet(address: SocketAddr) -> impl SockaddrLike {
-    let SocketAddr::V4(address) = address else { panic!("{address} is not IPv4") };
-    SockaddrIn::from(address)
 }
 
 fn failure(error: &io::Error) -> Sight {

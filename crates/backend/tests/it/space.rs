@@ -8,7 +8,7 @@ use kernel::route::{self, Change, NewLink, Peer};
 use kernel::spawn::{Place, spawn};
 use kernel::sysctl;
 use netstate::{Address, Link, LinkKind, Route};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::process::Command;
 
@@ -39,13 +39,17 @@ impl Space {
         let namespace = make_net().unwrap();
         let settings = || {
             for (name, value) in [
-                ("conf/all/rp_filter", "0"),
-                ("conf/default/rp_filter", "0"),
-                ("conf/all/send_redirects", "0"),
-                ("conf/default/send_redirects", "0"),
-                ("icmp_ratemask", "0"),
+                ("ipv4/conf/all/rp_filter", "0"),
+                ("ipv4/conf/default/rp_filter", "0"),
+                ("ipv4/conf/all/send_redirects", "0"),
+                ("ipv4/conf/default/send_redirects", "0"),
+                ("ipv4/icmp_ratemask", "0"),
+                // An address is an address at once, not only after a second.
+                ("ipv6/conf/all/accept_dad", "0"),
+                ("ipv6/conf/default/accept_dad", "0"),
+                ("ipv6/icmp/ratelimit", "0"),
             ] {
-                sysctl::write(&format!("net/ipv4/{name}"), value).unwrap();
+                sysctl::write(&format!("net/{name}"), value).unwrap();
             }
             Socket::route().unwrap()
         };
@@ -118,6 +122,6 @@ pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-pub(crate) fn host(address: Ipv4Addr) -> IpNet {
-    IpNet::from(IpAddr::from(address))
+pub(crate) fn host(address: IpAddr) -> IpNet {
+    IpNet::from(address)
 }

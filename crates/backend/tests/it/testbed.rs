@@ -1,30 +1,33 @@
 //! A node in the flesh, kept by the real back ends, and the world around it.
 //!
 //! ```text
-//!  10.1.1.250   10.1.1.111          10.1.1.112   10.1.1.113
+//!  10.1.1.250   10.1.1.111          10.1.1.112   10.1.1.113   fd00:1::250, fd00:1::111 … likewise
 //!    client      node-1 ─ pods        node-2       node-3     each with its own flannel.1
 //!      │            │                   │            │
 //!      └────────────┴─── 10.1.1.1 ──────┴────────────┘        the gateway holds the bridge,
 //!                                                             and any address that nobody else has
 //! ```
 
-use crate::cluster::{NODE, nodes, settings};
+use crate::cluster::{NODE, arrival, nodes, settings};
 use crate::probe::{Servers, Sight};
 use crate::space::{Space, address, host, ip, route};
 use backend::{link, nft};
+use compile::Settings;
 use kernel::conntrack::{self, Which};
 use kernel::netlink::Socket;
 use kernel::route::Change;
-use model::World;
+use model::{Protocol, World};
 use netstate::{Link, LinkKind, Route};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use program::{Arrival, Packet, Program};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 250));
+pub(crate) const CLIENT_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0x250));
 const NODE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 111));
 /// A pod of node-2 whose packets all go through node-1.
 const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 2, 2));
@@ -43,8 +46,10 @@ pub(crate) struct Testbed {
     /// node-2 and node-3; their pods are addresses on their loopback devices.
     peers: [Space; 2],
     _gateway: Space,
-    pods: BTreeMap<Ipv4Addr, Space>,
-    wired: BTreeSet<Ipv4Addr>,
+    /// By the last part of their addresses.
+    pods: BTreeMap<u8, Space>,
+    /// Addresses that there is a route to.
+    wired: BTreeSet<IpAddr>,
     servers: Servers,
     rules: nft::Backend,
     links: link::Backend,
@@ -54,21 +59,35 @@ pub(crate) struct Testbed {
 impl Testbed {
     pub(crate) fn new() -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
         let mut gateway = gateway();
-        let mut machine = |name: &str, net: &str| {
+        let mut machine = |name: &str, host: u8| {
             let mut space = Space::new();
             gateway.wire(name, Some("underlay"), &mut space);
-            space.change([address("eth0", net), route("0.0.0.0/0", Some("10.1.1.1"), "eth0")]);
+            space.change([
+                address("eth0", &format!("10.1.1.{host}/24")),
+                address("eth0", &format!("fd00:1::{host}/64")),
+                route("0.0.0.0/0", Some("10.1.1.1"), "eth0"),
+                route("::/0", Some("fd00:1::1"), "eth0"),
+            ]);
             space
         };
-        let mut client = machine("client", "10.1.1.250/24");
-        let mut node = machine("node-1", "10.1.1.111/24");
-        let mut peers = [machine("node-2", "10.1.1.112/24"), machine("node-3", "10.1.1.113/24")];
+        let mut client = machine("client", 250);
+        let mut node = machine("node-1", 111);
+        let mut peers = [machine("node-2", 112), machine("node-3", 113)];
         // What the client sends crosses the node, even to its neighbours.
         let by_node = |net| route(net, Some("10.1.1.111"), "eth0");
-        client.change(["0.0.0.0/0", "10.1.1.112/32", "10.1.1.200/32"].map(by_node));
+        let nets = ["0.0.0.0/0", "10.1.1.112/32", "10.1.1.200/32", "10.1.1.201/32"];
+        client.change(nets.map(by_node));
+        let by_node = |net| route(net, Some("fd00:1::111"), "eth0");
+        client.change(["::/0", "fd00:1::200/128", "fd00:1::201/128"].map(by_node));
         node.set("net/ipv4/ip_forward", "1");
-        let pods = HOSTS.map(|number| pod(&mut node, number)).collect();
+        node.set("net/ipv6/conf/all/forwarding", "1");
+        // Where node ports answer on loopback addresses, which the rules decide.
+        node.set("net/ipv4/conf/all/route_localnet", "1");
+        node.run("ip -6 route add unreachable fd00:244:1::/64");
+        let pods = HOSTS.map(|number| (number, pod(&mut node, number))).collect();
         let world = World::from_objects(nodes());
         for (peer, number) in peers.iter_mut().zip(2..) {
             self::peer(peer, number, &world);
@@ -77,15 +96,17 @@ impl Testbed {
             node.inside(|| (nft::Backend::open().unwrap(), link::Backend::open().unwrap()));
         let underlay = links.underlay(NODE_ADDRESS).unwrap();
         let mut servers = Servers::default();
-        let pods: BTreeMap<_, _> = pods;
+        let pods: BTreeMap<u8, Space> = pods;
         listen(&mut servers, &gateway, gateway_addresses());
-        listen(&mut servers, &node, [Ipv4Addr::new(10, 1, 1, 111)]);
+        let own = ["10.1.1.111", "fd00:1::111", "127.0.0.1", "10.244.1.1"];
+        listen(&mut servers, &node, own.map(ip));
         for (peer, number) in peers.iter().zip(2..) {
-            let own = Ipv4Addr::new(10, 1, 1, 110 + number);
-            listen(&mut servers, peer, HOSTS.map(|host| pod_address(number, host)).chain([own]));
+            let own = IpAddr::from([10, 1, 1, 110 + number]);
+            let pods = HOSTS.map(|host| pod_addresses(number, host)[0]);
+            listen(&mut servers, peer, pods.chain([own]));
         }
-        for (address, pod) in &pods {
-            listen(&mut servers, pod, [*address]);
+        for (number, pod) in &pods {
+            listen(&mut servers, pod, pod_addresses(1, *number));
         }
         let wired = BTreeSet::new();
         Testbed {
@@ -127,12 +148,13 @@ impl Testbed {
 
     /// The CNI plug-in's part: pods that are there have a route.
     fn wire_pods(&mut self, program: &Program) {
-        let own = |address: &IpAddr| match address {
-            IpAddr::V4(address) => self.pods.contains_key(address).then_some(*address),
-            IpAddr::V6(_) => None,
-        };
-        let wanted: BTreeSet<_> =
-            program.pods.iter().filter_map(|(address, _)| own(address)).collect();
+        let own: BTreeSet<IpAddr> = HOSTS.flat_map(|host| pod_addresses(1, host)).collect();
+        let wanted: BTreeSet<_> = program
+            .pods
+            .iter()
+            .map(|(address, _)| *address)
+            .filter(|it| own.contains(it))
+            .collect();
         let gone = self.wired.difference(&wanted).map(|pod| Change::DeleteRoute(pod_route(*pod)));
         let new = wanted.difference(&self.wired).map(|pod| Change::AddRoute(pod_route(*pod)));
         let changes: Vec<_> = gone.chain(new).collect();
@@ -140,20 +162,15 @@ impl Testbed {
         self.wired = wanted;
     }
 
-    /// How the packet comes to the node; `None` where it does not.
-    pub(crate) fn arrival(&self, packet: &Packet) -> Option<Arrival> {
+    /// Whether the packet crosses the node at all, and in a way that can be seen here.
+    pub(crate) fn crosses(&self, packet: &Packet) -> bool {
         let (source, destination) = (packet.source.ip(), packet.destination.ip());
-        if source == NODE_ADDRESS {
-            return Some(Arrival::LocalProcess);
-        }
-        if source == REMOTE {
-            let stays = destination == ip("10.1.1.112") || is_pod_of(2, destination);
-            return (!stays).then_some(Arrival::Tunnel);
-        }
-        if source == destination {
-            return None;
-        }
-        Some(if source == CLIENT { Arrival::Underlay } else { Arrival::Pod })
+        let stays = match source {
+            REMOTE => destination == ip("10.1.1.112") || is_pod_of(2, destination),
+            _ => source == destination && arrival(source) != Arrival::LocalProcess,
+        };
+        // The development kernel has no SCTP sockets.
+        !stays && packet.protocol != Protocol::Sctp
     }
 
     /// Whether answers from another node's pod reach the source without crossing the node again.
@@ -163,11 +180,11 @@ impl Testbed {
 
     pub(crate) fn watch(&self, packet: Packet, answer: bool, patience: Duration) -> Sight {
         let place = match packet.source.ip() {
-            CLIENT => &self.client,
-            NODE_ADDRESS => &self.node,
+            CLIENT | CLIENT_V6 => &self.client,
             REMOTE => &self.peers[0],
-            IpAddr::V4(pod) => &self.pods[&pod],
-            IpAddr::V6(other) => panic!("nobody has {other}"),
+            own if arrival(own) == Arrival::LocalProcess => &self.node,
+            IpAddr::V4(pod) => &self.pods[&pod.octets()[3]],
+            IpAddr::V6(pod) => &self.pods[&pod.octets()[15]],
         };
         place.inside(|| self.servers.watch(packet, answer, patience))
     }
@@ -227,41 +244,59 @@ fn gateway() -> Space {
     let mut gateway = Space::new();
     let bridge =
         Link { name: "underlay".into(), kind: LinkKind::Bridge, mac: None, mtu: None, up: true };
-    gateway.change([Change::AddLink(bridge), address("underlay", "10.1.1.1/24")]);
-    gateway.change(gateway_addresses().map(|own| address("underlay", &format!("{own}/32"))));
-    gateway.change((1..=3).map(|node| {
-        let via = format!("10.1.1.11{node}");
-        route(&format!("10.244.{node}.0/24"), Some(&via), "underlay")
+    gateway.change([
+        Change::AddLink(bridge),
+        address("underlay", "10.1.1.1/24"),
+        address("underlay", "fd00:1::1/64"),
+    ]);
+    gateway.change(gateway_addresses().map(|own| address("underlay", &host(own).to_string())));
+    gateway.change((1..=3).flat_map(|node| {
+        let by = |net: String, via: String| route(&net, Some(&via), "underlay");
+        [
+            by(format!("10.244.{node}.0/24"), format!("10.1.1.11{node}")),
+            by(format!("fd00:244:{node}::/64"), format!("fd00:1::11{node}")),
+        ]
     }));
     gateway
 }
 
-/// The virtual IP, and cluster IPs: where no Service has one it is an address like any other.
-fn gateway_addresses() -> impl Iterator<Item = Ipv4Addr> {
-    let cluster_ips = (1..=4).map(|number| Ipv4Addr::new(10, 96, 0, number));
-    cluster_ips.chain([Ipv4Addr::new(10, 1, 1, 200)])
+/// Load balancers' and external addresses, and cluster IPs: where no Service has one it is an address like any other.
+fn gateway_addresses() -> impl Iterator<Item = IpAddr> {
+    let cluster_ips =
+        (1..=4).flat_map(|host| [format!("10.96.0.{host}"), format!("fd00:96::{host}")]);
+    let external = ["10.1.1.200", "10.1.1.201", "fd00:1::200", "fd00:1::201"];
+    let external = external.map(str::to_owned);
+    cluster_ips.chain(external).map(|text| ip(&text))
 }
 
-/// A pod as the CNI plug-in makes it, but for the route to it.
-fn pod(node: &mut Space, number: u8) -> (Ipv4Addr, Space) {
-    let own = pod_address(1, number);
+/// A pod as the CNI plug-in makes it, but for the routes to it.
+fn pod(node: &mut Space, number: u8) -> Space {
     let mut space = Space::new();
-    let device = pod_device(own);
+    let device = format!("pod{number}");
     node.wire(&device, None, &mut space);
-    node.change([address(&device, "10.244.1.1/32")]);
-    space.change([
-        address("eth0", &format!("{own}/32")),
-        route("10.244.1.1/32", None, "eth0"),
-        route("0.0.0.0/0", Some("10.244.1.1"), "eth0"),
-    ]);
-    (own, space)
+    for (own, gateway, all) in pod_addresses(1, number)
+        .into_iter()
+        .zip(["10.244.1.1", "fd00:244:1::1"])
+        .zip(["0.0.0.0/0", "::/0"])
+        .map(|((own, gateway), all)| (own, gateway, all))
+    {
+        let gateway_net = host(ip(gateway)).to_string();
+        node.change([address(&device, &gateway_net)]);
+        space.change([
+            address("eth0", &host(own).to_string()),
+            route(&gateway_net, None, "eth0"),
+            route(all, Some(gateway), "eth0"),
+        ]);
+    }
+    space
 }
 
 /// Another node: a tunnel end made by the real back end, and pods.
 fn peer(space: &mut Space, number: u8, world: &World) {
     // Node-1 may send back what came from here.
     space.set("net/ipv4/conf/all/accept_local", "1");
-    space.change(HOSTS.map(|host| address("lo", &format!("{}/32", pod_address(number, host)))));
+    space
+        .change(HOSTS.map(|host| address("lo", &format!("{}/32", pod_addresses(number, host)[0]))));
     let program = compile::compile(world, &format!("node-{number}"), &settings()).0;
     let mut links = space.inside(|| link::Backend::open().unwrap());
     let underlay = links.underlay(program.addresses[0]).unwrap();
@@ -272,27 +307,27 @@ fn peer(space: &mut Space, number: u8, world: &World) {
     }
 }
 
-fn listen(servers: &mut Servers, space: &Space, addresses: impl IntoIterator<Item = Ipv4Addr>) {
-    let at = |own| PORTS.map(|port| SocketAddr::new(IpAddr::V4(own), port));
+fn listen(servers: &mut Servers, space: &Space, addresses: impl IntoIterator<Item = IpAddr>) {
+    let at = |own| PORTS.map(|port| SocketAddr::new(own, port));
     let all: Vec<_> = addresses.into_iter().flat_map(at).collect();
     space.inside(|| servers.listen(all));
 }
 
-fn pod_address(node: u8, host: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 244, node, host)
+fn pod_addresses(node: u8, host: u8) -> [IpAddr; 2] {
+    [ip(&format!("10.244.{node}.{host}")), ip(&format!("fd00:244:{node}::{host}"))]
 }
 
-fn pod_device(pod: Ipv4Addr) -> String {
-    format!("pod{}", pod.octets()[3])
-}
-
-fn pod_route(pod: Ipv4Addr) -> Route {
+fn pod_route(pod: IpAddr) -> Route {
+    let (host_part, gateway) = match pod {
+        IpAddr::V4(pod) => (pod.octets()[3], "10.244.1.1"),
+        IpAddr::V6(pod) => (pod.octets()[15], "fd00:244:1::1"),
+    };
     Route {
         destination: host(pod),
         via: None,
-        device: pod_device(pod),
+        device: format!("pod{host_part}"),
         onlink: false,
-        source: Some(ip("10.244.1.1")),
+        source: Some(ip(gateway)),
         protocol: Route::BOOT,
     }
 }
@@ -303,12 +338,12 @@ fn is_pod_of(node: u8, address: IpAddr) -> bool {
 
 fn forget_connections() {
     let mut socket = Socket::netfilter().unwrap();
-    for connection in conntrack::connections(&mut socket, Which::Ipv4, |_all| true).unwrap() {
+    for connection in conntrack::connections(&mut socket, Which::Both, |_all| true).unwrap() {
         conntrack::delete(&mut socket, &connection.original, connection.zone, None).unwrap();
     }
 }
 
 /// The program of the node in the flesh.
-pub(crate) fn compiled(world: &World) -> Program {
-    compile::compile(world, NODE, &settings()).0
+pub(crate) fn compiled(world: &World, settings: &Settings) -> Program {
+    compile::compile(world, NODE, settings).0
 }
