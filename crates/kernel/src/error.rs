@@ -39,6 +39,9 @@ pub enum Error {
     /// The kernel's answer does not have the form its headers promise.
     #[error("{operation}: the kernel's answer is malformed: {problem}")]
     Malformed { operation: &'static str, problem: &'static str },
+    /// This kernel was built without a feature, and the module that would bring it is not there.
+    #[error("this kernel has no {feature}: module {module}")]
+    Missing { feature: &'static str, module: &'static str },
     /// The machine's settings stand in the way of namespaces; the obstacle says what to do about it.
     #[error("{obstacle}")]
     Prevented { obstacle: Obstacle, errno: Errno },

@@ -1,6 +1,6 @@
 //! The kernel's door: the only crate with system calls.
 //!
-//! *Here*: netlink (links, routes, nf_tables, conntrack), sysctls, network namespaces, processes, mounts
+//! *Here*: netlink (links, routes, nf_tables, conntrack, IPVS), sysctls, network namespaces, processes, mounts
 //! and raw sockets, each behind a safe and synchronous function.
 //! *Not here*: what the configuration should be (crate `netstate` holds it as values, crate `backend` decides).
 //! *Start at* [`netlink::Socket`], then [`route`] and [`nft::Transaction`].
@@ -14,6 +14,7 @@ pub mod conntrack;
 pub mod directory;
 mod error;
 mod identity;
+pub mod ipvs;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

@@ -76,6 +76,10 @@ impl<'a> Attribute<'a> {
         u32_at(self.value, 0)
     }
 
+    pub fn u64(&self) -> Option<u64> {
+        Some(u64::from_ne_bytes(*self.value.first_chunk()?))
+    }
+
     pub fn be16(&self) -> Option<u16> {
         Some(u16::from_be_bytes(*self.value.first_chunk()?))
     }

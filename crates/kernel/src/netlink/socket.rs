@@ -58,6 +58,11 @@ impl Socket {
         Socket::open(SockProtocol::NetlinkNetFilter, "NETLINK_NETFILTER")
     }
 
+    /// For what has no protocol number of its own, as IPVS.
+    pub fn generic() -> Result<Self> {
+        Socket::open(SockProtocol::NetlinkGeneric, "NETLINK_GENERIC")
+    }
+
     fn open(protocol: SockProtocol, name: &'static str) -> Result<Self> {
         let (fd, port) = open(protocol, name, &[])?;
         let failed = system("prepare netlink socket", name);

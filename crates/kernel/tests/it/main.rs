@@ -7,6 +7,7 @@
 
 mod arbitrary;
 mod conntrack;
+mod ipvs;
 mod nft;
 mod route;
 mod space;
