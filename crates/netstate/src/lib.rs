@@ -1,13 +1,14 @@
 //! Kernel network configuration as values.
 //!
-//! *Here*: links, addresses, routes, neighbours, forwarding entries, nf_tables rule sets and IPVS tables as plain
-//! values, the difference between two of them, and the evaluation of a packet against a rule set.
+//! *Here*: links, addresses, routes, neighbours, forwarding entries, nf_tables and iptables rule sets and IPVS
+//! tables as plain values, the difference between two of them, and the evaluation of a packet against a rule set.
 //! *Not here*: netlink (crate `kernel`), anything Kubernetes (crate `program`).
 //! *Start at* [`NetState`], then [`nft::Table`].
 
 pub mod delta;
 pub mod eval;
 pub mod ipvs;
+pub mod iptables;
 pub mod link;
 pub mod nft;
 
