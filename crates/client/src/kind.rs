@@ -20,8 +20,24 @@ const fn core(kind: &'static str, plural: &'static str, namespaced: bool) -> Kin
     Kind { group: "", version: "v1", kind, plural, namespaced }
 }
 
+const fn grouped(group: &'static str, kind: &'static str, plural: &'static str) -> Kind {
+    Kind { group, version: "v1", kind, plural, namespaced: true }
+}
+
 const fn apps(kind: &'static str, plural: &'static str) -> Kind {
-    Kind { group: "apps", version: "v1", kind, plural, namespaced: true }
+    grouped("apps", kind, plural)
+}
+
+const fn batch(kind: &'static str, plural: &'static str) -> Kind {
+    grouped("batch", kind, plural)
+}
+
+const fn networking(kind: &'static str, plural: &'static str, namespaced: bool) -> Kind {
+    Kind { namespaced, ..grouped("networking.k8s.io", kind, plural) }
+}
+
+const fn rights(kind: &'static str, plural: &'static str, namespaced: bool) -> Kind {
+    Kind { namespaced, ..grouped("rbac.authorization.k8s.io", kind, plural) }
 }
 
 impl Kind {
@@ -29,44 +45,93 @@ impl Kind {
     pub const NAMESPACE: Self = core("Namespace", "namespaces", false);
     pub const POD: Self = core("Pod", "pods", true);
     pub const SERVICE: Self = core("Service", "services", true);
+    pub const ENDPOINTS: Self = core("Endpoints", "endpoints", true);
     pub const CONFIG_MAP: Self = core("ConfigMap", "configmaps", true);
+    pub const SECRET: Self = core("Secret", "secrets", true);
+    pub const SERVICE_ACCOUNT: Self = core("ServiceAccount", "serviceaccounts", true);
     pub const EVENT: Self = core("Event", "events", true);
+    pub const REPLICATION_CONTROLLER: Self =
+        core("ReplicationController", "replicationcontrollers", true);
+    pub const PERSISTENT_VOLUME: Self = core("PersistentVolume", "persistentvolumes", false);
+    pub const PERSISTENT_VOLUME_CLAIM: Self =
+        core("PersistentVolumeClaim", "persistentvolumeclaims", true);
+    pub const RESOURCE_QUOTA: Self = core("ResourceQuota", "resourcequotas", true);
+    pub const LIMIT_RANGE: Self = core("LimitRange", "limitranges", true);
     pub const DEPLOYMENT: Self = apps("Deployment", "deployments");
     pub const REPLICA_SET: Self = apps("ReplicaSet", "replicasets");
-    pub const ENDPOINT_SLICE: Self = Self {
-        group: "discovery.k8s.io",
-        version: "v1",
-        kind: "EndpointSlice",
-        plural: "endpointslices",
-        namespaced: true,
+    pub const STATEFUL_SET: Self = apps("StatefulSet", "statefulsets");
+    pub const DAEMON_SET: Self = apps("DaemonSet", "daemonsets");
+    pub const CONTROLLER_REVISION: Self = apps("ControllerRevision", "controllerrevisions");
+    pub const JOB: Self = batch("Job", "jobs");
+    pub const CRON_JOB: Self = batch("CronJob", "cronjobs");
+    pub const HORIZONTAL_POD_AUTOSCALER: Self = Self {
+        version: "v2",
+        ..grouped("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
     };
-    pub const LEASE: Self = Self {
-        group: "coordination.k8s.io",
-        version: "v1",
-        kind: "Lease",
-        plural: "leases",
-        namespaced: true,
+    pub const POD_DISRUPTION_BUDGET: Self =
+        grouped("policy", "PodDisruptionBudget", "poddisruptionbudgets");
+    pub const INGRESS: Self = networking("Ingress", "ingresses", true);
+    pub const INGRESS_CLASS: Self = networking("IngressClass", "ingressclasses", false);
+    pub const NETWORK_POLICY: Self = networking("NetworkPolicy", "networkpolicies", true);
+    pub const IP_ADDRESS: Self = networking("IPAddress", "ipaddresses", false);
+    pub const SERVICE_CIDR: Self = networking("ServiceCIDR", "servicecidrs", false);
+    pub const ENDPOINT_SLICE: Self = grouped("discovery.k8s.io", "EndpointSlice", "endpointslices");
+    pub const LEASE: Self = grouped("coordination.k8s.io", "Lease", "leases");
+    pub const ROLE: Self = rights("Role", "roles", true);
+    pub const ROLE_BINDING: Self = rights("RoleBinding", "rolebindings", true);
+    pub const CLUSTER_ROLE: Self = rights("ClusterRole", "clusterroles", false);
+    pub const CLUSTER_ROLE_BINDING: Self =
+        rights("ClusterRoleBinding", "clusterrolebindings", false);
+    pub const STORAGE_CLASS: Self =
+        Self { namespaced: false, ..grouped("storage.k8s.io", "StorageClass", "storageclasses") };
+    pub const PRIORITY_CLASS: Self = Self {
+        namespaced: false,
+        ..grouped("scheduling.k8s.io", "PriorityClass", "priorityclasses")
     };
     pub const VIRTUAL_IP: Self = Self {
-        group: "podway.io",
         version: "v1alpha1",
-        kind: "VirtualIP",
-        plural: "virtualips",
         namespaced: false,
+        ..grouped("podway.io", "VirtualIP", "virtualips")
     };
 
     /// Every kind this crate knows.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 37] = [
         Self::NODE,
         Self::NAMESPACE,
         Self::POD,
         Self::SERVICE,
+        Self::ENDPOINTS,
         Self::CONFIG_MAP,
+        Self::SECRET,
+        Self::SERVICE_ACCOUNT,
         Self::EVENT,
+        Self::REPLICATION_CONTROLLER,
+        Self::PERSISTENT_VOLUME,
+        Self::PERSISTENT_VOLUME_CLAIM,
+        Self::RESOURCE_QUOTA,
+        Self::LIMIT_RANGE,
         Self::DEPLOYMENT,
         Self::REPLICA_SET,
+        Self::STATEFUL_SET,
+        Self::DAEMON_SET,
+        Self::CONTROLLER_REVISION,
+        Self::JOB,
+        Self::CRON_JOB,
+        Self::HORIZONTAL_POD_AUTOSCALER,
+        Self::POD_DISRUPTION_BUDGET,
+        Self::INGRESS,
+        Self::INGRESS_CLASS,
+        Self::NETWORK_POLICY,
+        Self::IP_ADDRESS,
+        Self::SERVICE_CIDR,
         Self::ENDPOINT_SLICE,
         Self::LEASE,
+        Self::ROLE,
+        Self::ROLE_BINDING,
+        Self::CLUSTER_ROLE,
+        Self::CLUSTER_ROLE_BINDING,
+        Self::STORAGE_CLASS,
+        Self::PRIORITY_CLASS,
         Self::VIRTUAL_IP,
     ];
 

@@ -111,7 +111,12 @@ fn entries(resource: &Resource) -> Vec<Value> {
     }
     let sub = subresources(resource).into_iter().map(|(name, kind, verbs)| {
         let name = format!("{}/{name}", resource.plural);
-        json!({"name": name, "singularName": "", "namespaced": resource.namespaced, "kind": kind, "verbs": verbs})
+        let mut entry = json!({"name": name, "singularName": "", "namespaced": resource.namespaced, "kind": kind, "verbs": verbs});
+        if kind == "Scale" {
+            entry["group"] = "autoscaling".into();
+            entry["version"] = "v1".into();
+        }
+        entry
     });
     std::iter::once(entry).chain(sub).collect()
 }
@@ -121,6 +126,9 @@ fn subresources(resource: &Resource) -> Vec<(&'static str, &'static str, &'stati
     let mut all: Vec<(&str, &str, &[&str])> = Vec::new();
     if resource.kind == Kind::Pod {
         all.push(("binding", "Binding", &["create"]));
+    }
+    if resource.scale.is_some() {
+        all.push(("scale", "Scale", &STATUS_VERBS));
     }
     if resource.has_status() {
         all.push(("status", resource.name, &STATUS_VERBS));
@@ -145,8 +153,10 @@ fn aggregate(core: bool, api_version: &str) -> Value {
 }
 
 fn aggregate_one(resource: &Resource) -> Value {
-    let kind =
-        |name: &str| json!({"group": resource.group, "version": resource.version, "kind": name});
+    let kind = |name: &str| match name {
+        "Scale" => json!({"group": "autoscaling", "version": "v1", "kind": name}),
+        _ => json!({"group": resource.group, "version": resource.version, "kind": name}),
+    };
     let sub = subresources(resource).into_iter().map(|(name, sub, verbs)| {
         json!({"subresource": name, "responseKind": kind(sub), "verbs": verbs})
     });

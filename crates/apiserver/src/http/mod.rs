@@ -6,6 +6,7 @@ mod objects;
 mod query;
 mod reply;
 mod route;
+mod scale;
 mod watch;
 
 use crate::error::Error;
@@ -89,6 +90,12 @@ async fn handle_objects(
         },
         (Some(_), Some(Subresource::Binding)) => match method {
             Method::POST => objects::bind(&server, &place, &query, request).await,
+            _ => Err(Error::MethodNotAllowed),
+        },
+        (Some(_), Some(Subresource::Scale)) => match method {
+            Method::GET => scale::get(&server, &place),
+            Method::PUT => scale::replace(&server, &place, &query, request).await,
+            Method::PATCH => scale::patch(&server, &place, &query, request).await,
             _ => Err(Error::MethodNotAllowed),
         },
         (Some(_), subresource) => {

@@ -168,7 +168,7 @@ pub(super) async fn create(
         });
     }
     let namespace = place.namespace.as_deref().unwrap_or_default();
-    let write = write(query.dry_run);
+    let write = write(query);
     let created =
         server.write(|registry| registry.create(place.resource.kind, namespace, object, write))?;
     Ok(Reply::bytes(created.json()).code(201))
@@ -182,7 +182,7 @@ pub(super) async fn replace(
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
     let object = body(request).await?;
-    let (kind, write) = (place.resource.kind, write(query.dry_run));
+    let (kind, write) = (place.resource.kind, write(query));
     let replaced =
         server.write(|registry| registry.update(kind, &place.key(), part, object, write))?;
     Ok(Reply::bytes(replaced.json()))
@@ -195,23 +195,28 @@ pub(super) async fn patch(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
-    let custom = place.resource.is_custom();
-    let accepted = if custom { CUSTOM_PATCHES } else { PATCHES };
     let media = media(&request);
-    let text = bytes(request).await?;
-    let patch = match media.as_str() {
-        "application/merge-patch+json" => Patch::Merge(parse(&text)?),
-        "application/strategic-merge-patch+json" if !custom => Patch::Strategic(parse(&text)?),
-        "application/json-patch+json" => Patch::Json(Box::new(
-            serde_json::from_slice(&text)
-                .map_err(|error| Error::BadRequest { message: error.to_string() })?,
-        )),
-        _ => return Err(Error::UnsupportedMediaType { accepted }),
-    };
-    let (kind, write) = (place.resource.kind, write(query.dry_run));
+    let patch = parse_patch(&media, &bytes(request).await?, place.resource.is_custom())?;
+    let (kind, write) = (place.resource.kind, write(query));
     let patched =
         server.write(|registry| registry.patch(kind, &place.key(), part, &patch, write))?;
     Ok(Reply::bytes(patched.json()))
+}
+
+/// `plain`: strategic merge patches are not understood.
+pub(super) fn parse_patch(media: &str, text: &[u8], plain: bool) -> Result<Patch, Error> {
+    match media {
+        "application/merge-patch+json" => Ok(Patch::Merge(parse(text)?)),
+        "application/strategic-merge-patch+json" if !plain => Ok(Patch::Strategic(parse(text)?)),
+        "application/json-patch+json" => {
+            let bad = |error: serde_json::Error| Error::BadRequest { message: error.to_string() };
+            Ok(Patch::Json(Box::new(serde_json::from_slice(text).map_err(bad)?)))
+        }
+        _ => {
+            let accepted = if plain { CUSTOM_PATCHES } else { PATCHES };
+            Err(Error::UnsupportedMediaType { accepted })
+        }
+    }
 }
 
 pub(super) async fn delete(
@@ -222,8 +227,9 @@ pub(super) async fn delete(
 ) -> Result<Reply, Error> {
     let (deletion, dry) = query.deletion(&options(request).await?)?;
     let kind = place.resource.kind;
-    let deleted =
-        server.write(|registry| registry.delete(kind, &place.key(), &deletion, write(dry)))?;
+    let deleted = server.write(|registry| {
+        registry.delete(kind, &place.key(), &deletion, Write { dry_run: dry, ..write(query) })
+    })?;
     Ok(match deleted {
         Deleted::Gone(object) => Reply::json(&success(place, object.uid())),
         Deleted::Going(object) => Reply::bytes(object.json()),
@@ -247,7 +253,7 @@ pub(super) async fn delete_collection(
                 kind,
                 &Key::new(text("namespace"), text("name")),
                 &deletion,
-                write(dry),
+                Write { dry_run: dry, ..write(query) },
             ) {
                 Ok(_) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
@@ -268,18 +274,18 @@ pub(super) async fn bind(
     let Some(node) = binding["target"]["name"].as_str().filter(|name| !name.is_empty()) else {
         return Err(Error::BadRequest { message: "target.name: Required value".into() });
     };
-    server.write(|registry| registry.bind(&place.key(), node, write(query.dry_run)))?;
+    server.write(|registry| registry.bind(&place.key(), node, write(query)))?;
     Ok(Reply::json(
         &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}),
     )
     .code(201))
 }
 
-fn write(dry_run: bool) -> Write {
-    Write { now: now(), dry_run }
+pub(super) fn write(query: &Query) -> Write {
+    Write { now: now(), dry_run: query.dry_run }
 }
 
-fn media(request: &Request<Incoming>) -> String {
+pub(super) fn media(request: &Request<Incoming>) -> String {
     let header = request
         .headers()
         .get(CONTENT_TYPE)
@@ -288,7 +294,7 @@ fn media(request: &Request<Incoming>) -> String {
     header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-async fn body(request: Request<Incoming>) -> Result<Value, Error> {
+pub(super) async fn body(request: Request<Incoming>) -> Result<Value, Error> {
     match media(&request).as_str() {
         "" | "application/json" => parse(&bytes(request).await?),
         _ => Err(Error::UnsupportedMediaType { accepted: "application/json" }),
@@ -306,7 +312,7 @@ fn parse(text: &[u8]) -> Result<Value, Error> {
         .map_err(|error| Error::BadRequest { message: format!("cannot decode the body: {error}") })
 }
 
-async fn bytes(request: Request<Incoming>) -> Result<Bytes, Error> {
+pub(super) async fn bytes(request: Request<Incoming>) -> Result<Bytes, Error> {
     let too_large = |_| Error::TooLarge { limit: BODY_LIMIT };
     Ok(Limited::new(request.into_body(), BODY_LIMIT).collect().await.map_err(too_large)?.to_bytes())
 }

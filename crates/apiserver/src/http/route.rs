@@ -32,6 +32,7 @@ pub(super) struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subresource {
     Status,
+    Scale,
     Binding,
 }
 
@@ -97,6 +98,9 @@ fn within(resource: &'static Resource, namespace: Option<String>, parts: &[&str]
         [name, "status"] if resource.has_status() => {
             (Some((*name).to_owned()), Some(Subresource::Status))
         }
+        [name, "scale"] if resource.scale.is_some() => {
+            (Some((*name).to_owned()), Some(Subresource::Scale))
+        }
         [name, "binding"] if resource.kind == Kind::Pod => {
             (Some((*name).to_owned()), Some(Subresource::Binding))
         }
@@ -138,6 +142,11 @@ mod tests {
                 "/apis/podway.io/v1alpha1/virtualips/edge",
                 place(Kind::VirtualIP, None, Some("edge"), None),
             ),
+            (
+                "/apis/apps/v1/namespaces/a/statefulsets/db/scale",
+                place(Kind::StatefulSet, Some("a"), Some("db"), Some(Subresource::Scale)),
+            ),
+            ("/apis/apps/v1/namespaces/a/daemonsets/db/scale", None),
             ("/api/v1/pods/b", None),
             ("/api/v1/namespaces/a/nodes", None),
             ("/api/v1/namespaces/a/configmaps/b/status", None),

@@ -12,9 +12,9 @@ mod settle;
 pub(crate) use delete::{Deleted, Deletion, Propagation};
 
 use crate::admission::{self, Pools};
-use crate::error::{Clash, Error, Prohibition};
+use crate::error::{Cause, Clash, Error, Prohibition, Reason};
 use crate::patch::Patch;
-use crate::resources::{Kind, Resource, StatusRule};
+use crate::resources::{Kind, Resource, Scale, StatusRule};
 use crate::store::{Key, Object, Store};
 use meta::Random;
 use serde_json::Value;
@@ -136,6 +136,36 @@ impl Registry {
         let old = self.get(kind, key)?;
         let object = patch.apply(kind, &old.value)?;
         self.update(kind, key, part, object, write)
+    }
+
+    /// Writes the replicas that a Scale object asks for.
+    pub(crate) fn rescale(
+        &mut self,
+        kind: Kind,
+        key: &Key,
+        scale: Scale,
+        wanted: &Value,
+        write: Write,
+    ) -> Result<Arc<Object>, Error> {
+        let (resource, old) = (kind.resource(), self.get(kind, key)?);
+        meta::check_same(resource, key, wanted, &old.value)?;
+        let replicas = match &wanted["spec"]["replicas"] {
+            Value::Null => 0.into(),
+            count if count.as_i64().is_some_and(|count| count >= 0) => count.clone(),
+            other => {
+                let message = format!("Invalid value: {other}: must be greater than or equal to 0");
+                let field = "spec.replicas".into();
+                let causes = vec![Cause { reason: Reason::Invalid, field, message }];
+                return Err(Error::Invalid { resource, name: key.name.clone(), causes });
+            }
+        };
+        let mut object = old.value.clone();
+        if let Some(place) = object.pointer_mut(scale.wanted) {
+            *place = replicas;
+        } else {
+            object["spec"]["replicas"] = replicas;
+        }
+        self.update(kind, key, Part::Main, object, write)
     }
 
     /// Assigns a pod to a node (`pods/binding`).

@@ -91,9 +91,10 @@ async fn typed_clients_understand_the_server() {
 async fn discovery_finds_every_kind() {
     let cluster = Cluster::start(|_| {}).await;
     let groups = cluster.client.list_api_groups().await.unwrap();
-    assert_eq!(groups.groups.len(), 4);
+    let names: Vec<_> = groups.groups.iter().map(|group| group.name.as_str()).collect();
+    assert_eq!(names[..3], ["apps", "batch", "autoscaling"]);
     let aggregated = cluster.client.list_api_groups_aggregated().await.unwrap();
-    assert_eq!(aggregated.items.len(), 4);
+    assert_eq!(aggregated.items.len(), names.len());
     let core = cluster.client.list_core_api_versions_aggregated().await.unwrap();
     assert!(core.items[0].versions[0].resources.len() >= 9);
     let discovery = kube::discovery::Discovery::new(cluster.client.clone()).run().await.unwrap();
@@ -101,6 +102,29 @@ async fn discovery_finds_every_kind() {
     let (resource, capabilities) = discovery.resolve_gvk(&gvk).expect("a kind of ours");
     assert_eq!(resource.plural, "virtualips");
     assert!(capabilities.supports_operation(kube::discovery::verbs::WATCH));
+}
+
+#[tokio::test]
+async fn replicas_are_scaled_through_the_subresource() {
+    let cluster = Cluster::start(|_| {}).await;
+    let sets = cluster.api("apps/v1", "StatefulSet");
+    let template = json!({"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let set = json!({"metadata": {"name": "db"},
+        "spec": {"replicas": 1, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, "template": template}});
+    sets.create(&PostParams::default(), &object(set)).await.unwrap();
+    let scale = sets.get_scale("db").await.unwrap();
+    assert_eq!(scale.spec.unwrap().replicas, Some(1));
+    assert_eq!(scale.status.unwrap().selector.as_deref(), Some("app=db"));
+    let patch = json!({"spec": {"replicas": 3}});
+    let scaled =
+        sets.patch_scale("db", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    assert_eq!(scaled.spec.unwrap().replicas, Some(3));
+    let set = sets.get("db").await.unwrap();
+    assert_eq!(set.data["spec"]["replicas"], 3);
+    assert_eq!(set.metadata.generation, Some(2));
+    let patch = json!({"spec": {"replicas": -1}});
+    let refused = sets.patch_scale("db", &PatchParams::default(), &Patch::Merge(patch)).await;
+    assert_eq!(status_of(refused.unwrap_err()).0, 422);
 }
 
 #[tokio::test]

@@ -39,8 +39,8 @@ impl Cluster {
 
     /// Creates the objects; the first that the API rejects ends it.
     pub(super) async fn load(&mut self, manifests: &[Manifest]) -> Result<()> {
-        let Load { objects, left_out } = load(manifests, &self.plan)?;
-        self.left_out = left_out;
+        let Load { objects, warnings } = load(manifests, &self.plan)?;
+        self.left_out = warnings;
         for manifest in objects {
             client::create(&self.client, &manifest.value).await.map_err(|source| {
                 let (origin, object) = (manifest.source.clone(), manifest.object());

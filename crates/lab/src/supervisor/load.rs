@@ -6,55 +6,33 @@ use client::Kind;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
-/// Kinds of Kubernetes that have no part in a lab's network: left out, with a word about it.
-const IDLE: [&str; 17] = [
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "CustomResourceDefinition",
-    "HorizontalPodAutoscaler",
-    "LimitRange",
-    "MutatingWebhookConfiguration",
-    "PersistentVolume",
-    "PersistentVolumeClaim",
-    "PodDisruptionBudget",
-    "PriorityClass",
-    "ResourceQuota",
-    "Role",
-    "RoleBinding",
-    "Secret",
-    "ServiceAccount",
-    "StorageClass",
-    "ValidatingWebhookConfiguration",
-];
+/// Kinds of Kubernetes that have no part in a lab's network and that its API does not serve: left out, with a word
+/// about it.
+const IDLE: [&str; 2] = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
 
 /// Kinds that do have a part in it and that no lab serves yet: left out, with a warning.
-const NOT_YET: [&str; 17] = [
+const NOT_YET: [&str; 9] = [
     "ClusterNetworkPolicy",
-    "CronJob",
-    "DaemonSet",
+    "CustomResourceDefinition",
     "GRPCRoute",
     "Gateway",
     "GatewayClass",
     "HTTPRoute",
-    "Ingress",
-    "IngressClass",
-    "Job",
-    "NetworkPolicy",
     "ReferenceGrant",
-    "ReplicationController",
-    "StatefulSet",
     "TCPRoute",
     "TLSRoute",
-    "UDPRoute",
 ];
+
+/// Kinds that are stored and shown though nothing in a lab acts on them yet: loaded, with a warning.
+const INERT: [&str; 6] = ["CronJob", "DaemonSet", "Ingress", "Job", "NetworkPolicy", "StatefulSet"];
 
 /// What to create.
 #[derive(Debug, Default)]
 pub(super) struct Load {
     /// Namespaces first, then nodes, then the rest as written.
     pub(super) objects: Vec<Manifest>,
-    /// Objects that the lab does without, a sentence each.
-    pub(super) left_out: Vec<String>,
+    /// Objects that the lab does without, wholly or in effect, a sentence each.
+    pub(super) warnings: Vec<String>,
 }
 
 pub(super) fn load(manifests: &[Manifest], plan: &Plan) -> Result<Load> {
@@ -64,10 +42,15 @@ pub(super) fn load(manifests: &[Manifest], plan: &Plan) -> Result<Load> {
         let (kind, object) = (manifest.text("/kind"), manifest.object());
         if Kind::of(manifest.text("/apiVersion"), kind).is_some() {
             load.objects.push(manifest.clone());
+            if INERT.contains(&kind) {
+                load.warnings.push(format!(
+                    "WARNING: {object} is stored, but nothing in this lab does what it says yet"
+                ));
+            }
         } else if IDLE.contains(&kind) {
-            load.left_out.push(format!("{object} has no part in a lab and is left out"));
+            load.warnings.push(format!("{object} has no part in a lab and is left out"));
         } else if NOT_YET.contains(&kind) {
-            load.left_out.push(format!(
+            load.warnings.push(format!(
                 "WARNING: {object} is left out, because labs do not serve {kind} yet: nothing here does what it says"
             ));
         } else {
@@ -149,12 +132,19 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_and_nodes_come_first_and_idle_kinds_not_at_all() {
+    fn namespaces_and_nodes_come_first_and_unserved_kinds_not_at_all() {
         let given = manifests(&[
             object("v1", "Service", "shop", "web"),
             object("rbac.authorization.k8s.io/v1", "Role", "shop", "reader"),
             object("networking.k8s.io/v1", "Ingress", "shop", "web"),
             object("v1", "Namespace", "", "ops"),
+            object(
+                "admissionregistration.k8s.io/v1",
+                "ValidatingWebhookConfiguration",
+                "shop",
+                "hook",
+            ),
+            object("gateway.networking.k8s.io/v1", "Gateway", "shop", "web"),
             object("v1", "Service", "default", "web"),
             object("v1", "Service", "ops", "web"),
         ]);
@@ -166,16 +156,19 @@ mod tests {
             "Namespace shop",
             "Node node-1",
             "Service shop/web",
+            "Role shop/reader",
+            "Ingress shop/web",
             "Service default/web",
             "Service ops/web",
         ];
         assert_eq!(order, expected);
         let told = [
-            "Role shop/reader has no part in a lab and is left out",
-            "WARNING: Ingress shop/web is left out, because labs do not serve Ingress yet: \
+            "WARNING: Ingress shop/web is stored, but nothing in this lab does what it says yet",
+            "ValidatingWebhookConfiguration shop/hook has no part in a lab and is left out",
+            "WARNING: Gateway shop/web is left out, because labs do not serve Gateway yet: \
              nothing here does what it says",
         ];
-        assert_eq!(load.left_out, told);
+        assert_eq!(load.warnings, told);
         let node = &load.objects[2].value;
         assert_eq!(node["status"]["addresses"][0]["address"], "10.1.1.110");
         assert_eq!(

@@ -1,0 +1,256 @@
+//! The closed table of kinds: what is served, where, and how `kubectl get` shows it.
+
+mod apps;
+mod batch;
+mod columns;
+mod core;
+mod network;
+mod rights;
+mod storage;
+
+pub(crate) use columns::Column;
+
+/// A kind of object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Namespace,
+    Node,
+    Pod,
+    Service,
+    Endpoints,
+    ConfigMap,
+    Secret,
+    ServiceAccount,
+    Event,
+    ReplicationController,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    ResourceQuota,
+    LimitRange,
+    Deployment,
+    ReplicaSet,
+    StatefulSet,
+    DaemonSet,
+    ControllerRevision,
+    Job,
+    CronJob,
+    HorizontalPodAutoscaler,
+    PodDisruptionBudget,
+    Ingress,
+    IngressClass,
+    NetworkPolicy,
+    IPAddress,
+    ServiceCIDR,
+    EndpointSlice,
+    Lease,
+    Role,
+    RoleBinding,
+    ClusterRole,
+    ClusterRoleBinding,
+    StorageClass,
+    PriorityClass,
+    VirtualIP,
+}
+
+impl Kind {
+    /// The kind's line of the table.
+    #[must_use]
+    pub fn resource(self) -> &'static Resource {
+        &RESOURCES[self as usize]
+    }
+}
+
+/// All that is to know about a kind without looking at its objects.
+#[derive(Debug)]
+pub struct Resource {
+    pub kind: Kind,
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    pub version: &'static str,
+    /// `kind` of the manifest.
+    pub name: &'static str,
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub namespaced: bool,
+    pub status: StatusRule,
+    /// Where the numbers of the scale subresource are.
+    pub(crate) scale: Option<Scale>,
+    /// `metadata.generation` counts the changes of what is wanted.
+    pub generation: bool,
+    /// Columns of the Table view, in the order in which they are shown.
+    pub(crate) columns: &'static [Column],
+}
+
+impl PartialEq for Resource {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind
+    }
+}
+
+/// Who may write `.status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusRule {
+    /// There is no status subresource.
+    Absent,
+    /// Only the subresource writes it.
+    Separate,
+    /// As [`Self::Separate`], but an object may be born with it: a kubelet registers its node so.
+    SeparateOnceCreated,
+}
+
+/// JSON pointers of what the scale subresource shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scale {
+    pub(crate) wanted: &'static str,
+    pub(crate) current: &'static str,
+    /// A selector, as text or as a map of labels with or without `matchLabels`.
+    pub(crate) selector: &'static str,
+}
+
+impl Scale {
+    const SELECTING: Self =
+        Self { wanted: "/spec/replicas", current: "/status/replicas", selector: "/spec/selector" };
+}
+
+impl Resource {
+    #[must_use]
+    pub fn has_status(&self) -> bool {
+        self.status != StatusRule::Absent
+    }
+
+    /// `apiVersion` of the manifest.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// Plural and group, as error messages name a resource: `deployments.apps`.
+    #[must_use]
+    pub fn qualified(&self) -> String {
+        if self.group.is_empty() {
+            self.plural.to_owned()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
+    }
+
+    /// Whether the kind would come from a CustomResourceDefinition on a real cluster.
+    #[must_use]
+    pub fn is_custom(&self) -> bool {
+        self.group == "podway.io"
+    }
+}
+
+/// The resource served under this group, version and plural.
+#[must_use]
+pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
+    RESOURCES.iter().find(|r| r.group == group && r.version == version && r.plural == plural)
+}
+
+/// The resource of manifests with these `apiVersion` and `kind`.
+#[must_use]
+pub fn of_manifest(api_version: &str, kind: &str) -> Option<&'static Resource> {
+    RESOURCES.iter().find(|r| r.name == kind && r.api_version() == api_version)
+}
+
+/// Groups and their one version, in the order of the table, the core group left out.
+#[must_use]
+pub fn groups() -> Vec<(&'static str, &'static str)> {
+    let mut groups: Vec<_> =
+        RESOURCES.iter().map(|r| (r.group, r.version)).filter(|g| !g.0.is_empty()).collect();
+    groups.dedup();
+    groups
+}
+
+/// What most kinds have in common.
+const CORE: Resource = Resource {
+    kind: Kind::Namespace,
+    group: "",
+    version: "v1",
+    name: "",
+    plural: "",
+    singular: "",
+    short_names: &[],
+    categories: &[],
+    namespaced: true,
+    status: StatusRule::Absent,
+    scale: None,
+    generation: false,
+    columns: &[],
+};
+
+/// Indexed by [`Kind`]; a group's kinds stand together.
+pub static RESOURCES: [Resource; 37] = [
+    core::NAMESPACE,
+    core::NODE,
+    core::POD,
+    core::SERVICE,
+    core::ENDPOINTS,
+    core::CONFIG_MAP,
+    core::SECRET,
+    core::SERVICE_ACCOUNT,
+    core::EVENT,
+    core::REPLICATION_CONTROLLER,
+    storage::PERSISTENT_VOLUME,
+    storage::PERSISTENT_VOLUME_CLAIM,
+    core::RESOURCE_QUOTA,
+    core::LIMIT_RANGE,
+    apps::DEPLOYMENT,
+    apps::REPLICA_SET,
+    apps::STATEFUL_SET,
+    apps::DAEMON_SET,
+    apps::CONTROLLER_REVISION,
+    batch::JOB,
+    batch::CRON_JOB,
+    batch::HORIZONTAL_POD_AUTOSCALER,
+    batch::POD_DISRUPTION_BUDGET,
+    network::INGRESS,
+    network::INGRESS_CLASS,
+    network::NETWORK_POLICY,
+    network::IP_ADDRESS,
+    network::SERVICE_CIDR,
+    network::ENDPOINT_SLICE,
+    batch::LEASE,
+    rights::ROLE,
+    rights::ROLE_BINDING,
+    rights::CLUSTER_ROLE,
+    rights::CLUSTER_ROLE_BINDING,
+    storage::STORAGE_CLASS,
+    batch::PRIORITY_CLASS,
+    network::VIRTUAL_IP,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_finds_its_own_line() {
+        for (index, resource) in RESOURCES.iter().enumerate() {
+            assert_eq!(resource.kind as usize, index);
+            assert_eq!(resource.name, format!("{:?}", resource.kind));
+            assert_eq!(resource.singular, resource.name.to_lowercase());
+            let found =
+                find(resource.group, resource.version, resource.plural).expect("in the table");
+            assert_eq!(found.kind, resource.kind);
+            let of_manifest = of_manifest(&resource.api_version(), resource.name);
+            assert_eq!(of_manifest.map(|r| r.kind), Some(resource.kind));
+            assert!(resource.columns.iter().any(|column| column.name == "Name"));
+        }
+    }
+
+    #[test]
+    fn groups_come_once() {
+        let mut names: Vec<_> = groups().iter().map(|group| group.0).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count, "a group's kinds stand together");
+    }
+}

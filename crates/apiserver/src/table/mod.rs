@@ -1,0 +1,232 @@
+//! The Table view: what `kubectl get` prints of an object.
+//!
+//! Texts follow `k8s.io/kubernetes/pkg/printers/internalversion`.
+
+pub(crate) mod cluster;
+pub(crate) mod count;
+pub(crate) mod network;
+pub(crate) mod pod;
+pub(crate) mod rights;
+pub(crate) mod service;
+pub(crate) mod storage;
+pub(crate) mod workload;
+
+use crate::resources::{Column, Resource};
+use crate::time;
+use serde_json::{Value, json};
+
+/// Where a cell's value comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Cell {
+    /// The string at this JSON pointer, `<none>` without one.
+    At(&'static str),
+    /// The number at this JSON pointer, 0 without one.
+    Count(&'static str),
+    /// How long ago the moment at this JSON pointer was.
+    Since(&'static str),
+    /// Computed from the object.
+    Of(fn(&Value) -> Value),
+    /// Computed from the object and the time.
+    Timed(fn(&Value, i64) -> Value),
+}
+
+const NONE: &str = "<none>";
+const UNKNOWN: &str = "<unknown>";
+
+/// How much of an object each row carries (`includeObject`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Include {
+    Nothing,
+    #[default]
+    Metadata,
+    Object,
+}
+
+/// A Table of these objects; `now` in seconds since 1970; `metadata` is the list's.
+pub(crate) fn table<'a>(
+    resource: &Resource,
+    objects: impl Iterator<Item = &'a Value>,
+    metadata: &Value,
+    include: Include,
+    now: i64,
+) -> Value {
+    let rows: Vec<Value> = objects.map(|object| row(resource, object, include, now)).collect();
+    json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": metadata,
+        "columnDefinitions": resource.columns.iter().map(definition).collect::<Vec<_>>(),
+        "rows": rows,
+    })
+}
+
+fn definition(column: &Column) -> Value {
+    json!({
+        "name": column.name,
+        "type": column.shape,
+        "format": if column.name == "Name" { "name" } else { "" },
+        "description": "",
+        "priority": u8::from(column.wide),
+    })
+}
+
+fn row(resource: &Resource, object: &Value, include: Include, now: i64) -> Value {
+    let cells = resource.columns.iter().map(|column| cell(column.cell, object, now));
+    let cells: Vec<Value> = cells.collect();
+    match include {
+        Include::Nothing => json!({"cells": cells}),
+        Include::Metadata => json!({"cells": cells, "object": metadata_only(object)}),
+        Include::Object => json!({"cells": cells, "object": object}),
+    }
+}
+
+/// The object as `PartialObjectMetadata`.
+pub(crate) fn metadata_only(object: &Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+}
+
+fn cell(cell: Cell, object: &Value, now: i64) -> Value {
+    match cell {
+        Cell::At(pointer) => {
+            text_or_none(object.pointer(pointer).and_then(Value::as_str).unwrap_or_default())
+        }
+        Cell::Count(pointer) => object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0).into(),
+        Cell::Since(pointer) => match object.pointer(pointer) {
+            None if pointer.starts_with("/status") => NONE.into(),
+            moment => since(moment.unwrap_or(&Value::Null), now),
+        },
+        Cell::Of(compute) => compute(object),
+        Cell::Timed(compute) => compute(object, now),
+    }
+}
+
+/// How long ago that moment was.
+fn since(moment: &Value, now: i64) -> Value {
+    let moment = moment.as_str().and_then(time::seconds);
+    moment.map_or_else(|| UNKNOWN.into(), |moment| time::age(now - moment).into())
+}
+
+fn text_or_none(text: &str) -> Value {
+    if text.is_empty() { NONE.into() } else { text.into() }
+}
+
+fn joined(parts: impl Iterator<Item = String>) -> Value {
+    text_or_none(&parts.collect::<Vec<_>>().join(","))
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn texts(value: &Value) -> impl Iterator<Item = String> {
+    items(value).filter_map(Value::as_str).map(str::to_owned)
+}
+
+/// `k=v,k=v`
+fn pairs(value: &Value) -> Value {
+    let pairs = value.as_object().into_iter().flatten();
+    joined(pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())))
+}
+
+/// A label selector in one line; `{}` selects all and is shown as `none`.
+pub(crate) fn selector(value: &Value, none: &str) -> Value {
+    let labels = value["matchLabels"].as_object().into_iter().flatten();
+    let labels = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+    let expression = |e: &Value| {
+        let key = e["key"].as_str().unwrap_or_default();
+        let values = texts(&e["values"]).collect::<Vec<_>>().join(",");
+        match e["operator"].as_str().unwrap_or_default() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.to_owned(),
+        }
+    };
+    let all: Vec<String> =
+        labels.chain(items(&value["matchExpressions"]).map(expression)).collect();
+    if all.is_empty() { none.into() } else { all.join(",").into() }
+}
+
+/// Whether the condition of this type is `True`.
+fn holds(object: &Value, condition: &str) -> Option<bool> {
+    items(&object["status"]["conditions"])
+        .find(|c| c["type"] == condition)
+        .map(|c| c["status"] == "True")
+}
+
+/// The first three, and how many more, as the real server shortens lists.
+fn shortened(all: Vec<String>) -> Value {
+    match all.len().checked_sub(3) {
+        Some(more) if more > 0 => format!("{} + {more} more...", all[..3].join(",")).into(),
+        _ => joined(all.into_iter()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::Kind;
+
+    fn cells(kind: Kind, object: &Value) -> Value {
+        let table =
+            table(kind.resource(), std::iter::once(object), &json!({}), Include::Nothing, 100);
+        assert_eq!(
+            table["columnDefinitions"].as_array().map(Vec::len),
+            table["rows"][0]["cells"].as_array().map(Vec::len)
+        );
+        table["rows"][0]["cells"].clone()
+    }
+
+    #[test]
+    fn rows() {
+        let metadata = json!({"name": "web", "creationTimestamp": "1970-01-01T00:00:10Z"});
+        for (kind, object, expected) in [
+            (
+                Kind::Service,
+                json!({"metadata": metadata, "spec": {"type": "NodePort", "clusterIP": "10.96.0.7", "selector": {"app": "web"},
+                    "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30000}]}}),
+                json!(["web", "NodePort", "10.96.0.7", "<none>", "80:30000/TCP", "90s", "app=web"]),
+            ),
+            (
+                Kind::Pod,
+                json!({"metadata": metadata, "spec": {"containers": [{}, {}], "nodeName": "n1"},
+                    "status": {"phase": "Running", "podIP": "10.244.0.2", "containerStatuses": [{"ready": true, "restartCount": 2}]}}),
+                json!([
+                    "web",
+                    "1/2",
+                    "Running",
+                    "2",
+                    "90s",
+                    "10.244.0.2",
+                    "n1",
+                    "<none>",
+                    "<none>"
+                ]),
+            ),
+            (
+                Kind::EndpointSlice,
+                json!({"metadata": metadata, "addressType": "IPv4", "ports": [{"port": 9376}],
+                    "endpoints": [{"addresses": ["a"]}, {"addresses": ["b"]}, {"addresses": ["c"]}, {"addresses": ["d"]}]}),
+                json!(["web", "IPv4", "9376", "a,b,c + 1 more...", "90s"]),
+            ),
+            (
+                Kind::VirtualIP,
+                json!({"metadata": metadata, "spec": {"addresses": ["10.1.1.200"], "listeners": [{"port": 30000}]}}),
+                json!(["web", "10.1.1.200", "30000/TCP", "<none>", "90s"]),
+            ),
+        ] {
+            assert_eq!(cells(kind, &object), expected);
+        }
+    }
+
+    #[test]
+    fn any_object_has_a_row() {
+        for object in
+            [json!({}), json!(null), json!({"spec": 3, "status": [], "metadata": {"labels": 1}})]
+        {
+            for resource in &crate::resources::RESOURCES {
+                assert!(cells(resource.kind, &object).is_array());
+            }
+        }
+    }
+}
