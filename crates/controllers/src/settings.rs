@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::cluster::LEASES;
-use crate::record::Slice;
+use crate::record::{Manager, Slice};
 use client::{Kind, Watch};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -13,6 +13,8 @@ use std::time::Duration;
 pub enum Controller {
     /// Services and pods → EndpointSlices.
     EndpointSlice,
+    /// Endpoints written by hand → EndpointSlices.
+    EndpointSliceMirroring,
     /// Deployments → ReplicaSets.
     Deployment,
     /// ReplicaSets → Pods.
@@ -26,8 +28,9 @@ pub enum Controller {
 }
 
 impl Controller {
-    pub const ALL: [Controller; 6] = [
+    pub const ALL: [Controller; 7] = [
         Controller::EndpointSlice,
+        Controller::EndpointSliceMirroring,
         Controller::Deployment,
         Controller::ReplicaSet,
         Controller::Scheduler,
@@ -40,6 +43,9 @@ impl Controller {
         match self {
             Controller::EndpointSlice => {
                 &[Kind::SERVICE, Kind::POD, Kind::NODE, Kind::ENDPOINT_SLICE]
+            }
+            Controller::EndpointSliceMirroring => {
+                &[Kind::SERVICE, Kind::ENDPOINTS, Kind::ENDPOINT_SLICE]
             }
             Controller::Deployment => &[Kind::DEPLOYMENT, Kind::REPLICA_SET, Kind::POD],
             Controller::ReplicaSet => &[Kind::REPLICA_SET, Kind::POD],
@@ -117,7 +123,8 @@ fn watch(kind: Kind) -> Watch {
         watch.namespace = Some(LEASES.to_owned());
     }
     if kind == Kind::ENDPOINT_SLICE {
-        watch.labels = Some(format!("{}={}", Slice::MANAGED_BY, Slice::MANAGER));
+        let managers = Manager::ALL.map(Manager::label).join(",");
+        watch.labels = Some(format!("{} in ({managers})", Slice::MANAGED_BY));
     }
     watch
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub(crate) enum Task {
     /// The slices of a Service.
     Slices(ObjectKey),
+    /// The slices of Endpoints written by hand.
+    Mirror(ObjectKey),
     /// Whether a node is alive.
     NodeLife(Arc<str>),
     NodeCidr(Arc<str>),
@@ -23,6 +25,7 @@ impl Task {
     pub(crate) fn controller(&self) -> Controller {
         match self {
             Task::Slices(_) => Controller::EndpointSlice,
+            Task::Mirror(_) => Controller::EndpointSliceMirroring,
             Task::NodeLife(_) => Controller::NodeLifecycle,
             Task::NodeCidr(_) => Controller::NodeIpam,
             Task::Schedule(_) => Controller::Scheduler,

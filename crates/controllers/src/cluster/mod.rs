@@ -8,7 +8,7 @@ mod pulse;
 
 pub(crate) use pulse::{LEASES, Pulse};
 
-use crate::record::{self, Deployment, Node, Pod, ReplicaSet, Service, Slice};
+use crate::record::{self, Deployment, Endpoints, Manager, Node, Pod, ReplicaSet, Service, Slice};
 use crate::task::Task;
 use client::Kind;
 use index::{Index, Labelled};
@@ -25,14 +25,15 @@ pub(crate) struct Cluster {
     pulses: BTreeMap<Arc<str>, Pulse>,
     pods: BTreeMap<ObjectKey, Pod>,
     services: BTreeMap<ObjectKey, Service>,
+    endpoints: BTreeMap<ObjectKey, Endpoints>,
     slices: BTreeMap<ObjectKey, Slice>,
     deployments: BTreeMap<ObjectKey, Deployment>,
     replica_sets: BTreeMap<ObjectKey, ReplicaSet>,
     /// By the uid of the owner.
     pods_of: Index<String, ObjectKey>,
     sets_of: Index<String, ObjectKey>,
-    /// By Service.
-    slices_of: Index<ObjectKey, ObjectKey>,
+    /// By who keeps them, and Service.
+    slices_of: Index<(Manager, ObjectKey), ObjectKey>,
     /// Pods that have not ended, by node.
     pods_on: Index<String, ObjectKey>,
     /// The same counted, by node and owner's uid.
@@ -55,6 +56,7 @@ impl Cluster {
             Kind::LEASE => self.put_lease(object, now),
             Kind::POD => Pod::parse(object).map(|pod| self.put_pod(pod, now)),
             Kind::SERVICE => Service::parse(object).map(|service| self.put_service(service)),
+            Kind::ENDPOINTS => Endpoints::parse(object).map(|found| self.put_endpoints(found)),
             Kind::ENDPOINT_SLICE => Slice::parse(object).map(|slice| self.put_slice(slice)),
             Kind::DEPLOYMENT => Deployment::parse(object).map(|found| self.put_deployment(found)),
             Kind::REPLICA_SET => ReplicaSet::parse(object).map(|set| self.put_replica_set(set)),
@@ -68,6 +70,7 @@ impl Cluster {
             Kind::NODE => self.remove_node(&key.name, now),
             Kind::POD => self.remove_pod(key),
             Kind::SERVICE => self.remove_service(key),
+            Kind::ENDPOINTS => self.remove_endpoints(key),
             Kind::ENDPOINT_SLICE => self.remove_slice(key),
             Kind::DEPLOYMENT => {
                 self.deployments.remove(key);
@@ -96,6 +99,7 @@ impl Cluster {
             Kind::NODE => self.nodes.keys().map(|name| ObjectKey::new("", name)).collect(),
             Kind::POD => self.pods.keys().cloned().collect(),
             Kind::SERVICE => self.services.keys().cloned().collect(),
+            Kind::ENDPOINTS => self.endpoints.keys().cloned().collect(),
             Kind::ENDPOINT_SLICE => self.slices.keys().cloned().collect(),
             Kind::DEPLOYMENT => self.deployments.keys().cloned().collect(),
             Kind::REPLICA_SET => self.replica_sets.keys().cloned().collect(),
@@ -154,9 +158,17 @@ impl Cluster {
         self.services.get(key)
     }
 
-    /// Our slices of a Service, there or not, in order of their names.
-    pub(crate) fn slices_of<'a>(&'a self, service: &ObjectKey) -> impl Iterator<Item = &'a Slice> {
-        self.slices_of.of(service).filter_map(|key| self.slices.get(key))
+    pub(crate) fn endpoints(&self, key: &ObjectKey) -> Option<&Endpoints> {
+        self.endpoints.get(key)
+    }
+
+    /// The slices that this one of us keeps for a Service, there or not, in order of their names.
+    pub(crate) fn slices_of<'a>(
+        &'a self,
+        manager: Manager,
+        service: &ObjectKey,
+    ) -> impl Iterator<Item = &'a Slice> {
+        self.slices_of.of(&(manager, service.clone())).filter_map(|key| self.slices.get(key))
     }
 
     pub(crate) fn deployment(&self, key: &ObjectKey) -> Option<&Deployment> {
@@ -225,7 +237,7 @@ impl Cluster {
             self.services_asking.insert(&key, &selector.match_labels);
         }
         self.services.insert(key.clone(), service);
-        self.dirty.insert(Task::Slices(key));
+        self.dirty.extend([Task::Mirror(key.clone()), Task::Slices(key)]);
     }
 
     fn remove_service(&mut self, key: &ObjectKey) {
@@ -233,7 +245,21 @@ impl Cluster {
         if let Some(selector) = &service.base.selector {
             self.services_asking.remove(key, &selector.match_labels);
         }
-        self.dirty.insert(Task::Slices(key.clone()));
+        self.dirty.extend([Task::Mirror(key.clone()), Task::Slices(key.clone())]);
+    }
+
+    fn put_endpoints(&mut self, endpoints: Endpoints) {
+        let key = endpoints.meta.key.clone();
+        if self.endpoints.get(&key).is_some_and(|old| old.version > endpoints.version) {
+            return;
+        }
+        self.endpoints.insert(key.clone(), endpoints);
+        self.dirty.insert(Task::Mirror(key));
+    }
+
+    fn remove_endpoints(&mut self, key: &ObjectKey) {
+        self.endpoints.remove(key);
+        self.dirty.insert(Task::Mirror(key.clone()));
     }
 
     fn put_slice(&mut self, slice: Slice) {
@@ -244,18 +270,17 @@ impl Cluster {
         }
         self.remove_slice(&key);
         if let Some(service) = slice.service() {
-            self.slices_of.insert(service.clone(), key.clone());
-            self.dirty.insert(Task::Slices(service));
+            self.slices_of.insert((slice.manager, service.clone()), key.clone());
+            self.dirty.insert(slice_task(slice.manager, service));
         }
         self.slices.insert(key, slice);
     }
 
     fn remove_slice(&mut self, key: &ObjectKey) {
-        let Some(service) = self.slices.remove(key).and_then(|slice| slice.service()) else {
-            return;
-        };
-        self.slices_of.remove(&service, key);
-        self.dirty.insert(Task::Slices(service));
+        let Some(slice) = self.slices.remove(key) else { return };
+        let Some(service) = slice.service() else { return };
+        self.slices_of.remove(&(slice.manager, service.clone()), key);
+        self.dirty.insert(slice_task(slice.manager, service));
     }
 
     fn put_deployment(&mut self, deployment: Deployment) {
@@ -289,5 +314,12 @@ impl Cluster {
             self.sets_of.remove(&owner.uid, key);
             self.dirty.insert(Task::Deployment(ObjectKey::new(&key.namespace, &owner.name)));
         }
+    }
+}
+
+fn slice_task(manager: Manager, service: ObjectKey) -> Task {
+    match manager {
+        Manager::Service => Task::Slices(service),
+        Manager::Mirroring => Task::Mirror(service),
     }
 }

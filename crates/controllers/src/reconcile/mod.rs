@@ -1,12 +1,14 @@
 //! The decisions: values in, writes out. No clock, no I/O; `now` and names are arguments.
 
 pub(crate) mod deployment;
+pub(crate) mod mirror;
 pub(crate) mod node_cidr;
 pub(crate) mod node_life;
 pub(crate) mod packing;
 pub(crate) mod replica_set;
 pub(crate) mod rollout;
 pub(crate) mod schedule;
+mod slice_writes;
 pub(crate) mod slices;
 pub(crate) mod status;
 
@@ -37,6 +39,7 @@ pub(crate) fn plan(
 ) -> Outcome {
     match task {
         Task::Slices(service) => slices::plan(cluster, service, settings, names).into(),
+        Task::Mirror(endpoints) => mirror::plan(cluster, endpoints, names).into(),
         Task::NodeLife(node) => node_life::plan(cluster, node, settings, now.uptime),
         Task::NodeCidr(node) => node_cidr::plan(cluster, node, settings).into(),
         Task::Schedule(pod) => schedule::plan(cluster, pod).into(),

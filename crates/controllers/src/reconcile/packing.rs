@@ -87,10 +87,10 @@ fn take_spare(family: Family, spare: &mut Vec<Slice>) -> Option<Slice> {
     Some(spare.remove(position))
 }
 
-type Identity = (IpAddr, String);
+type Identity = (IpAddr, Option<String>);
 
 fn identity(endpoint: &Endpoint) -> Identity {
-    (endpoint.address, endpoint.uid.clone())
+    (endpoint.address, endpoint.target.as_ref().map(|target| target.uid.clone()))
 }
 
 /// Endpoints of a group that have no slice yet, in the order of their pods' names.
@@ -152,7 +152,7 @@ struct Placed {
 /// A spare slice would cost a write to delete, so it is used before one that needs no write.
 fn place(wanted: Wanted, mut open: Vec<Open>, most: usize, has_spare: bool) -> Placed {
     let mut left: Vec<_> = wanted.endpoints.into_values().collect();
-    left.sort_by(|a, b| a.pod.cmp(&b.pod));
+    left.sort_by(|a, b| (&a.target, a.address).cmp(&(&b.target, b.address)));
     // Slices that are written anyway, the fullest first: the others stay as empty as they are.
     let mut touched: Vec<_> = open.iter_mut().filter(|slice| slice.changed).collect();
     touched.sort_by_key(|slice| std::cmp::Reverse(slice.endpoints.len()));

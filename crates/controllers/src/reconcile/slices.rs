@@ -1,14 +1,16 @@
 //! Services and pods → EndpointSlices.
 
-use super::packing::{self, Group, Packing};
+use super::packing::{self, Group};
+use super::slice_writes::{Frame, delete};
 use crate::cluster::Cluster;
 use crate::names::Names;
-use crate::record::{Endpoint, Family, Pod, Port, Service, Slice, owner_reference};
+use crate::record::{
+    Distribution, Endpoint, Family, Hints, Manager, Pod, Port, Service, Slice, Target,
+    owner_reference,
+};
 use crate::settings::Settings;
 use crate::write::Write;
-use client::Kind;
 use model::ObjectKey;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -18,7 +20,7 @@ pub(super) fn plan(
     settings: &Settings,
     names: &mut Names,
 ) -> Vec<Write> {
-    let slices = cluster.slices_of(key);
+    let slices = cluster.slices_of(Manager::Service, key);
     let service = match cluster.service(key) {
         // Its slices' owner reference says so too, but endpoints should not wait for the garbage collector.
         None => return slices.map(delete).collect(),
@@ -28,10 +30,20 @@ pub(super) fn plan(
     };
     let zone = |node: &str| cluster.node(node)?.zone().map(str::to_owned);
     let wanted = wanted(service, cluster.pods_behind(service), zone);
-    let labels = labels(service);
     let packing =
         packing::pack(wanted, slices.cloned().collect(), settings.max_endpoints_per_slice);
-    writes(service, &labels, packing, names)
+    let meta = &service.base.meta;
+    let frame = Frame {
+        key: &meta.key,
+        owner: owner_reference("v1", "Service", &meta.key.name, &meta.uid),
+        labels: labels(service),
+        annotations: BTreeMap::new(),
+    };
+    // A pod that was there before its Service was no reason to look then.
+    let changed = |pod: &Pod| pod.ready_since.max(service.created);
+    let times = cluster.pods_behind(service);
+    let times = times.filter_map(|pod| Some((pod.base.meta.uid.as_str(), changed(pod)?))).collect();
+    frame.writes(packing, &times, names)
 }
 
 /// The endpoints of a Service by family and ports; a family without endpoints has one group without ports.
@@ -82,17 +94,41 @@ fn endpoint(
 ) -> Endpoint {
     let base = &pod.base;
     let (serving, terminating) = (base.ready, base.meta.terminating);
+    let ready = service.base.publish_not_ready_addresses || (serving && !terminating);
+    let zone = base.node.as_deref().and_then(zone);
     let in_subdomain = base.subdomain.as_deref() == Some(&*service.base.meta.key.name);
     Endpoint {
         address,
-        ready: service.base.publish_not_ready_addresses || (serving && !terminating),
+        ready,
         serving,
         terminating,
         hostname: base.hostname.clone().filter(|_| in_subdomain),
         node: base.node.clone(),
-        zone: base.node.as_deref().and_then(zone),
-        pod: base.meta.key.clone(),
-        uid: base.meta.uid.clone(),
+        hints: hints(service.distribution, ready, zone.as_ref(), base.node.as_ref()),
+        zone,
+        target: Some(Target {
+            kind: "Pod".to_owned(),
+            namespace: base.meta.key.namespace.to_string(),
+            name: base.meta.key.name.to_string(),
+            uid: base.meta.uid.clone(),
+        }),
+        weight: pod.weight,
+    }
+}
+
+/// Only ready endpoints have hints; the zone's is there for those whom the node's does not help.
+fn hints(
+    distribution: Distribution,
+    ready: bool,
+    zone: Option<&String>,
+    node: Option<&String>,
+) -> Hints {
+    let list = |name: Option<&String>| name.into_iter().cloned().collect();
+    match distribution {
+        _ if !ready => Hints::default(),
+        Distribution::Alike => Hints::default(),
+        Distribution::SameZone => Hints { zones: list(zone), nodes: Vec::new() },
+        Distribution::SameNode => Hints { zones: list(zone), nodes: list(node) },
     }
 }
 
@@ -105,81 +141,8 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
         labels.insert(Slice::HEADLESS.to_owned(), String::new());
     }
     labels.insert(Slice::SERVICE_NAME.to_owned(), meta.key.name.to_string());
-    labels.insert(Slice::MANAGED_BY.to_owned(), Slice::MANAGER.to_owned());
+    labels.insert(Slice::MANAGED_BY.to_owned(), Manager::Service.label().to_owned());
     labels
-}
-
-fn writes(
-    service: &Service,
-    labels: &BTreeMap<String, String>,
-    packing: Packing,
-    names: &mut Names,
-) -> Vec<Write> {
-    let mut writes: Vec<_> = packing.delete.iter().map(delete).collect();
-    let kept = packing.keep.iter();
-    writes.extend(kept.filter_map(|(old, new)| update(old.as_ref(), new, labels)));
-    for (group, endpoints) in packing.create {
-        writes.push(create(service, labels, &group, &endpoints, names));
-    }
-    writes
-}
-
-fn delete(slice: &Slice) -> Write {
-    Write::Delete { kind: Kind::ENDPOINT_SLICE, key: slice.key.clone(), grace: None }
-}
-
-/// Only what differs; `None` if nothing does. `old` is the slice before packing changed it.
-fn update(old: Option<&Slice>, new: &Slice, labels: &BTreeMap<String, String>) -> Option<Write> {
-    let mut patch = json!({"metadata": {"resourceVersion": new.version.to_string()}});
-    let relabelled = new.labels != *labels;
-    if relabelled {
-        patch["metadata"]["labels"] = label_patch(&new.labels, labels);
-    }
-    if let Some(old) = old {
-        if old.endpoints != new.endpoints {
-            patch["endpoints"] = new.endpoints.iter().map(Endpoint::to_value).collect();
-        }
-        if old.ports != new.ports {
-            patch["ports"] = new.ports.iter().map(Port::to_value).collect();
-        }
-    }
-    let changed = relabelled || old.is_some();
-    let key = new.key.clone();
-    changed.then_some(Write::Patch { kind: Kind::ENDPOINT_SLICE, key, patch })
-}
-
-/// A merge patch from one set of labels to another.
-fn label_patch(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Value {
-    let gone = old.keys().filter(|name| !new.contains_key(*name));
-    let gone = gone.map(|name| (name.clone(), Value::Null));
-    let set = new.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
-    Value::Object(gone.chain(set).collect())
-}
-
-fn create(
-    service: &Service,
-    labels: &BTreeMap<String, String>,
-    group: &Group,
-    endpoints: &[Endpoint],
-    names: &mut Names,
-) -> Write {
-    let meta = &service.base.meta;
-    let name = &*meta.key.name;
-    let prefix = format!("{name}-");
-    Write::Create(json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": names.name(&prefix),
-            "generateName": prefix,
-            "namespace": &*meta.key.namespace,
-            "labels": labels,
-            "ownerReferences": [owner_reference("v1", "Service", name, &meta.uid)],
-        },
-        "addressType": group.family.address_type(),
-        "ports": group.ports.iter().map(Port::to_value).collect::<Value>(),
-        "endpoints": endpoints.iter().map(Endpoint::to_value).collect::<Value>(),
-    }))
 }
 
 #[cfg(test)]

@@ -1,21 +1,23 @@
 //! Objects as the controllers see them: the model's types, and the fields beyond the network that they need.
 
+mod endpoints;
 mod node;
 mod pod;
 mod service;
 mod slice;
 mod workload;
 
+pub(crate) use endpoints::Endpoints;
 pub(crate) use node::Node;
 pub(crate) use pod::Pod;
-pub(crate) use service::{Family, Service};
-pub(crate) use slice::{Endpoint, Port, Slice};
+pub(crate) use service::{Distribution, Family, Service};
+pub(crate) use slice::{Endpoint, Hints, Manager, Port, Slice, Target, weights};
 #[cfg(test)]
 pub(crate) use workload::Amount;
 pub(crate) use workload::{Deployment, REVISION, ReplicaSet, Strategy, TEMPLATE_HASH};
 
 use jiff::Timestamp;
-use model::ObjectKey;
+use model::{Meta, ObjectKey};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,6 +51,16 @@ pub(crate) fn owner_reference(api_version: &str, kind: &str, name: &str, uid: &s
 pub(crate) fn key(object: &Value) -> Option<ObjectKey> {
     let namespace = text(object, "/metadata/namespace").unwrap_or_default();
     Some(ObjectKey::new(namespace, text(object, "/metadata/name")?))
+}
+
+fn meta(value: &Value) -> Option<Meta> {
+    Some(Meta {
+        key: key(value)?,
+        uid: owned_text(value, "/metadata/uid").unwrap_or_default(),
+        labels: strings(value, "/metadata/labels"),
+        annotations: strings(value, "/metadata/annotations"),
+        terminating: text(value, "/metadata/deletionTimestamp").is_some(),
+    })
 }
 
 /// `metadata.resourceVersion` as the number that it is with every API server since Kubernetes 1.35 (KEP-5504).

@@ -16,6 +16,8 @@ pub(crate) struct Pod {
     pub(crate) deletion_cost: i32,
     pub(crate) node_selector: BTreeMap<String, String>,
     pub(crate) tolerations: Vec<Toleration>,
+    /// Annotation `podway.io/weight`, 1 to 100: its share of a Service's connections against that of others.
+    pub(crate) weight: u8,
     /// For us to schedule: no other scheduler named, no gate closed.
     pub(crate) schedulable: bool,
     /// Kept by the kubelet from a file on the node: deleting it here ends nothing.
@@ -42,6 +44,7 @@ impl Pod {
             created: time(value, "/metadata/creationTimestamp"),
             ready_since: ready.and_then(|ready| time(ready, "/lastTransitionTime")),
             deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or(0),
+            weight: weight(&base),
             node_selector: strings(value, "/spec/nodeSelector"),
             tolerations: items(value, "/spec/tolerations").iter().map(Toleration::parse).collect(),
             schedulable: matches!(scheduler, "" | "default-scheduler")
@@ -66,6 +69,13 @@ impl Pod {
         let others_version = Pod { version: other.version, ..self.clone() };
         others_version == *other
     }
+}
+
+/// What is no weight is none said.
+fn weight(pod: &model::Pod) -> u8 {
+    let said = pod.meta.annotations.get("podway.io/weight");
+    let weight = said.and_then(|text| text.parse().ok());
+    weight.filter(|weight| (1..=100).contains(weight)).unwrap_or(1)
 }
 
 impl Toleration {

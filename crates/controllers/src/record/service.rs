@@ -1,4 +1,5 @@
-use super::{items, text};
+use super::{items, text, time};
+use jiff::Timestamp;
 use model::{Object, ServiceType};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,8 +30,29 @@ pub(crate) struct Service {
     pub(crate) base: model::Service,
     /// The families it has addresses in; a headless one without `ipFamilies` takes what its pods have.
     pub(crate) families: BTreeSet<Family>,
+    pub(crate) created: Option<Timestamp>,
+    pub(crate) distribution: Distribution,
     /// `appProtocol` by port name.
     pub(crate) app_protocols: BTreeMap<String, String>,
+}
+
+/// `spec.trafficDistribution`: which endpoints traffic should prefer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Distribution {
+    Alike,
+    SameZone,
+    SameNode,
+}
+
+impl Distribution {
+    /// What nobody knows is no wish: the API server refuses it.
+    fn parse(text: Option<&str>) -> Self {
+        match text {
+            Some("PreferSameZone" | "PreferClose") => Distribution::SameZone,
+            Some("PreferSameNode") => Distribution::SameNode,
+            _ => Distribution::Alike,
+        }
+    }
 }
 
 impl Service {
@@ -38,6 +60,8 @@ impl Service {
         let Ok(Object::Service(base)) = Object::parse(value) else { return None };
         Some(Service {
             families: families(value, &base),
+            created: time(value, "/metadata/creationTimestamp"),
+            distribution: Distribution::parse(text(value, "/spec/trafficDistribution")),
             app_protocols: app_protocols(value),
             base,
         })

@@ -1,4 +1,4 @@
-use super::{Owner, count, owned_text, seconds, text, time, version};
+use super::{Owner, count, meta, seconds, text, time, version};
 use jiff::Timestamp;
 use model::{Meta, Object};
 use serde_json::Value;
@@ -139,16 +139,6 @@ impl ReplicaSet {
     pub(crate) fn revision(&self) -> u64 {
         self.meta.annotations.get(REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
-}
-
-fn meta(value: &Value) -> Option<Meta> {
-    Some(Meta {
-        key: super::key(value)?,
-        uid: owned_text(value, "/metadata/uid").unwrap_or_default(),
-        labels: super::strings(value, "/metadata/labels"),
-        annotations: super::strings(value, "/metadata/annotations"),
-        terminating: text(value, "/metadata/deletionTimestamp").is_some(),
-    })
 }
 
 fn part(value: &Value, name: &str) -> Arc<Value> {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod endpoints;
+#[cfg(test)]
 mod kubelet;
 #[cfg(test)]
 mod nodes;

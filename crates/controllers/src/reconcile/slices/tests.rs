@@ -1,6 +1,8 @@
 use super::*;
 use crate::fixture::{apply, merge, node, pod, service};
+use client::Kind;
 use proptest::prelude::*;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -64,15 +66,11 @@ impl Bench {
 fn patched(object: &Value, patch: &Value) -> Value {
     assert_eq!(object["metadata"]["resourceVersion"], patch["metadata"]["resourceVersion"]);
     let mut object = object.clone();
-    let Value::Object(labels) = patch["metadata"]["labels"].clone() else {
-        merge(&mut object, patch.clone());
-        return object;
-    };
-    let gone = labels.iter().filter(|(_, value)| value.is_null()).map(|(name, _)| name);
-    let gone: Vec<_> = gone.cloned().collect();
     merge(&mut object, patch.clone());
-    for name in gone {
-        object["metadata"]["labels"].as_object_mut().unwrap().remove(&name);
+    for field in ["labels", "annotations"] {
+        if let Value::Object(members) = &mut object["metadata"][field] {
+            members.retain(|_, value| !value.is_null());
+        }
     }
     object
 }
@@ -87,12 +85,31 @@ struct Draft {
     over: bool,
     /// Which number the named port has; 0: no such port.
     port: u16,
+    /// It has an address of each family.
+    dual: bool,
+    weight: u8,
 }
 
 impl Draft {
+    fn addresses(self, index: usize) -> Vec<String> {
+        let families = match (self.address, self.dual) {
+            (false, _) => 0,
+            (true, false) => 1,
+            (true, true) => 2,
+        };
+        let both = [format!("10.244.0.{}", index + 1), format!("fd00::{}", index + 1)];
+        both.into_iter().take(families).collect()
+    }
+
     fn object(self, index: usize) -> Value {
-        let address = self.address.then(|| format!("10.244.0.{}", index + 1));
-        let mut pod = pod(&format!("p{index:02}"), Some("n"), address.as_deref(), self.ready);
+        let addresses = self.addresses(index);
+        let first = addresses.first().map(String::as_str);
+        let mut pod = pod(&format!("p{index:02}"), Some("n"), first, self.ready);
+        pod["status"]["podIPs"] = addresses.iter().map(|address| json!({"ip": address})).collect();
+        if self.weight > 1 {
+            let weight = self.weight.to_string();
+            pod["metadata"]["annotations"] = json!({"podway.io/weight": weight});
+        }
         if !self.labelled {
             pod["metadata"]["labels"]["app"] = "other".into();
         }
@@ -111,34 +128,66 @@ impl Draft {
     }
 }
 
-/// What consumers see of an endpoint: ports, conditions.
-type Seen = (Vec<u16>, bool, bool, bool);
+/// What consumers see of an endpoint: ports, conditions, whether it has hints for zone and node, weight.
+type Seen = (Vec<u16>, [bool; 3], [bool; 2], u8);
+
+fn seen(ports: &[Port], endpoint: &Endpoint) -> Seen {
+    let ports = ports.iter().map(|port| port.port).collect();
+    let Endpoint { ready, serving, terminating, hints, weight, .. } = endpoint;
+    let hinted = [hints.zones == ["z"], hints.nodes == ["n"]];
+    (ports, [*ready, *serving, *terminating], hinted, *weight)
+}
+
+/// The Service as the property test varies it.
+#[derive(Debug, Clone, Copy)]
+struct Front {
+    publish: bool,
+    distribution: Option<&'static str>,
+}
+
+impl Front {
+    fn object(self) -> Value {
+        let mut spec = json!({
+            "publishNotReadyAddresses": self.publish,
+            "clusterIPs": ["10.96.0.10", "fd00:96::10"],
+        });
+        if let Some(distribution) = self.distribution {
+            spec["trafficDistribution"] = distribution.into();
+        }
+        service("web", spec)
+    }
+}
 
 /// The fact sheet's rules, one pod at a time.
-fn oracle(pods: &BTreeMap<usize, Draft>, publish: bool) -> BTreeMap<String, Seen> {
+fn oracle(pods: &BTreeMap<usize, Draft>, front: Front) -> BTreeMap<String, Seen> {
     let mut seen = BTreeMap::new();
     for (index, pod) in pods {
         if pod.labelled && pod.address && !pod.over {
             let ports = if pod.port == 0 { vec![] } else { vec![pod.port] };
-            let ready = publish || (pod.ready && !pod.terminating);
-            let address = format!("10.244.0.{}", index + 1);
-            seen.insert(address, (ports, ready, pod.ready, pod.terminating));
+            let ready = front.publish || (pod.ready && !pod.terminating);
+            let hinted = [
+                ready && front.distribution.is_some(),
+                ready && front.distribution == Some("PreferSameNode"),
+            ];
+            let conditions = [ready, pod.ready, pod.terminating];
+            for address in pod.addresses(*index) {
+                seen.insert(address, (ports.clone(), conditions, hinted, pod.weight));
+            }
         }
     }
     seen
 }
 
 fn observed(slices: &[Slice]) -> BTreeMap<String, Seen> {
-    let mut seen = BTreeMap::new();
+    let mut found = BTreeMap::new();
     for slice in slices {
-        let ports: Vec<_> = slice.ports.iter().map(|port| port.port).collect();
         for endpoint in &slice.endpoints {
-            let view = (ports.clone(), endpoint.ready, endpoint.serving, endpoint.terminating);
-            let before = seen.insert(endpoint.address.to_string(), view);
+            assert_eq!(slice.family, Family::of(endpoint.address));
+            let before = found.insert(endpoint.address.to_string(), seen(&slice.ports, endpoint));
             assert_eq!(before, None, "an endpoint in two places: {slices:?}");
         }
     }
-    seen
+    found
 }
 
 /// No more writes than this can be right: each slice that says something wrong costs one, and what is new fills
@@ -149,36 +198,44 @@ fn most_writes(
     old: &BTreeMap<String, Seen>,
 ) -> usize {
     let wrong = |slice: &&Slice| {
-        let ports: Vec<_> = slice.ports.iter().map(|port| port.port).collect();
         slice.endpoints.iter().any(|endpoint| {
-            let is = (ports.clone(), endpoint.ready, endpoint.serving, endpoint.terminating);
+            let is = seen(&slice.ports, endpoint);
             wanted.get(&endpoint.address.to_string()) != Some(&is)
         })
     };
     let wrong_slices = before.iter().filter(wrong).count();
     let placeholders = before.iter().filter(|slice| slice.endpoints.is_empty()).count();
-    let mut new = BTreeMap::<&[u16], usize>::new();
+    let mut new = BTreeMap::<(bool, &[u16]), usize>::new();
     for (address, (ports, ..)) in wanted {
         if old.get(address).is_none_or(|(old, ..)| old != ports) {
-            *new.entry(ports).or_default() += 1;
+            *new.entry((address.contains(':'), ports)).or_default() += 1;
         }
     }
     let fresh: usize = new.values().map(|count| count.div_ceil(MOST)).sum();
-    wrong_slices + fresh + placeholders + usize::from(wanted.is_empty() && before.is_empty())
+    wrong_slices + fresh + placeholders + bare_families(wanted)
+}
+
+/// Families of which there is no endpoint: each has one empty slice.
+fn bare_families(wanted: &BTreeMap<String, Seen>) -> usize {
+    let has = |six: bool| wanted.keys().any(|address| address.contains(':') == six);
+    [false, true].into_iter().filter(|six| !has(*six)).count()
 }
 
 fn drafts() -> impl Strategy<Value = Draft> {
     let mostly = prop::bool::weighted(0.85);
     let rarely = prop::bool::weighted(0.1);
     let port = prop_oneof![8 => Just(9376u16), 2 => Just(8080), 1 => Just(0)];
-    (mostly, mostly, any::<bool>(), rarely, rarely, port).prop_map(
-        |(labelled, address, ready, terminating, over, port)| Draft {
+    let weight = prop_oneof![3 => Just(1u8), 1 => 2u8..=100];
+    (mostly, mostly, any::<bool>(), rarely, rarely, (port, any::<bool>(), weight)).prop_map(
+        |(labelled, address, ready, terminating, over, (port, dual, weight))| Draft {
             labelled,
             address,
             ready,
             terminating,
             over,
             port,
+            dual,
+            weight,
         },
     )
 }
@@ -188,7 +245,13 @@ enum Event {
     Pod(usize, Draft),
     Gone(usize),
     Reconcile,
-    Publish(bool),
+    Service(Front),
+}
+
+fn fronts() -> impl Strategy<Value = Front> {
+    let wishes = [None, Some("PreferClose"), Some("PreferSameZone"), Some("PreferSameNode")];
+    (any::<bool>(), prop::sample::select(wishes.to_vec()))
+        .prop_map(|(publish, distribution)| Front { publish, distribution })
 }
 
 fn events() -> impl Strategy<Value = Event> {
@@ -196,7 +259,7 @@ fn events() -> impl Strategy<Value = Event> {
         8 => (0usize..25, drafts()).prop_map(|(index, draft)| Event::Pod(index, draft)),
         3 => (0usize..25).prop_map(Event::Gone),
         3 => Just(Event::Reconcile),
-        1 => any::<bool>().prop_map(Event::Publish),
+        1 => fronts().prop_map(Event::Service),
     ]
 }
 
@@ -204,8 +267,10 @@ proptest! {
     #[test]
     fn slices_hold_exactly_what_the_rules_say(events in prop::collection::vec(events(), 1..120)) {
         let mut bench = Bench::new();
-        let (mut pods, mut publish) = (BTreeMap::new(), false);
-        apply(&mut bench.cluster, [service("web", json!({}))]);
+        let mut pods = BTreeMap::new();
+        let mut front = Front { publish: false, distribution: None };
+        let zone = json!({"metadata": {"labels": {"topology.kubernetes.io/zone": "z"}}});
+        apply(&mut bench.cluster, [node("n", zone), front.object()]);
         bench.reconcile("web");
         for event in events.into_iter().chain([Event::Reconcile]) {
             match event {
@@ -218,14 +283,13 @@ proptest! {
                     let key = ObjectKey::new("default", &format!("p{index:02}"));
                     bench.cluster.remove(Kind::POD, &key, Duration::ZERO);
                 }
-                Event::Publish(on) => {
-                    publish = on;
-                    let with = json!({"publishNotReadyAddresses": on});
-                    apply(&mut bench.cluster, [service("web", with)]);
+                Event::Service(new) => {
+                    front = new;
+                    apply(&mut bench.cluster, [front.object()]);
                 }
                 Event::Reconcile => {
                     let before = bench.slices();
-                    let wanted = oracle(&pods, publish);
+                    let wanted = oracle(&pods, front);
                     let writes = bench.reconcile("web").len();
                     let after = bench.slices();
                     prop_assert_eq!(observed(&after), wanted.clone());
@@ -233,7 +297,7 @@ proptest! {
                     prop_assert!(writes <= limit, "{writes} writes, {limit} would do: {before:?}");
                     prop_assert!(!after.is_empty() && after.iter().all(|s| s.endpoints.len() <= MOST));
                     let empty = after.iter().filter(|slice| slice.endpoints.is_empty()).count();
-                    prop_assert_eq!(empty, usize::from(wanted.is_empty()));
+                    prop_assert_eq!(empty, bare_families(&wanted));
                     prop_assert_eq!(bench.reconcile("web"), vec![], "a second look finds nothing to do");
                 }
             }
@@ -271,7 +335,9 @@ fn a_slice_looks_as_consumers_expect() {
     let zone = json!({"metadata": {"labels": {"topology.kubernetes.io/zone": "z1"}}});
     let mut named = pod("web-0", Some("n"), Some("10.244.0.2"), true);
     merge(&mut named["spec"], json!({"hostname": "web-0", "subdomain": "web"}));
-    let with = json!({"clusterIP": "None", "ports": [{"name": "http", "port": 80, "targetPort": "http",
+    merge(&mut named["metadata"], json!({"annotations": {"podway.io/weight": "5"}}));
+    named["status"]["conditions"][0]["lastTransitionTime"] = "2026-01-01T00:00:07Z".into();
+    let with = json!({"clusterIP": "None", "trafficDistribution": "PreferSameNode", "ports": [{"name": "http", "port": 80, "targetPort": "http",
         "appProtocol": "h2c"}]});
     let mut service = service("web", with);
     service["metadata"]["labels"] = json!({"team": "a"});
@@ -287,6 +353,10 @@ fn a_slice_looks_as_consumers_expect() {
             "metadata": {
                 "name": name, "generateName": "web-", "namespace": "default",
                 "resourceVersion": slices[0]["metadata"]["resourceVersion"],
+                "annotations": {
+                    "podway.io/weights": "10.244.0.2=5",
+                    "endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:07Z",
+                },
                 "labels": {
                     "team": "a",
                     "kubernetes.io/service-name": "web",
@@ -302,6 +372,7 @@ fn a_slice_looks_as_consumers_expect() {
                 "addresses": ["10.244.0.2"],
                 "conditions": {"ready": true, "serving": true, "terminating": false},
                 "hostname": "web-0", "nodeName": "n", "zone": "z1",
+                "hints": {"forZones": [{"name": "z1"}], "forNodes": [{"name": "n"}]},
                 "targetRef": {"kind": "Pod", "namespace": "default", "name": "web-0",
                     "uid": "uid-web-0"},
             }],
