@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,6 +15,7 @@ use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
@@ -22,6 +23,8 @@ use tokio::task::JoinSet;
 
 /// How long a client may take for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long nobody must have asked before it counts as sure that nobody will.
+const QUIET: Duration = Duration::from_secs(1);
 /// The longest datagram over IPv4.
 const DATAGRAM: usize = 65_507;
 
@@ -31,6 +34,8 @@ pub struct Config {
     pub tcp: Vec<u16>,
     pub udp: Vec<u16>,
     pub identity: Identity,
+    /// How long at most to go on once told to stop, as long as anybody still asks.
+    pub grace: Duration,
 }
 
 /// Who answers.
@@ -70,14 +75,32 @@ pub struct ListenError {
 pub struct Server {
     tcp: Vec<TcpListener>,
     udp: Vec<UdpSocket>,
-    identity: Arc<Identity>,
+    here: Arc<Here>,
+    grace: Duration,
+}
+
+/// What all connections share.
+#[derive(Debug, Default)]
+struct Here {
+    identity: Identity,
+    /// Requests and datagrams so far, but for probes.
+    asked: AtomicU64,
+}
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// Everybody is answered still, and told to come no more on this connection.
+    Draining,
+    Closing,
 }
 
 impl Server {
     /// Opens every port for IPv4 and, where the kernel has it, IPv6.
     pub async fn listen(config: Config) -> Result<Self, ListenError> {
-        let mut server =
-            Server { tcp: Vec::new(), udp: Vec::new(), identity: Arc::new(config.identity) };
+        let here = Arc::new(Here { identity: config.identity, asked: AtomicU64::new(0) });
+        let mut server = Server { tcp: Vec::new(), udp: Vec::new(), here, grace: config.grace };
         for port in config.tcp {
             let failed = |source| ListenError { protocol: "TCP", port, source };
             let listener = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
@@ -106,21 +129,43 @@ impl Server {
         self.tcp.iter().map(TcpListener::local_addr).collect()
     }
 
-    /// Answers until `stop`, then takes no more connections and finishes the requests it has.
+    /// Answers until `stop`; then, while its grace lasts, until nobody asks any more, as others may learn late that it
+    /// goes. At last it takes no more connections and finishes the requests it has.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let (stopping, stopped) = watch::channel(false);
+        let (stage, stages) = watch::channel(Stage::Serving);
         let mut tasks = JoinSet::new();
         for listener in self.tcp {
-            tasks.spawn(accept(listener, Arc::clone(&self.identity), stopped.clone()));
+            tasks.spawn(accept(listener, Arc::clone(&self.here), stages.clone()));
         }
         for socket in self.udp {
-            tasks.spawn(reflect(socket, Arc::clone(&self.identity), stopped.clone()));
+            tasks.spawn(reflect(socket, Arc::clone(&self.here), stages.clone()));
         }
-        drop(stopped);
+        drop(stages);
         stop.await;
-        stopping.send_replace(true);
+        stage.send_replace(Stage::Draining);
+        // Whether it became quiet or the time is up: the end is the same.
+        tokio::time::timeout(self.grace, self.here.becomes_quiet()).await.ok();
+        stage.send_replace(Stage::Closing);
         while tasks.join_next().await.is_some() {}
     }
+}
+
+impl Here {
+    /// Completes when nobody has asked for a while.
+    async fn becomes_quiet(&self) {
+        let mut asked = self.asked.load(Ordering::Relaxed);
+        loop {
+            tokio::time::sleep(QUIET).await;
+            if asked == std::mem::replace(&mut asked, self.asked.load(Ordering::Relaxed)) {
+                return;
+            }
+        }
+    }
+}
+
+async fn closing(stages: &mut watch::Receiver<Stage>) {
+    // A server that is gone is closed.
+    stages.wait_for(|stage| *stage == Stage::Closing).await.ok();
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {
@@ -128,17 +173,17 @@ fn lacks_ipv6(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(kernel::Errno::EAFNOSUPPORT as i32)
 }
 
-async fn accept(listener: TcpListener, identity: Arc<Identity>, mut stop: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, here: Arc<Here>, mut stages: watch::Receiver<Stage>) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = closing(&mut stages) => break,
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(converse(stream, Arc::clone(&identity), stop.clone()));
+                connections.spawn(converse(stream, Arc::clone(&here), stages.clone()));
             }
             // The peer gave up already, or descriptors ran out: then wait until a few are free again.
             Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
@@ -148,9 +193,13 @@ async fn accept(listener: TcpListener, identity: Arc<Identity>, mut stop: watch:
     while connections.join_next().await.is_some() {}
 }
 
-async fn converse(stream: TcpStream, identity: Arc<Identity>, mut stop: watch::Receiver<bool>) {
+async fn converse(stream: TcpStream, here: Arc<Here>, mut stages: watch::Receiver<Stage>) {
     let (Ok(client), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
-    let service = service_fn(|request| answer(request, &identity, client, local));
+    let stage = stages.clone();
+    let service = service_fn(|request| {
+        let stays = *stage.borrow() == Stage::Serving;
+        answer(request, &here, (client, local), stays)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
@@ -158,7 +207,7 @@ async fn converse(stream: TcpStream, identity: Arc<Identity>, mut stop: watch::R
     tokio::pin!(connection);
     tokio::select! {
         _gone_or_done = connection.as_mut() => return,
-        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+        () = closing(&mut stages) => connection.as_mut().graceful_shutdown(),
     }
     // A client that went away is its own affair.
     connection.await.ok();
@@ -166,13 +215,17 @@ async fn converse(stream: TcpStream, identity: Arc<Identity>, mut stop: watch::R
 
 async fn answer(
     mut request: Request<Incoming>,
-    identity: &Identity,
-    client: SocketAddr,
-    local: SocketAddr,
+    here: &Here,
+    (client, local): (SocketAddr, SocketAddr),
+    stays: bool,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    let agent = request.headers().get(USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
+    if !agent.starts_with(b"kube-probe/") {
+        here.asked.fetch_add(1, Ordering::Relaxed);
+    }
     // Left unread, a long body would end in a reset instead of the answer.
     while let Some(Ok(_)) = request.body_mut().frame().await {}
-    let mut report = report(identity, client, local);
+    let mut report = report(&here.identity, client, local);
     let headers = request.headers();
     let host = headers.get(HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
     report["method"] = request.method().as_str().into();
@@ -181,21 +234,25 @@ async fn answer(
     report["headers"] = headers_of(headers);
     let mut response = Response::new(Full::from(line(&report)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if !stays {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response)
 }
 
 /// Each datagram is answered with one.
-async fn reflect(socket: UdpSocket, identity: Arc<Identity>, mut stop: watch::Receiver<bool>) {
+async fn reflect(socket: UdpSocket, here: Arc<Here>, mut stages: watch::Receiver<Stage>) {
     let Ok(local) = socket.local_addr() else { return };
     let mut buffer = vec![0; DATAGRAM];
     loop {
         let received = tokio::select! {
             received = socket.recv_from(&mut buffer) => received,
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = closing(&mut stages) => return,
         };
         // An error here is an ICMP answer to an earlier datagram.
         let Ok((length, client)) = received else { continue };
-        let mut report = report(&identity, client, local);
+        here.asked.fetch_add(1, Ordering::Relaxed);
+        let mut report = report(&here.identity, client, local);
         report["payload"] = String::from_utf8_lossy(&buffer[..length]).into();
         socket.send_to(&line(&report), client).await.ok();
     }
@@ -244,9 +301,10 @@ mod tests {
         });
     }
 
-    async fn server() -> (Server, SocketAddr) {
+    async fn server(grace: Duration) -> (Server, SocketAddr) {
         let identity = Identity::from_variables(|name| Some(format!("the {name}")));
-        let server = Server::listen(Config { tcp: vec![0], udp: vec![], identity }).await.unwrap();
+        let config = Config { tcp: vec![0], identity, grace, ..Config::default() };
+        let server = Server::listen(config).await.unwrap();
         let port = server.addresses().unwrap()[0].port();
         (server, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
@@ -267,7 +325,7 @@ mod tests {
             ("DELETE /deep/path HTTP/1.0\r\n", "DELETE", "/deep/path", None),
         ];
         on_runtime(async move {
-            let (server, address) = server().await;
+            let (server, address) = server(Duration::ZERO).await;
             let (stop, stopped) = oneshot::channel::<()>();
             let running = tokio::spawn(server.run(async { drop(stopped.await) }));
             for (head, method, path, host) in requests {
@@ -295,7 +353,7 @@ mod tests {
     #[test]
     fn a_stop_lets_requests_finish_and_takes_no_more() {
         on_runtime(async {
-            let (server, address) = server().await;
+            let (server, address) = server(Duration::ZERO).await;
             let (stop, stopped) = oneshot::channel::<()>();
             let running = tokio::spawn(server.run(async { drop(stopped.await) }));
             let mut half = TcpStream::connect(address).await.unwrap();
@@ -313,6 +371,30 @@ mod tests {
             half.read_to_string(&mut answer).await.unwrap();
             assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
             running.await.unwrap();
+        });
+    }
+
+    #[test]
+    fn who_comes_late_is_answered_while_the_grace_lasts() {
+        on_runtime(async {
+            let (server, address) = server(Duration::from_secs(30)).await;
+            let (stop, stopped) = oneshot::channel::<()>();
+            let running = tokio::spawn(server.run(async { drop(stopped.await) }));
+            let mut early = TcpStream::connect(address).await.unwrap();
+            early.write_all(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            let mut head = [0; 15];
+            early.read_exact(&mut head).await.unwrap();
+            drop(stop);
+            for _ in 0..100 {
+                let answer = exchange(address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+                assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+            }
+            early.write_all(b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            let mut rest = String::new();
+            early.read_to_string(&mut rest).await.unwrap();
+            assert!(rest.contains("\"/2\"") && rest.contains("connection: close"), "{rest}");
+            running.await.unwrap();
+            assert!(TcpStream::connect(address).await.is_err(), "at last it is closed");
         });
     }
 }

@@ -1,6 +1,7 @@
 //! Typed objects, as far as the network path depends on them.
 
 pub mod endpoints;
+pub mod lifecycle;
 pub mod node;
 pub mod pod;
 pub mod service;

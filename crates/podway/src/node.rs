@@ -7,6 +7,7 @@ use lab::echo::{Config, Identity, Server};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Run the pods of this node: a small kubelet for labs
 #[derive(Debug, Args)]
@@ -36,6 +37,9 @@ pub(crate) struct Echo {
     /// Answer datagrams on this UDP port; may come several times
     #[arg(long = "udp-port")]
     udp: Vec<u16>,
+    /// How many seconds at most to go on once told to end, as long as anybody still asks
+    #[arg(long, default_value_t = 0)]
+    grace: u64,
 }
 
 pub(crate) fn kubelet(arguments: Kubelet) -> anyhow::Result<ExitCode> {
@@ -54,7 +58,9 @@ pub(crate) fn echo(ports: Echo) -> anyhow::Result<ExitCode> {
     let identity = Identity::from_variables(|name| std::env::var(name).ok());
     block_on(async {
         let end = told_to_end()?;
-        let server = Server::listen(Config { tcp: ports.tcp, udp: ports.udp, identity }).await?;
+        let grace = Duration::from_secs(ports.grace);
+        let config = Config { tcp: ports.tcp, udp: ports.udp, identity, grace };
+        let server = Server::listen(config).await?;
         server.run(end).await;
         Ok(ExitCode::SUCCESS)
     })

@@ -13,11 +13,14 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// The hidden subcommand of `podway` that runs the built-in server.
 pub const ECHO: &str = "lab-echo";
+/// What the built-in server needs for its end.
+const FAREWELL: Duration = Duration::from_secs(1);
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A process to start for a container.
@@ -58,7 +61,7 @@ impl Launch {
         let command = match spec.roles[index] {
             _ if is_there => own,
             Role::Init => vec!["true".to_owned()],
-            Role::Sidecar | Role::Main => built_in(container),
+            Role::Sidecar | Role::Main => built_in(container, spec.grace),
         };
         Launch { command, environment, log, netns: netns.map(Path::to_owned) }
     }
@@ -102,7 +105,7 @@ impl Launch {
 
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
-fn built_in(container: &Container) -> Vec<String> {
+fn built_in(container: &Container, grace: Duration) -> Vec<String> {
     let mut words = vec![OWN_PROGRAM.to_owned(), ECHO.to_owned()];
     for port in &container.ports {
         let flag = match port.protocol {
@@ -113,6 +116,9 @@ fn built_in(container: &Container) -> Vec<String> {
         };
         words.extend([flag.to_owned(), port.port.to_string()]);
     }
+    // It must be done before it is killed.
+    let grace = grace.saturating_sub(FAREWELL).as_secs();
+    words.extend(["--grace".to_owned(), grace.to_string()]);
     words
 }
 
@@ -203,10 +209,10 @@ mod tests {
     fn commands_of_unknown_images_become_the_built_in_server() {
         let ports = json!([{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]);
         let rows = [
-            (json!({}), "/proc/self/exe lab-echo"),
-            (json!({"ports": ports}), "/proc/self/exe lab-echo --port 80 --udp-port 53"),
-            (json!({"args": ["netexec"]}), "/proc/self/exe lab-echo"),
-            (json!({"command": ["no-such-program"]}), "/proc/self/exe lab-echo"),
+            (json!({}), "/proc/self/exe lab-echo --grace 29"),
+            (json!({"ports": ports}), "/proc/self/exe lab-echo --port 80 --udp-port 53 --grace 29"),
+            (json!({"args": ["netexec"]}), "/proc/self/exe lab-echo --grace 29"),
+            (json!({"command": ["no-such-program"]}), "/proc/self/exe lab-echo --grace 29"),
             (json!({"command": ["sleep"], "args": ["1"]}), "sleep 1"),
             (json!({"command": ["/bin/sh", "-c", "$(POD_NAME) $(X)"]}), "/bin/sh -c p $(X)"),
         ];

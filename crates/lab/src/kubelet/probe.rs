@@ -68,6 +68,14 @@ impl Probes {
         probes
     }
 
+    /// The container shall end: from here on only its readiness is of interest.
+    pub(super) fn end(&mut self) {
+        self.liveness = None;
+        if let Some(startup) = &mut self.startup {
+            startup.due = None;
+        }
+    }
+
     pub(super) fn is_started(&self) -> bool {
         self.startup.as_ref().is_none_or(|check| check.passed)
     }
@@ -183,6 +191,7 @@ mod tests {
     use super::*;
     use Purpose::{Liveness, Readiness, Startup};
     use model::ProbeAction;
+    use model::object::lifecycle::Lifecycle;
 
     fn probe(initial: u64, period: u64, success_threshold: u32, failure_threshold: u32) -> Probe {
         Probe {
@@ -207,6 +216,7 @@ mod tests {
             readiness,
             liveness,
             startup,
+            lifecycle: Lifecycle::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use hyper::body::Bytes;
 use hyper::header::{ACCEPT, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use kernel::process::Signal;
+use model::object::lifecycle::Hook;
 use model::{Container, PortRef, ProbeAction, Protocol};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,6 +20,17 @@ pub(super) struct Target {
     pub(super) address: Option<IpAddr>,
     pub(super) container: Container,
     pub(super) launch: Launch,
+}
+
+/// Does what a container wants done at its begin or end; false where that fails or takes too long.
+pub(super) async fn perform(hook: Hook, target: &Target, timeout: Duration) -> bool {
+    match hook {
+        Hook::Action(action) => probe(action, target, timeout).await,
+        Hook::Sleep(time) => {
+            tokio::time::sleep(time.min(timeout)).await;
+            true
+        }
+    }
 }
 
 /// Whether the container passes, within `timeout`.

@@ -68,7 +68,7 @@ impl View<'_> {
 
     pub(super) fn is_ready(&self) -> bool {
         let mut staying = self.containers.iter().filter(|it| it.role != Role::Init);
-        !self.terminating && staying.all(ContainerView::is_ready)
+        staying.all(ContainerView::is_ready)
     }
 
     /// The whole status. `conditions` keeps when each condition last changed, and learns of changes `now`.
@@ -132,7 +132,7 @@ impl View<'_> {
             "image": container.image,
             "imageID": "",
             "containerID": id,
-            "ready": container.is_ready() && !self.terminating,
+            "ready": container.is_ready(),
             "started": ran.is_some_and(|ran| ran.running.is_some() && ran.started),
             "restartCount": ran.map_or(0, |ran| ran.restarts),
             "state": state,

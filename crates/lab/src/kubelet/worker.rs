@@ -8,6 +8,7 @@
 
 mod adopt;
 mod advance;
+mod stop;
 
 use super::container::{Launch, kill_group};
 use super::plugins::Network;
@@ -22,6 +23,7 @@ use kernel::process::{Process, Signal};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stop::Stop;
 use tokio::sync::{mpsc, watch};
 
 /// How long a pod that vanished from the API has to end.
@@ -54,6 +56,17 @@ pub(super) enum Event {
         purpose: Purpose,
         success: bool,
     },
+    /// What was to be done after the start of a container is done, or failed.
+    PostStarted {
+        index: usize,
+        generation: u32,
+        success: bool,
+    },
+    /// What was to be done before the end of a container is done.
+    PreStopped {
+        index: usize,
+        generation: u32,
+    },
 }
 
 pub(super) struct Worker {
@@ -74,15 +87,6 @@ pub(super) struct Worker {
     stop: Option<Stop>,
 }
 
-/// The pod shall end.
-struct Stop {
-    /// When what still runs is killed.
-    deadline: Instant,
-    killed: bool,
-    /// The API waits for word that it is done.
-    report: bool,
-}
-
 /// One container's life here; what must survive the kubelet is in its record.
 #[derive(Default)]
 struct Cell {
@@ -96,6 +100,8 @@ struct Cell {
     restart: Option<Instant>,
     /// When a container that failed its probes and was asked to end is killed.
     kill: Option<Instant>,
+    /// It was asked to end, or what is to be done before that has begun.
+    ending: bool,
     trouble: Option<String>,
 }
 
@@ -172,7 +178,8 @@ impl Worker {
     /// The next time at which there is something to do.
     fn due(&self) -> Option<Instant> {
         if let Some(stop) = &self.stop {
-            return (!stop.killed).then_some(stop.deadline);
+            let probes = self.cells.iter().filter_map(|cell| cell.probes.as_ref()?.due());
+            return (!stop.killed).then_some(stop.deadline).into_iter().chain(probes).min();
         }
         let mut first = self.retry;
         let mut note = |times: [Option<Instant>; 2]| {
@@ -215,6 +222,12 @@ impl Worker {
             Event::Probed { index, generation, purpose, success } => {
                 self.note_probe(index, generation, purpose, success, now);
             }
+            Event::PostStarted { index, generation, success } => {
+                self.note_post_start(index, generation, success, now);
+            }
+            Event::PreStopped { index, generation } => {
+                self.note_pre_stop(index, generation, now);
+            }
         }
     }
 
@@ -222,18 +235,6 @@ impl Worker {
         if let Some(grace) = self.spec.deletion_grace() {
             self.begin_stop(grace, true, now);
         }
-    }
-
-    /// Asks all containers to end. Asked again, it can only become quicker.
-    fn begin_stop(&mut self, grace: Duration, report: bool, now: Instant) {
-        let deadline = now + grace;
-        if let Some(stop) = &mut self.stop {
-            stop.deadline = stop.deadline.min(deadline);
-            stop.report = report;
-            return;
-        }
-        self.stop = Some(Stop { deadline, killed: false, report });
-        self.signal_all(Signal::SIGTERM);
     }
 
     fn signal_all(&self, signal: Signal) {
@@ -258,7 +259,7 @@ impl Worker {
             let leader = process.pid();
             tokio::task::spawn_blocking(move || kill_group(leader)).await.ok();
         }
-        (cell.probes, cell.kill) = (None, None);
+        (cell.probes, cell.kill, cell.ending) = (None, None, false);
         let ran = self.record.containers.entry(name.clone()).or_default();
         let since = ran.running.take().map(|running| running.since).unwrap_or_default();
         let ended = Ended { exit_code: code, since, until: clock::now() };
@@ -268,6 +269,9 @@ impl Worker {
             cell.restart = Some(now + cell.backoff.after(lifetime));
         }
         ran.last = Some(ended);
+        if self.stop.is_some() {
+            self.end_all(now);
+        }
     }
 
     fn note_probe(
@@ -290,11 +294,7 @@ impl Worker {
         if verdict == Verdict::Dead && cell.kill.is_none() {
             tracing::info!(pod = %self.spec.pod.meta.key, container = name, ?purpose, "failed its probe");
             cell.kill = Some(now + self.spec.grace);
-            cell.probes = None;
-            let process = cell.process.clone();
-            if let Some(process) = process {
-                self.signal(&process, Signal::SIGTERM);
-            }
+            self.end(index);
         }
     }
 

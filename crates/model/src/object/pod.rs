@@ -1,6 +1,7 @@
 //! Pods.
 
 use crate::field::{Field, FieldError};
+use crate::object::lifecycle::Lifecycle;
 use crate::object::{Meta, PortRef, Protocol};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub struct Container {
     pub readiness: Option<Probe>,
     pub liveness: Option<Probe>,
     pub startup: Option<Probe>,
+    pub lifecycle: Lifecycle,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +151,7 @@ impl Container {
             readiness: Probe::parse(&field.at("readinessProbe"))?,
             liveness: Probe::parse(&field.at("livenessProbe"))?,
             startup: Probe::parse(&field.at("startupProbe"))?,
+            lifecycle: Lifecycle::parse(&field.at("lifecycle"))?,
         })
     }
 }
@@ -186,7 +189,7 @@ impl Probe {
 }
 
 impl ProbeAction {
-    fn parse(field: &Field<'_>) -> Result<Self, FieldError> {
+    pub(super) fn parse(field: &Field<'_>) -> Result<Self, FieldError> {
         let host = |action: &Field<'_>| -> Result<Option<String>, FieldError> {
             Ok(action.at("host").optional_text()?.map(str::to_owned))
         };

@@ -9,5 +9,6 @@ mod faults;
 mod labs;
 mod lifetimes;
 mod refusals;
+mod rollouts;
 mod supervision;
 mod views;

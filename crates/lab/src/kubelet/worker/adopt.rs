@@ -26,7 +26,7 @@ impl Worker {
                 Some(process) if intact => {
                     let probes = Probes::resumed(&container, ran.started, ran.ready, now);
                     self.plan(index);
-                    self.attend(index, process, probes);
+                    self.attend(index, process, Some(probes));
                 }
                 stranded => {
                     if let Some(process) = stranded {
@@ -38,7 +38,7 @@ impl Worker {
             }
         }
         if self.stop.is_some() {
-            self.signal_all(Signal::SIGTERM);
+            self.end_all(Instant::now());
         }
     }
 

@@ -39,10 +39,9 @@ impl Worker {
     async fn finish(&mut self, now: Instant) {
         for index in 0..self.cells.len() {
             let cell = &mut self.cells[index];
-            if let Some(process) = cell.process.clone().filter(|_| cell.kill.is_none()) {
+            if cell.process.is_some() && cell.kill.is_none() {
                 cell.kill = Some(now + self.spec.grace);
-                cell.probes = None;
-                self.signal(&process, Signal::SIGTERM);
+                self.end(index);
             }
             self.advance_running(index, now);
         }
@@ -59,14 +58,6 @@ impl Worker {
             Role::Sidecar => !ran.is_some_and(|ran| ran.running.is_some() && ran.started),
             Role::Init => !ran.is_some_and(Ran::has_succeeded),
         }
-    }
-
-    fn advance_stop(&mut self, now: Instant) {
-        let Some(stop) = self.stop.as_mut().filter(|it| !it.killed && it.deadline <= now) else {
-            return;
-        };
-        stop.killed = true;
-        self.signal_all(Signal::SIGKILL);
     }
 
     /// Makes the sandbox where it is missing and can be made.
@@ -105,7 +96,7 @@ impl Worker {
         self.cells[index].restart.map_or(is_new, |restart| restart <= now)
     }
 
-    fn advance_running(&mut self, index: usize, now: Instant) {
+    pub(super) fn advance_running(&mut self, index: usize, now: Instant) {
         let cell = &mut self.cells[index];
         let Some(process) = cell.process.clone() else { return };
         if cell.kill.is_some_and(|kill| kill <= now) {
@@ -138,16 +129,24 @@ impl Worker {
         match started {
             Ok(Ok(process)) => {
                 let container = &self.spec.pod.containers[index];
-                let probes = Probes::new(container, now);
+                // What is to be done first holds up the probes, and with them what waits for the container.
+                let hook = container.lifecycle.post_start.clone();
+                let probes = hook.is_none().then(|| Probes::new(container, now));
                 let running = Running::new(process.identity(), clock::now());
                 let ran = self.record.containers.entry(container.name.clone()).or_default();
                 ran.restarts += u32::from(ran.last.is_some());
                 ran.running = Some(running);
-                (ran.started, ran.ready) = (probes.is_started(), probes.is_ready());
+                (ran.started, ran.ready) = match &probes {
+                    Some(probes) => (probes.is_started(), probes.is_ready()),
+                    None => (false, false),
+                };
                 cell.trouble = None;
                 // A process that is forgotten would be started twice.
                 self.save();
                 self.attend(index, process, probes);
+                if let Some(hook) = hook {
+                    self.begin_post_start(index, hook);
+                }
             }
             Ok(Err(error)) => {
                 cell.trouble = Some(crate::error::chain(&error));
@@ -159,12 +158,12 @@ impl Worker {
     }
 
     /// From now on the process is heard of when it ends, and probed.
-    pub(super) fn attend(&mut self, index: usize, process: Process, probes: Probes) {
+    pub(super) fn attend(&mut self, index: usize, process: Process, probes: Option<Probes>) {
         let process = Arc::new(process);
         let cell = &mut self.cells[index];
         cell.generation += 1;
         cell.since = Some(Instant::now());
-        cell.probes = Some(probes);
+        (cell.probes, cell.ending) = (probes, false);
         cell.process = Some(Arc::clone(&process));
         let (generation, sender) = (cell.generation, self.sender.clone());
         tokio::spawn(async move {
@@ -181,11 +180,7 @@ impl Worker {
         let (Some(spec), Some(launch)) = (probe_of(container, purpose), cell.launch.clone()) else {
             return;
         };
-        let target = Target {
-            address: self.surroundings.pod_ips.first().copied(),
-            container: container.clone(),
-            launch,
-        };
+        let target = self.target(index, launch);
         let (generation, sender) = (cell.generation, self.sender.clone());
         let Probe { action, timeout, .. } = spec.clone();
         tokio::spawn(async move {
@@ -193,6 +188,14 @@ impl Worker {
             // Nobody listens any more where the worker has ended.
             sender.send(Event::Probed { index, generation, purpose, success }).ok();
         });
+    }
+
+    pub(super) fn target(&self, index: usize, launch: Launch) -> Target {
+        Target {
+            address: self.surroundings.pod_ips.first().copied(),
+            container: self.spec.pod.containers[index].clone(),
+            launch,
+        }
     }
 }
 

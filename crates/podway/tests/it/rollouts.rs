@@ -1,0 +1,115 @@
+//! Rollouts under traffic: whoever asks is answered, whichever pods come and go.
+
+use crate::labs::{Lab, new_name, wait_until};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+const API: &str = "http://10.1.1.1:6443/apis/apps/v1/namespaces/default/deployments/web";
+
+/// A file that is gone when this is dropped.
+struct Manifest(PathBuf);
+
+impl Manifest {
+    fn of(objects: &[Value]) -> Manifest {
+        let path = std::env::temp_dir().join(format!("{}.yaml", new_name()));
+        let documents: Vec<_> = objects.iter().map(Value::to_string).collect();
+        std::fs::write(&path, documents.join("\n---\n")).unwrap();
+        Manifest(path)
+    }
+}
+
+impl Drop for Manifest {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
+fn web(container: Value, strategy: Value) -> Manifest {
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 4,
+            "selector": {"matchLabels": {"app": "web"}},
+            "strategy": {"rollingUpdate": strategy},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [container]},
+            },
+        },
+    });
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {
+            "type": "NodePort", "selector": {"app": "web"},
+            "ports": [{"port": 80, "nodePort": 30080}],
+        },
+    });
+    Manifest::of(&[deployment, service])
+}
+
+fn patch(lab: &Lab, patch: &Value) {
+    let line = format!(
+        "curl -sS -f -X PATCH -H 'Content-Type: application/merge-patch+json' {API} -d '{patch}'"
+    );
+    let done = lab.shell("client", &line);
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
+/// Another template, and all pods made from it.
+fn roll(lab: &Lab, round: usize) {
+    let annotations = json!({"round": round.to_string()});
+    patch(lab, &json!({"spec": {"template": {"metadata": {"annotations": annotations}}}}));
+    wait_until("the rollout is over", || {
+        let deployment = lab.get("client", API);
+        let status = &deployment["status"];
+        let is = |field: &str, count: u64| status[field].as_u64().unwrap_or(0) == count;
+        status["observedGeneration"] == deployment["metadata"]["generation"]
+            && is("updatedReplicas", 4)
+            && is("availableReplicas", 4)
+            && is("replicas", 4)
+    });
+}
+
+fn answered_always(manifest: &Manifest) {
+    let lab = Lab::up(&[&manifest.0], &["--nodes", "2"]);
+    let traffic: Vec<_> = ["10.1.1.110", "10.1.1.111"]
+        .iter()
+        .map(|node| lab.traffic(&format!("http://{node}:30080/")))
+        .collect();
+    for round in 0..3 {
+        roll(&lab, round);
+    }
+    for traffic in traffic {
+        let codes = traffic.stop();
+        let failed = codes.iter().filter(|code| *code != "200").count();
+        assert!(codes.len() > 20 && failed == 0, "{failed} of {}\n{}", codes.len(), lab.logs());
+    }
+}
+
+#[test]
+fn a_rolling_update_of_the_built_in_server_loses_no_request() {
+    let container = json!({
+        "name": "c", "image": "x", "ports": [{"containerPort": 80}],
+        "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1},
+    });
+    answered_always(&web(container, json!({"maxSurge": 1, "maxUnavailable": 1})));
+}
+
+/// A server that ends at once when told to, as most do: its `preStop` gives others the time to learn of it.
+#[test]
+fn a_rolling_update_of_an_abrupt_server_loses_no_request_where_it_says_so() {
+    let server = "import http.server as h, socketserver as s
+class Server(h.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.send_header('Content-Length', '0'); self.end_headers()
+    def log_message(self, *words): pass
+s.ThreadingTCPServer.request_queue_size = 99
+s.ThreadingTCPServer(('', 80), Server).serve_forever()";
+    let container = json!({
+        "name": "c", "image": "x", "ports": [{"containerPort": 80}],
+        "command": ["python3", "-c", server],
+        "readinessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 1},
+        "lifecycle": {"preStop": {"sleep": {"seconds": 1}}},
+    });
+    answered_always(&web(container, json!({"maxSurge": "50%", "maxUnavailable": 0})));
+}
