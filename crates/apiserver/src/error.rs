@@ -22,6 +22,18 @@ pub enum Error {
     Forbidden { resource: &'static Resource, name: String, why: Prohibition },
     #[error("{message}")]
     BadRequest { message: String },
+    /// A patch whose result is no object of the kind.
+    #[error("\"\" is invalid: patch: Invalid value: {patched:?}: {why}")]
+    BadPatch { patched: String, why: String },
+    /// Options of a request that contradict each other or the request.
+    #[error("{kind}.meta.k8s.io \"\" is invalid: {}", listed(causes))]
+    Options { kind: &'static str, causes: Vec<Cause> },
+    /// A manifest to apply that the kind's schema does not describe.
+    #[error("{message}")]
+    Untyped { message: String },
+    /// Others own fields that a manifest wants otherwise.
+    #[error("{}", contested(contests))]
+    Contested { contests: Vec<Contest> },
     /// The client's place in history is forgotten: it has to list again.
     #[error("{message}")]
     Expired { message: String },
@@ -73,6 +85,28 @@ pub struct Cause {
     pub message: String,
 }
 
+/// Fields that somebody else owns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contest {
+    /// As messages name it: `"kubectl-edit" using apps/v1`.
+    pub owner: String,
+    pub paths: Vec<String>,
+}
+
+impl Contest {
+    fn causes(&self) -> Vec<Value> {
+        let message = format!("conflict with {}", self.owner);
+        let cause = |path: &String| json!({"reason": "FieldManagerConflict", "message": message, "field": path});
+        self.paths.iter().map(cause).collect()
+    }
+}
+
+impl Cause {
+    fn json(&self) -> Value {
+        json!({"reason": self.reason.name(), "message": self.message, "field": self.field})
+    }
+}
+
 /// The machine-readable half of a [`Cause`] (`metav1.CauseType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -104,14 +138,29 @@ fn listed(causes: &[Cause]) -> String {
     }
 }
 
+/// Wording: `sigs.k8s.io/structured-merge-diff/merge`.
+fn contested(contests: &[Contest]) -> String {
+    let count: usize = contests.iter().map(|contest| contest.paths.len()).sum();
+    if let ([Contest { owner, paths }], 1) = (contests, count) {
+        return format!("Apply failed with 1 conflict: conflict with {owner}: {}", paths.concat());
+    }
+    let lines = contests.iter().flat_map(|contest| {
+        let head = format!("conflicts with {}:", contest.owner);
+        std::iter::once(head).chain(contest.paths.iter().map(|path| format!("- {path}")))
+    });
+    let lines: Vec<String> = lines.collect();
+    format!("Apply failed with {count} conflicts: {}", lines.join("\n"))
+}
+
 impl Error {
     /// HTTP status code.
     #[must_use]
     pub fn code(&self) -> u16 {
         match self {
             Self::NotFound { .. } | Self::UnknownPath => 404,
-            Self::AlreadyExists { .. } | Self::Conflict { .. } => 409,
-            Self::Invalid { .. } => 422,
+            Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::Contested { .. } => 409,
+            Self::Invalid { .. } | Self::BadPatch { .. } | Self::Options { .. } => 422,
+            Self::Untyped { .. } => 500,
             Self::Forbidden { .. } => 403,
             Self::BadRequest { .. } => 400,
             Self::Expired { .. } => 410,
@@ -127,8 +176,9 @@ impl Error {
         match self {
             Self::NotFound { .. } | Self::UnknownPath => "NotFound",
             Self::AlreadyExists { .. } => "AlreadyExists",
-            Self::Conflict { .. } => "Conflict",
-            Self::Invalid { .. } => "Invalid",
+            Self::Conflict { .. } | Self::Contested { .. } => "Conflict",
+            Self::Invalid { .. } | Self::BadPatch { .. } | Self::Options { .. } => "Invalid",
+            Self::Untyped { .. } => "",
             Self::Forbidden { .. } => "Forbidden",
             Self::BadRequest { .. } => "BadRequest",
             Self::Expired { .. } => "Expired",
@@ -171,9 +221,21 @@ impl Error {
             }
             Self::Invalid { resource, name, causes } => {
                 let mut details = about(resource, resource.name, name);
-                let cause = |cause: &Cause| json!({"reason": cause.reason.name(), "message": cause.message, "field": cause.field});
-                details["causes"] = causes.iter().map(cause).collect();
+                details["causes"] = causes.iter().map(Cause::json).collect();
                 details
+            }
+            Self::Options { kind, causes } => json!({
+                "group": "meta.k8s.io",
+                "kind": kind,
+                "causes": causes.iter().map(Cause::json).collect::<Vec<_>>(),
+            }),
+            Self::BadPatch { patched, why } => {
+                let message = format!("Invalid value: {patched:?}: {why}");
+                json!({"causes": [{"reason": "FieldValueInvalid", "message": message, "field": "patch"}]})
+            }
+            Self::Contested { contests } => {
+                let causes: Vec<Value> = contests.iter().flat_map(Contest::causes).collect();
+                json!({"causes": causes})
             }
             Self::FutureVersion { .. } => json!({
                 "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],

@@ -11,9 +11,11 @@
 mod admission;
 mod error;
 mod http;
+mod managed;
 mod patch;
 mod registry;
 pub mod resources;
+mod schema;
 mod selector;
 mod server;
 mod store;

@@ -70,7 +70,7 @@ impl ApiServer {
         let address = pools.first_address();
         let seed = RandomState::new().hash_one(first);
         let mut registry = Registry::new(Store::new(first, config.history), pools, seed, now);
-        let write = Write { now, dry_run: false };
+        let write = Write::own(now);
         registry.create(
             Kind::Service,
             "default",

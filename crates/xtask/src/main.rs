@@ -5,6 +5,7 @@
 //! *Not here*: anything that a user of Podway needs.
 //! *Start at* [`tidy::run`].
 
+mod lists;
 mod shape;
 mod tidy;
 
@@ -14,7 +15,8 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask tidy
-       cargo xtask kube-proxy-shape --services N --endpoints M > FILE.nft";
+       cargo xtask kube-proxy-shape --services N --endpoints M > FILE.nft
+       cargo xtask list-rules v1_36 > crates/apiserver/src/schema/lists.txt";
 
 fn main() -> Result<ExitCode> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -24,6 +26,10 @@ fn main() -> Result<ExitCode> {
         ["kube-proxy-shape", "--services", services, "--endpoints", endpoints] => {
             let size = shape::Size { services: services.parse()?, endpoints: endpoints.parse()? };
             shape::write(size, &mut std::io::stdout().lock())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ["list-rules", version] => {
+            lists::write(version, &mut std::io::stdout().lock())?;
             Ok(ExitCode::SUCCESS)
         }
         _ => bail!("{USAGE}"),

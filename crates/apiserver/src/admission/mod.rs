@@ -7,7 +7,6 @@ mod names;
 mod pod;
 mod pools;
 mod service;
-mod shape;
 mod virtual_ip;
 mod workload;
 
@@ -25,7 +24,6 @@ pub(crate) fn admit(
     old: Option<&Value>,
 ) -> Result<(), Error> {
     drop_nulls(object);
-    shape::check(resource, object)?;
     let mut causes = Causes::default();
     if old.is_none() {
         names::check(resource, object, &mut causes);
@@ -47,7 +45,7 @@ pub(crate) fn admit(
 }
 
 /// A null means what a missing field means.
-fn drop_nulls(value: &mut Value) {
+pub(crate) fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|_, value| !value.is_null());
@@ -89,10 +87,10 @@ fn check_slice(slice: &mut Map<String, Value>, causes: &mut Causes) {
     }
 }
 
-/// The map under a key, made if missing. What is there is a map: shapes are checked first.
+/// The map under a key, made if missing. What is there is a map: types are checked first.
 fn child<'a>(map: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
     let value = map.entry(key).or_insert_with(|| json!({}));
-    value.as_object_mut().expect("shapes are checked first")
+    value.as_object_mut().expect("types are checked first")
 }
 
 /// The maps in the list under a key.

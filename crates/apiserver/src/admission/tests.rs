@@ -1,8 +1,9 @@
 use super::*;
-use crate::registry::{Registry, Write};
+use crate::registry::{Registry, Validation, Write};
 use crate::store::{Key, Store};
 
-const WRITE: Write = Write { now: 0, dry_run: false };
+const WRITE: Write<'static> =
+    Write { now: 0, dry_run: false, validation: Validation::Warn, manager: "test" };
 
 fn registry() -> Registry {
     let pools = Pools::new("10.96.0.0/12".parse().unwrap(), &(30_000..=32_767));
@@ -178,7 +179,7 @@ fn refusals_of_services() {
         .unwrap_err();
     assert_eq!(
         shaped,
-        r#"Service in version "v1" cannot be handled as a Service: spec.ports[] is not an object"#
+        r#"Service in version "v1" cannot be handled as a Service: json: cannot unmarshal number into Go struct field ServiceSpec.spec.ports of type v1.ServicePort"#
     );
 }
 

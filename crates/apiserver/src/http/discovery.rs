@@ -31,7 +31,10 @@ pub(super) fn root() -> Value {
     paths.extend(groups.iter().flat_map(|(group, version)| {
         [format!("/apis/{group}"), format!("/apis/{group}/{version}")]
     }));
-    paths.extend(["/healthz", "/livez", "/readyz", "/version"].map(str::to_owned));
+    paths.extend(
+        ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+            .map(str::to_owned),
+    );
     json!({"paths": paths})
 }
 

@@ -3,6 +3,7 @@
 mod accept;
 mod discovery;
 mod objects;
+mod openapi;
 mod query;
 mod reply;
 mod route;
@@ -13,6 +14,7 @@ use crate::error::Error;
 use crate::registry::Part;
 use crate::server::ApiServer;
 use hyper::body::Incoming;
+use hyper::header::USER_AGENT;
 use hyper::service::service_fn;
 use hyper::{Method, Request};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -51,7 +53,8 @@ async fn answer(server: Arc<ApiServer>, request: Request<Incoming>) -> Response 
 }
 
 async fn handle(server: Arc<ApiServer>, request: Request<Incoming>) -> Result<Reply, Error> {
-    let query = Query::parse(request.uri().query().unwrap_or_default())?;
+    let mut query = Query::parse(request.uri().query().unwrap_or_default())?;
+    query.agent = agent(&request);
     let route = route::route(request.uri().path()).ok_or(Error::UnknownPath)?;
     match route {
         Route::Objects(place) => handle_objects(server, place, query, request).await,
@@ -62,6 +65,11 @@ async fn handle(server: Arc<ApiServer>, request: Request<Incoming>) -> Result<Re
         Route::Api | Route::Apis => {
             let accept = accept::header(&request);
             Ok(discovery::groups(route == Route::Api, accept, server.advertise))
+        }
+        Route::OpenApi => openapi::whole(accept::header(&request)),
+        Route::OpenApiIndex => Ok(Reply::json(&openapi::index())),
+        Route::OpenApiGroup(group, version) => {
+            openapi::group(&group, &version).map(|document| Reply::json(&document))
         }
         Route::Group(group) => discovery::group(&group).map(|group| Reply::json(&group)),
         Route::GroupVersion(group, version) => {
@@ -112,6 +120,13 @@ async fn handle_objects(
             }
         }
     }
+}
+
+/// `kubectl/v1.36.0 (linux/amd64)` is `kubectl`.
+fn agent(request: &Request<Incoming>) -> String {
+    let header = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
+    let name = header.unwrap_or_default().split('/').next().unwrap_or_default();
+    if name.is_empty() { "unknown".to_owned() } else { name.chars().take(128).collect() }
 }
 
 /// `Status` of a success that has no object to show.

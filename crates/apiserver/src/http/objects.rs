@@ -5,7 +5,7 @@ use super::query::Query;
 use super::reply::Reply;
 use super::route::Place;
 use super::success;
-use crate::error::Error;
+use crate::error::{Cause, Error, Reason};
 use crate::patch::Patch;
 use crate::registry::{Deleted, Part, Registry, Write};
 use crate::server::{ApiServer, now};
@@ -21,8 +21,9 @@ use std::sync::Arc;
 
 /// As the real server: 3 MiB.
 const BODY_LIMIT: usize = 3 << 20;
-const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
-const CUSTOM_PATCHES: &str = "application/json-patch+json, application/merge-patch+json";
+const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
+const CUSTOM_PATCHES: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
 pub(super) fn get(
     server: &ApiServer,
@@ -169,9 +170,10 @@ pub(super) async fn create(
     }
     let namespace = place.namespace.as_deref().unwrap_or_default();
     let write = write(query);
-    let created =
-        server.write(|registry| registry.create(place.resource.kind, namespace, object, write))?;
-    Ok(Reply::bytes(created.json()).code(201))
+    let kind = place.resource.kind;
+    let (created, warnings) =
+        server.write(|registry| told(registry, |it| it.create(kind, namespace, object, write)))?;
+    Ok(Reply::bytes(created.json()).code(201).warn(warnings))
 }
 
 pub(super) async fn replace(
@@ -183,9 +185,10 @@ pub(super) async fn replace(
 ) -> Result<Reply, Error> {
     let object = body(request).await?;
     let (kind, write) = (place.resource.kind, write(query));
-    let replaced =
-        server.write(|registry| registry.update(kind, &place.key(), part, object, write))?;
-    Ok(Reply::bytes(replaced.json()))
+    let (replaced, warnings) = server.write(|registry| {
+        told(registry, |it| it.update(kind, &place.key(), part, object, write))
+    })?;
+    Ok(Reply::bytes(replaced.json()).warn(warnings))
 }
 
 pub(super) async fn patch(
@@ -196,11 +199,52 @@ pub(super) async fn patch(
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
     let media = media(&request);
+    if media == "application/apply-patch+yaml" {
+        return apply(server, place, part, query, &bytes(request).await?);
+    }
+    if query.force.is_some() {
+        let message = "Forbidden: may not be specified for non-apply patch";
+        return Err(bad_options(Reason::Forbidden, "force", message));
+    }
     let patch = parse_patch(&media, &bytes(request).await?, place.resource.is_custom())?;
     let (kind, write) = (place.resource.kind, write(query));
-    let patched =
-        server.write(|registry| registry.patch(kind, &place.key(), part, &patch, write))?;
-    Ok(Reply::bytes(patched.json()))
+    let (patched, warnings) = server
+        .write(|registry| told(registry, |it| it.patch(kind, &place.key(), part, &patch, write)))?;
+    Ok(Reply::bytes(patched.json()).warn(warnings))
+}
+
+fn apply(
+    server: &ApiServer,
+    place: &Place,
+    part: Part,
+    query: &Query,
+    text: &[u8],
+) -> Result<Reply, Error> {
+    if query.field_manager.is_none() {
+        let message = "Required value: is required for apply patch";
+        return Err(bad_options(Reason::Required, "fieldManager", message));
+    }
+    let (config, force) = (parse_yaml(text)?, query.force.unwrap_or(false));
+    let (kind, write) = (place.resource.kind, write(query));
+    let ((applied, new), warnings) = server.write(|registry| {
+        told(registry, |it| it.apply(kind, &place.key(), part, config, force, write))
+    })?;
+    Ok(Reply::bytes(applied.json()).code(if new { 201 } else { 200 }).warn(warnings))
+}
+
+fn bad_options(reason: Reason, field: &str, message: &str) -> Error {
+    let (field, message) = (field.to_owned(), message.to_owned());
+    Error::Options { kind: "PatchOptions", causes: vec![Cause { reason, field, message }] }
+}
+
+/// The result of a write with the warnings that go with it.
+fn told<T>(
+    registry: &mut Registry,
+    write: impl FnOnce(&mut Registry) -> Result<T, Error>,
+) -> Result<(T, Vec<String>), Error> {
+    let result = write(registry);
+    let warnings = registry.take_warnings();
+    result.map(|result| (result, warnings))
 }
 
 /// `plain`: strategic merge patches are not understood.
@@ -281,8 +325,13 @@ pub(super) async fn bind(
     .code(201))
 }
 
-pub(super) fn write(query: &Query) -> Write {
-    Write { now: now(), dry_run: query.dry_run }
+pub(super) fn write(query: &Query) -> Write<'_> {
+    Write {
+        now: now(),
+        dry_run: query.dry_run,
+        validation: query.validation,
+        manager: query.field_manager.as_deref().unwrap_or(&query.agent),
+    }
 }
 
 pub(super) fn media(request: &Request<Incoming>) -> String {
@@ -297,7 +346,24 @@ pub(super) fn media(request: &Request<Incoming>) -> String {
 pub(super) async fn body(request: Request<Incoming>) -> Result<Value, Error> {
     match media(&request).as_str() {
         "" | "application/json" => parse(&bytes(request).await?),
-        _ => Err(Error::UnsupportedMediaType { accepted: "application/json" }),
+        "application/yaml" => parse_yaml(&bytes(request).await?),
+        _ => Err(Error::UnsupportedMediaType { accepted: "application/json, application/yaml" }),
+    }
+}
+
+/// One document; JSON is YAML too.
+fn parse_yaml(text: &[u8]) -> Result<Value, Error> {
+    if let Ok(value) = serde_json::from_slice(text) {
+        return Ok(value);
+    }
+    let bad =
+        |message: String| Error::BadRequest { message: format!("error decoding YAML: {message}") };
+    let text = std::str::from_utf8(text).map_err(|error| bad(error.to_string()))?;
+    let documents = model::manifest::parse("body", text).map_err(|error| bad(error.to_string()))?;
+    let mut documents = documents.into_iter();
+    match (documents.next(), documents.next()) {
+        (Some(document), None) => Ok(document.value),
+        _ => Err(bad("expected one document".into())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Query parameters, all of which any request may carry.
 
-use crate::error::Error;
-use crate::registry::{Deletion, Propagation};
+use crate::error::{Cause, Error, Reason};
+use crate::registry::{Deletion, Propagation, Validation};
 use crate::selector::Selector;
 use crate::table::Include;
 use serde_json::Value;
@@ -21,6 +21,11 @@ pub(super) struct Query {
     pub(super) initial_events: Option<bool>,
     pub(super) dry_run: bool,
     pub(super) include: Include,
+    pub(super) validation: Validation,
+    pub(super) field_manager: Option<String>,
+    pub(super) force: Option<bool>,
+    /// The program that asks, as its User-Agent begins.
+    pub(super) agent: String,
     deletion: Deletion,
 }
 
@@ -56,6 +61,11 @@ impl Query {
             "gracePeriodSeconds" => self.deletion.grace = number(name, value)?,
             "propagationPolicy" => self.deletion.propagation = propagation(value),
             "orphanDependents" if flag(value) => self.deletion.propagation = Propagation::Orphan,
+            "fieldManager" => {
+                self.field_manager = Some(value.to_owned()).filter(|it| !it.is_empty())
+            }
+            "fieldValidation" => self.validation = validation(value)?,
+            "force" => self.force = Some(flag(value)),
             "includeObject" => {
                 self.include = match value {
                     "None" => Include::Nothing,
@@ -108,6 +118,21 @@ fn dry_run(value: &str) -> Result<bool, Error> {
         other => Err(Error::BadRequest {
             message: format!("Invalid value: {other:?}: dryRun must be All"),
         }),
+    }
+}
+
+fn validation(value: &str) -> Result<Validation, Error> {
+    match value {
+        "Ignore" => Ok(Validation::Ignore),
+        "" | "Warn" => Ok(Validation::Warn),
+        "Strict" => Ok(Validation::Strict),
+        other => {
+            let supported = r#"supported values: "", "Ignore", "Strict", "Warn""#;
+            let message = format!("Unsupported value: {other:?}: {supported}");
+            let field = "fieldValidation".to_owned();
+            let causes = vec![Cause { reason: Reason::NotSupported, field, message }];
+            Err(Error::Options { kind: "CreateOptions", causes })
+        }
     }
 }
 

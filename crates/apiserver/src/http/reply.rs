@@ -20,6 +20,7 @@ const JSON: &str = "application/json";
 pub(super) struct Reply {
     code: u16,
     media: String,
+    warnings: Vec<String>,
     body: Either<Full<Bytes>, Stream>,
 }
 
@@ -30,7 +31,8 @@ impl Reply {
 
     /// JSON that is encoded already.
     pub(super) fn bytes(body: Bytes) -> Self {
-        Self { code: 200, media: JSON.to_owned(), body: Either::Left(Full::new(body)) }
+        let (media, warnings) = (JSON.to_owned(), Vec::new());
+        Self { code: 200, media, warnings, body: Either::Left(Full::new(body)) }
     }
 
     pub(super) fn text(text: &'static str) -> Self {
@@ -42,7 +44,8 @@ impl Reply {
     }
 
     pub(super) fn stream(pieces: mpsc::Receiver<Bytes>) -> Self {
-        Self { code: 200, media: JSON.to_owned(), body: Either::Right(Stream { pieces }) }
+        let (media, warnings) = (JSON.to_owned(), Vec::new());
+        Self { code: 200, media, warnings, body: Either::Right(Stream { pieces }) }
     }
 
     pub(super) fn code(self, code: u16) -> Self {
@@ -53,12 +56,22 @@ impl Reply {
         Self { media: media.to_owned(), ..self }
     }
 
+    /// Sentences that `kubectl` prints beside the result (RFC 7234 §5.5).
+    pub(super) fn warn(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
+    }
+
     pub(super) fn into_response(self) -> Response {
         let mut response = hyper::Response::new(self.body);
         *response.status_mut() = self.code.try_into().expect("codes are between 200 and 504");
         let media = HeaderValue::try_from(self.media).unwrap_or(HeaderValue::from_static(JSON));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, media);
+        for warning in self.warnings {
+            if let Ok(value) = HeaderValue::try_from(format!("299 - {warning:?}")) {
+                headers.append("warning", value);
+            }
+        }
         headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));
         response
     }

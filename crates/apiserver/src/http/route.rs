@@ -16,6 +16,10 @@ pub(super) enum Route {
     Apis,
     Group(String),
     GroupVersion(String, String),
+    /// The whole OpenAPI document, version 2.
+    OpenApi,
+    OpenApiIndex,
+    OpenApiGroup(String, String),
     Objects(Place),
 }
 
@@ -56,6 +60,14 @@ pub(super) fn route(path: &str) -> Option<Route> {
         [] => Some(Route::Root),
         ["healthz" | "livez" | "readyz", ..] => Some(Route::Health),
         ["version"] => Some(Route::Version),
+        ["openapi", "v2"] => Some(Route::OpenApi),
+        ["openapi", "v3"] => Some(Route::OpenApiIndex),
+        ["openapi", "v3", "api", version] => {
+            Some(Route::OpenApiGroup(String::new(), (*version).to_owned()))
+        }
+        ["openapi", "v3", "apis", group, version] => {
+            Some(Route::OpenApiGroup((*group).to_owned(), (*version).to_owned()))
+        }
         ["api"] => Some(Route::Api),
         ["apis"] => Some(Route::Apis),
         ["apis", group] => Some(Route::Group((*group).to_owned())),

@@ -46,7 +46,7 @@ impl Registry {
         kind: Kind,
         key: &Key,
         deletion: &Deletion,
-        write: Write,
+        write: Write<'_>,
     ) -> Result<Deleted, Error> {
         let old = self.get(kind, key)?;
         check_preconditions(kind, key, deletion, &old)?;

@@ -75,7 +75,6 @@ pub(super) fn adopt(resource: &Resource, namespace: &str, object: &mut Value) ->
     };
     metadata.retain(|_, value| !value.is_null());
     check_types(metadata)?;
-    metadata.remove("managedFields");
     metadata.remove("selfLink");
     if !resource.namespaced {
         metadata.remove("namespace");

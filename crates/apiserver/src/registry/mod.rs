@@ -5,16 +5,20 @@
 //!                       │ dry run: stop here                             (allocations, dependents, namespaces)
 //! ```
 
+mod apply;
 mod delete;
 mod meta;
 mod settle;
+mod track;
 
 pub(crate) use delete::{Deleted, Deletion, Propagation};
 
 use crate::admission::{self, Pools};
 use crate::error::{Cause, Clash, Error, Prohibition, Reason};
+use crate::managed::entries::Managers;
 use crate::patch::Patch;
 use crate::resources::{Kind, Resource, Scale, StatusRule};
+use crate::schema;
 use crate::store::{Key, Object, Store};
 use meta::Random;
 use serde_json::Value;
@@ -22,11 +26,31 @@ use std::sync::Arc;
 
 /// Circumstances of a write.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Write {
+pub(crate) struct Write<'a> {
     /// Seconds since 1970.
     pub(crate) now: i64,
     /// Answer as if it were done, but do not do it.
     pub(crate) dry_run: bool,
+    pub(crate) validation: Validation,
+    /// Who writes, as `metadata.managedFields` names it.
+    pub(crate) manager: &'a str,
+}
+
+impl Write<'_> {
+    /// A write of the server itself.
+    pub(crate) fn own(now: i64) -> Self {
+        let validation = Validation::Strict;
+        Self { now, dry_run: false, validation, manager: "kube-apiserver" }
+    }
+}
+
+/// What is to be done about fields that nobody knows (`fieldValidation`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Validation {
+    Ignore,
+    #[default]
+    Warn,
+    Strict,
 }
 
 /// Which half of an object a request writes.
@@ -43,18 +67,20 @@ pub(crate) struct Registry {
     pub(crate) store: Store,
     pools: Pools,
     random: Random,
+    /// What the client is to be told about its request, though it succeeds.
+    warnings: Vec<String>,
 }
 
 impl Registry {
     /// A cluster with its four first namespaces. `seed` makes the uids.
     #[must_use]
     pub(crate) fn new(store: Store, pools: Pools, seed: u64, now: i64) -> Self {
-        let mut registry = Self { store, pools, random: Random::new(seed) };
+        let random = Random::new(seed);
+        let mut registry = Self { store, pools, random, warnings: Vec::new() };
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             let namespace = serde_json::json!({"metadata": {"name": name}});
-            let write = Write { now, dry_run: false };
             registry
-                .create(Kind::Namespace, "", namespace, write)
+                .create(Kind::Namespace, "", namespace, Write::own(now))
                 .expect("the first namespaces are valid");
         }
         registry
@@ -66,16 +92,35 @@ impl Registry {
         self.store.get(kind, key).cloned().ok_or_else(missing)
     }
 
+    /// What to tell the client of the last request.
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
     /// Creates an object in the namespace of the request.
     pub(crate) fn create(
         &mut self,
         kind: Kind,
         namespace: &str,
+        object: Value,
+        write: Write<'_>,
+    ) -> Result<Arc<Object>, Error> {
+        self.create_for(kind, namespace, object, None, write)
+    }
+
+    /// `managers`: who owns its fields, where that is decided already.
+    fn create_for(
+        &mut self,
+        kind: Kind,
+        namespace: &str,
         mut object: Value,
-        write: Write,
+        managers: Option<Managers>,
+        write: Write<'_>,
     ) -> Result<Arc<Object>, Error> {
         let resource = kind.resource();
         meta::adopt(resource, namespace, &mut object)?;
+        self.decode(resource, &mut object, write.validation)?;
+        meta::metadata(&mut object).remove("managedFields");
         let key = self.name(resource, namespace, &mut object)?;
         self.check_namespace(resource, &key)?;
         meta::begin(resource, &mut object, &mut self.random, write.now);
@@ -87,6 +132,7 @@ impl Registry {
             return Err(Error::AlreadyExists { resource, name: key.name });
         }
         self.pools.allocate(kind, &mut object, None)?;
+        track::begin(resource, &mut object, managers, write);
         Ok(self.finish(kind, key, object, write))
     }
 
@@ -97,13 +143,26 @@ impl Registry {
         key: &Key,
         part: Part,
         object: Value,
-        write: Write,
+        write: Write<'_>,
+    ) -> Result<Arc<Object>, Error> {
+        self.update_for(kind, key, part, object, None, write)
+    }
+
+    fn update_for(
+        &mut self,
+        kind: Kind,
+        key: &Key,
+        part: Part,
+        mut object: Value,
+        managers: Option<Managers>,
+        write: Write<'_>,
     ) -> Result<Arc<Object>, Error> {
         let (resource, old) = (kind.resource(), self.get(kind, key)?);
-        let mut object = object;
         meta::adopt(resource, &key.namespace, &mut object)?;
+        self.decode(resource, &mut object, write.validation)?;
         meta::check_same(resource, key, &object, &old.value)?;
         meta::keep(&mut object, &old.value);
+        let claimed = meta::metadata(&mut object).remove("managedFields");
         match part {
             Part::Main => meta::keep_status(resource, &mut object, &old.value),
             Part::Status => meta::keep_all_but_status(resource, &mut object, &old.value),
@@ -113,6 +172,8 @@ impl Registry {
             self.pools.allocate(kind, &mut object, Some(&old.value))?;
         }
         meta::count_generation(resource, &mut object, &old.value);
+        let managers = managers.ok_or(claimed);
+        track::follow(resource, part, &old.value, &mut object, managers, write);
         if object == old.value {
             return Ok(old);
         }
@@ -124,6 +185,31 @@ impl Registry {
         Ok(self.finish(kind, key.clone(), object, write))
     }
 
+    /// Drops unknown fields, or refuses them, and refuses fields of the wrong type.
+    fn decode(
+        &mut self,
+        resource: &Resource,
+        object: &mut Value,
+        validation: Validation,
+    ) -> Result<(), Error> {
+        let Some(root) = schema::builtin::root(resource.kind) else { return Ok(()) };
+        let (kind, version) = (resource.name, resource.version);
+        let refuse = |why: String| Error::BadRequest {
+            message: format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"),
+        };
+        let mut unknown = Vec::new();
+        schema::decode::decode(root, object, &mut unknown).map_err(refuse)?;
+        match validation {
+            _ if unknown.is_empty() => {}
+            Validation::Ignore => {}
+            Validation::Warn => self.warnings.extend(unknown),
+            Validation::Strict => {
+                return Err(refuse(format!("strict decoding error: {}", unknown.join(", "))));
+            }
+        }
+        Ok(())
+    }
+
     /// Patches one part of an object.
     pub(crate) fn patch(
         &mut self,
@@ -131,11 +217,19 @@ impl Registry {
         key: &Key,
         part: Part,
         patch: &Patch,
-        write: Write,
+        write: Write<'_>,
     ) -> Result<Arc<Object>, Error> {
         let old = self.get(kind, key)?;
         let object = patch.apply(kind, &old.value)?;
-        self.update(kind, key, part, object, write)
+        let text = |object: &Value| object.to_string();
+        let patched = object.clone();
+        self.update(kind, key, part, object, write).map_err(|error| match error {
+            Error::BadRequest { message } if message.contains(" cannot be handled as a ") => {
+                let (_, why) = message.split_once(": ").unwrap_or_default();
+                Error::BadPatch { patched: text(&patched), why: why.to_owned() }
+            }
+            error => error,
+        })
     }
 
     /// Writes the replicas that a Scale object asks for.
@@ -145,7 +239,7 @@ impl Registry {
         key: &Key,
         scale: Scale,
         wanted: &Value,
-        write: Write,
+        write: Write<'_>,
     ) -> Result<Arc<Object>, Error> {
         let (resource, old) = (kind.resource(), self.get(kind, key)?);
         meta::check_same(resource, key, wanted, &old.value)?;
@@ -169,7 +263,7 @@ impl Registry {
     }
 
     /// Assigns a pod to a node (`pods/binding`).
-    pub(crate) fn bind(&mut self, key: &Key, node: &str, write: Write) -> Result<(), Error> {
+    pub(crate) fn bind(&mut self, key: &Key, node: &str, write: Write<'_>) -> Result<(), Error> {
         let old = self.get(Kind::Pod, key)?;
         if let Some(assigned) =
             old.value["spec"]["nodeName"].as_str().filter(|name| !name.is_empty())
@@ -185,7 +279,7 @@ impl Registry {
         self.patch(Kind::Pod, key, Part::Main, &Patch::Merge(patch), write).map(drop)
     }
 
-    fn finish(&mut self, kind: Kind, key: Key, object: Value, write: Write) -> Arc<Object> {
+    fn finish(&mut self, kind: Kind, key: Key, object: Value, write: Write<'_>) -> Arc<Object> {
         if write.dry_run {
             return Arc::new(Object::unsaved(object));
         }

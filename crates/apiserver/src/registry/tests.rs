@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeSet;
 
-const WRITE: Write = Write { now: 1_000_000, dry_run: false };
+const WRITE: Write<'static> =
+    Write { now: 1_000_000, dry_run: false, validation: Validation::Strict, manager: "test" };
 
 fn registry() -> Registry {
     let pools = Pools::new("10.96.0.0/28".parse().unwrap(), &(30_000..=30_015));

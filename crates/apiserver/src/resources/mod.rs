@@ -58,6 +58,11 @@ impl Kind {
     pub fn resource(self) -> &'static Resource {
         &RESOURCES[self as usize]
     }
+
+    /// Its place in [`RESOURCES`].
+    pub(crate) fn index(self) -> Option<usize> {
+        Some(self as usize)
+    }
 }
 
 /// All that is to know about a kind without looking at its objects.

@@ -1,0 +1,142 @@
+//! OpenAPI documents: version 3 by group, version 2 in one piece (JSON only).
+//!
+//! <https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition>
+
+use super::accept;
+use super::reply::Reply;
+use crate::error::Error;
+use crate::resources::{self, RESOURCES, Resource};
+use crate::schema::document;
+use serde_json::{Map, Value, json};
+
+/// `/openapi/v3`: where the documents of the groups are.
+pub(super) fn index() -> Value {
+    let core = std::iter::once("api/v1".to_owned());
+    let groups = resources::groups();
+    let others = groups.iter().map(|(group, version)| format!("apis/{group}/{version}"));
+    let path = |path: String| {
+        // Clients keep a document for as long as its address stays the same.
+        let url = format!("/openapi/v3/{path}?hash={}", env!("CARGO_PKG_VERSION"));
+        (path, json!({"serverRelativeURL": url}))
+    };
+    json!({"paths": core.chain(others).map(path).collect::<Map<_, _>>()})
+}
+
+/// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`
+pub(super) fn group(group: &str, version: &str) -> Result<Value, Error> {
+    let kinds: Vec<&Resource> =
+        RESOURCES.iter().filter(|r| r.group == group && r.version == version).collect();
+    if kinds.is_empty() {
+        return Err(Error::UnknownPath);
+    }
+    let paths = kinds.iter().flat_map(|resource| paths(resource, content_v3));
+    Ok(json!({
+        "openapi": "3.0.0",
+        "info": info(),
+        "paths": paths.collect::<Map<_, _>>(),
+        "components": {"schemas": document::schemas(&kinds)},
+    }))
+}
+
+/// `/openapi/v2`. Clients that want protobuf are told that there is none, which they can live with.
+pub(super) fn whole(header: &str) -> Result<Reply, Error> {
+    let json = |media: accept::Media<'_>| matches!(media.essence, "" | "application/json" | "*/*");
+    if !accept::ranges(header).any(json) {
+        return Err(Error::NotAcceptable);
+    }
+    let kinds: Vec<&Resource> = RESOURCES.iter().collect();
+    let mut definitions = Value::Object(document::schemas(&kinds));
+    rename(&mut definitions);
+    let paths = kinds.iter().flat_map(|resource| paths(resource, content_v2));
+    Ok(Reply::json(&json!({
+        "swagger": "2.0",
+        "info": info(),
+        "paths": paths.collect::<Map<_, _>>(),
+        "definitions": definitions,
+    })))
+}
+
+fn info() -> Value {
+    json!({"title": "Kubernetes", "version": concat!("v1.36.0+podway-", env!("CARGO_PKG_VERSION"))})
+}
+
+/// Version 2 knows neither `allOf` around a reference nor `components`.
+fn rename(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::Array(all)) = fields.remove("allOf") {
+                fields.extend(all.into_iter().filter_map(|it| it.as_object().cloned()).flatten());
+            }
+            if let Some(Value::String(reference)) = fields.get_mut("$ref") {
+                *reference = reference.replace("#/components/schemas/", "#/definitions/");
+            }
+            fields.values_mut().for_each(rename);
+        }
+        Value::Array(items) => items.iter_mut().for_each(rename),
+        _ => {}
+    }
+}
+
+/// What a request with a body of this kind and an answer of this kind look like.
+type Content = fn(&Resource) -> Value;
+
+fn content_v3(resource: &Resource) -> Value {
+    let name = crate::schema::builtin::name(resource);
+    let schema = json!({"schema": {"$ref": format!("#/components/schemas/{name}")}});
+    json!({"200": {"description": "OK", "content": {"application/json": schema}}})
+}
+
+fn content_v2(resource: &Resource) -> Value {
+    let name = crate::schema::builtin::name(resource);
+    json!({"200": {"description": "OK", "schema": {"$ref": format!("#/definitions/{name}")}}})
+}
+
+fn paths(resource: &&Resource, content: Content) -> Vec<(String, Value)> {
+    let root = if resource.group.is_empty() { "/api" } else { "/apis" };
+    let root = format!("{root}/{}", resource.api_version());
+    let collection = if resource.namespaced {
+        format!("{root}/namespaces/{{namespace}}/{}", resource.plural)
+    } else {
+        format!("{root}/{}", resource.plural)
+    };
+    let all = |verbs: &[(&str, &str)]| -> Value {
+        verbs
+            .iter()
+            .map(|(method, action)| operation(resource, method, action, content))
+            .collect::<Map<_, _>>()
+            .into()
+    };
+    let one = [("get", "get"), ("put", "put"), ("patch", "patch"), ("delete", "delete")];
+    let many = [("get", "list"), ("post", "post"), ("delete", "deletecollection")];
+    vec![(collection.clone(), all(&many)), (format!("{collection}/{{name}}"), all(&one))]
+}
+
+fn operation(resource: &Resource, method: &str, action: &str, content: Content) -> (String, Value) {
+    let text = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string"}, "uniqueItems": true});
+    let names: &[&str] = match action {
+        "get" => &["pretty"],
+        "list" => &[
+            "allowWatchBookmarks",
+            "continue",
+            "fieldSelector",
+            "labelSelector",
+            "limit",
+            "resourceVersion",
+            "resourceVersionMatch",
+            "sendInitialEvents",
+            "timeoutSeconds",
+            "watch",
+        ],
+        "delete" | "deletecollection" => &["dryRun", "gracePeriodSeconds", "propagationPolicy"],
+        "patch" => &["dryRun", "fieldManager", "fieldValidation", "force"],
+        _ => &["dryRun", "fieldManager", "fieldValidation"],
+    };
+    let operation = json!({
+        "operationId": format!("{action}{}{}{}", resource.group, resource.version, resource.name),
+        "parameters": names.iter().map(|name| text(name)).collect::<Vec<_>>(),
+        "responses": content(resource),
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": document::gvk(resource, ""),
+    });
+    (method.to_owned(), operation)
+}

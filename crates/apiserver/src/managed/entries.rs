@@ -1,0 +1,204 @@
+//! The entries of `metadata.managedFields`.
+
+use super::set::Set;
+use super::walk::Changes;
+use crate::time;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// More managers than these that only update are remembered as one.
+const UPDATERS: usize = 10;
+const ANCIENT: &str = "ancient-changes";
+
+/// Whose fields they are.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Owner {
+    pub(crate) manager: String,
+    /// By server-side apply, else by any other write.
+    pub(crate) applies: bool,
+    pub(crate) api_version: String,
+    pub(crate) subresource: String,
+}
+
+impl Owner {
+    pub(crate) fn apply(manager: &str, api_version: &str, subresource: &str) -> Self {
+        let (manager, subresource) = (manager.to_owned(), subresource.to_owned());
+        Self { manager, applies: true, api_version: api_version.to_owned(), subresource }
+    }
+
+    pub(crate) fn update(manager: &str, api_version: &str, subresource: &str) -> Self {
+        Self { applies: false, ..Self::apply(manager, api_version, subresource) }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Owned {
+    set: Set,
+    /// As text; empty until it is written.
+    time: String,
+}
+
+/// All owners of an object's fields.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Managers {
+    owners: BTreeMap<Owner, Owned>,
+}
+
+impl Managers {
+    pub(crate) fn from_json(entries: &Value) -> Self {
+        let entries = entries.as_array().into_iter().flatten();
+        let of = |entry: &Value| {
+            let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
+            let owner = Owner {
+                manager: text("manager"),
+                applies: text("operation") == "Apply",
+                api_version: text("apiVersion"),
+                subresource: text("subresource"),
+            };
+            (owner, Owned { set: Set::from_json(&entry["fieldsV1"]), time: text("time") })
+        };
+        let owners = entries.map(of).filter(|(_, owned)| !owned.set.is_empty());
+        Self { owners: owners.collect() }
+    }
+
+    /// The applying ones first, the others by age, as the real server writes them.
+    pub(crate) fn to_json(&self) -> Value {
+        let mut entries: Vec<(&Owner, &Owned)> = self.owners.iter().collect();
+        entries.sort_by_key(|(owner, owned)| (!owner.applies, &owned.time));
+        let of = |(owner, owned): (&Owner, &Owned)| {
+            let mut entry = json!({
+                "manager": owner.manager,
+                "operation": if owner.applies { "Apply" } else { "Update" },
+                "apiVersion": owner.api_version,
+                "time": owned.time,
+                "fieldsType": "FieldsV1",
+                "fieldsV1": owned.set.to_json(),
+            });
+            if !owner.subresource.is_empty() {
+                entry["subresource"] = owner.subresource.as_str().into();
+            }
+            entry
+        };
+        entries.into_iter().map(of).collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Owner, &Set)> {
+        self.owners.iter().map(|(owner, owned)| (owner, &owned.set))
+    }
+
+    pub(super) fn set(&self, owner: &Owner) -> Option<&Set> {
+        self.owners.get(owner).map(|owned| &owned.set)
+    }
+
+    pub(super) fn of_others(&self, owner: &Owner) -> Set {
+        let others = self.iter().filter(|(other, _)| *other != owner);
+        others.fold(Set::default(), |all, (_, set)| all.union(set))
+    }
+
+    pub(super) fn give(&mut self, owner: Owner, set: Set) {
+        if set.is_empty() {
+            self.owners.remove(&owner);
+        } else {
+            let time = self.owners.get(&owner).filter(|owned| owned.set == set);
+            let time = time.map(|owned| owned.time.clone()).unwrap_or_default();
+            self.owners.insert(owner, Owned { set, time });
+        }
+    }
+
+    /// Everybody but the owner loses these fields.
+    pub(super) fn take_away(&mut self, owner: &Owner, fields: &Set) {
+        for (other, owned) in &mut self.owners {
+            if other != owner {
+                owned.set = owned.set.difference(fields);
+            }
+        }
+        self.owners.retain(|_, owned| !owned.set.is_empty());
+    }
+
+    /// What a write that is no apply makes of it: who writes a field owns it, and nobody else does.
+    pub(crate) fn update(&mut self, owner: &Owner, changes: &Changes) {
+        self.take_away(owner, &changes.written);
+        for owned in self.owners.values_mut() {
+            owned.set = owned.set.difference(&changes.removed);
+        }
+        self.owners.retain(|_, owned| !owned.set.is_empty());
+        let own = self.set(owner).cloned().unwrap_or_default();
+        let grown = own.union(&changes.written);
+        if grown != own {
+            self.give(owner.clone(), grown);
+        }
+        self.forget_ancient(owner);
+    }
+
+    fn forget_ancient(&mut self, owner: &Owner) {
+        let mut updaters: Vec<(&Owner, &Owned)> =
+            self.owners.iter().filter(|(other, _)| !other.applies && *other != owner).collect();
+        let Some(surplus) = (updaters.len() + 1).checked_sub(UPDATERS).filter(|it| *it > 0) else {
+            return;
+        };
+        updaters.sort_by_key(|(_, owned)| &owned.time);
+        let oldest: Vec<Owner> = updaters.iter().take(surplus + 1).map(|it| it.0.clone()).collect();
+        for old in oldest {
+            let Some(owned) = self.owners.remove(&old) else { continue };
+            let ancient = Owner::update(ANCIENT, &old.api_version, "");
+            let place = self.owners.entry(ancient).or_default();
+            place.set = place.set.union(&owned.set);
+            place.time = place.time.clone().max(owned.time);
+        }
+    }
+
+    /// Marks what is new with the time of the write.
+    pub(crate) fn stamp(&mut self, now: i64) {
+        for owned in self.owners.values_mut().filter(|owned| owned.time.is_empty()) {
+            owned.time = time::rfc3339(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(fields: &[&str]) -> Set {
+        Set::from_json(&fields.iter().map(|field| (format!("f:{field}"), json!({}))).collect())
+    }
+
+    #[test]
+    fn who_writes_owns() {
+        let (a, b) = (Owner::update("a", "v1", ""), Owner::update("b", "v1", "status"));
+        let mut managers = Managers::default();
+        managers.update(&a, &Changes { written: set(&["x", "y"]), removed: Set::default() });
+        managers.stamp(0);
+        managers.update(&b, &Changes { written: set(&["y"]), removed: Set::default() });
+        managers.stamp(60);
+        let seen = managers.to_json();
+        assert_eq!(seen[0]["fieldsV1"], json!({"f:x": {}}));
+        assert_eq!(
+            (&seen[1]["fieldsV1"], &seen[1]["subresource"]),
+            (&json!({"f:y": {}}), &json!("status"))
+        );
+        assert_eq!(seen[1]["time"], "1970-01-01T00:01:00Z");
+        assert_eq!(Managers::from_json(&seen), managers);
+        managers.update(&b, &Changes { written: Set::default(), removed: set(&["x"]) });
+        assert_eq!(managers.to_json().as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn a_crowd_of_updaters_becomes_one() {
+        let mut managers = Managers::default();
+        for index in 0..30 {
+            let owner = Owner::update(&format!("m{index}"), "v1", "");
+            let changes =
+                Changes { written: set(&[&format!("f{index}")]), removed: Set::default() };
+            managers.update(&owner, &changes);
+            managers.stamp(index);
+        }
+        assert_eq!(managers.owners.len(), UPDATERS);
+        let all = managers.iter().fold(Set::default(), |all, (_, set)| all.union(set));
+        assert_eq!(all.paths().len(), 30, "nobody's fields are lost");
+    }
+}

@@ -1,0 +1,121 @@
+//! Strategic merge: maps key by key, lists by what their type says; everything else is replaced.
+
+use crate::schema::{ListRule, Root, Type};
+use serde_json::{Map, Value};
+
+pub(super) fn merge(root: Root<'_>, target: &mut Value, patch: &Value) {
+    match (target, patch) {
+        (Value::Object(target), Value::Object(patch)) => merge_maps(root, target, patch),
+        (target, Value::Object(patch)) => {
+            let mut fresh = Map::new();
+            merge_maps(root, &mut fresh, patch);
+            *target = Value::Object(fresh);
+        }
+        (target, Value::Array(patch)) => match rule(root) {
+            Rule::Replace => *target = Value::Array(patch.clone()),
+            Rule::Union => merge_sets(target, patch),
+            Rule::By(key, items) => merge_lists(items, key, target, patch),
+        },
+        (target, patch) => *target = patch.clone(),
+    }
+}
+
+fn merge_maps(root: Root<'_>, target: &mut Map<String, Value>, patch: &Map<String, Value>) {
+    if patch.get("$patch").is_some_and(|directive| directive == "replace") {
+        target.clear();
+    }
+    if let Some(Value::Array(retained)) = patch.get("$retainKeys") {
+        target.retain(|key, _| retained.iter().any(|retained| retained == key));
+    }
+    for (key, value) in patch {
+        if let Some(list) = key.strip_prefix("$deleteFromPrimitiveList/") {
+            delete_items(target.get_mut(list), value);
+        } else if key.starts_with('$') {
+            continue;
+        } else if value.is_null() || value["$patch"] == "delete" {
+            target.remove(key);
+        } else {
+            let root = field(root, key);
+            merge(root, target.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+    for (key, order) in patch {
+        if let Some(list) = key.strip_prefix("$setElementOrder/") {
+            reorder(field(root, list), target.get_mut(list), order);
+        }
+    }
+}
+
+fn field<'a>(root: Root<'a>, name: &str) -> Root<'a> {
+    root.field(name).unwrap_or(Root::opaque())
+}
+
+enum Rule<'a> {
+    Replace,
+    /// Scalars, each once.
+    Union,
+    /// Objects, told apart by this field.
+    By(&'a str, Root<'a>),
+}
+
+/// `patchStrategy` and `patchMergeKey` of the Go types: the first of the keys by which lists are owned.
+fn rule(root: Root<'_>) -> Rule<'_> {
+    match root.node() {
+        Type::List { rule: ListRule::Set, .. } => Rule::Union,
+        Type::List { rule: ListRule::Keyed(keys), items } => {
+            keys.first().map_or(Rule::Replace, |key| Rule::By(key, root.at(*items)))
+        }
+        _ => Rule::Replace,
+    }
+}
+
+fn merge_sets(target: &mut Value, patch: &[Value]) {
+    let mut items = target.as_array().cloned().unwrap_or_default();
+    for item in patch {
+        if !items.contains(item) {
+            items.push(item.clone());
+        }
+    }
+    *target = Value::Array(items);
+}
+
+fn merge_lists(root: Root<'_>, key: &str, target: &mut Value, patch: &[Value]) {
+    let directive = |item: &Value, wanted: &str| item["$patch"] == wanted;
+    let mut items = target.as_array().cloned().unwrap_or_default();
+    if patch.iter().any(|item| directive(item, "replace")) {
+        items = patch.iter().filter(|item| item["$patch"].is_null()).cloned().collect();
+        *target = Value::Array(items);
+        return;
+    }
+    for item in patch {
+        let place = items.iter().position(|old| !item[key].is_null() && old[key] == item[key]);
+        match place {
+            Some(place) if directive(item, "delete") => drop(items.remove(place)),
+            Some(place) => merge(root, &mut items[place], item),
+            None if directive(item, "delete") => {}
+            None => {
+                let mut fresh = Value::Null;
+                merge(root, &mut fresh, item);
+                items.push(fresh);
+            }
+        }
+    }
+    *target = Value::Array(items);
+}
+
+fn delete_items(list: Option<&mut Value>, unwanted: &Value) {
+    if let (Some(Value::Array(items)), Value::Array(unwanted)) = (list, unwanted) {
+        items.retain(|item| !unwanted.contains(item));
+    }
+}
+
+/// Sorts a list's items as the patch's author saw them; items he did not know keep their place at the end.
+fn reorder(root: Root<'_>, list: Option<&mut Value>, order: &Value) {
+    let (Some(Value::Array(items)), Value::Array(order)) = (list, order) else { return };
+    let place = |item: &Value| match rule(root) {
+        Rule::By(key, _) => order.iter().position(|wanted| wanted[key] == item[key]),
+        Rule::Union => order.iter().position(|wanted| wanted == item),
+        Rule::Replace => None,
+    };
+    items.sort_by_key(|item| place(item).unwrap_or(usize::MAX));
+}

@@ -1,0 +1,120 @@
+//! Server-side apply: a manifest becomes an object, or is merged into the one that is there.
+
+use super::{Part, Registry, Validation, Write, meta, track};
+use crate::error::{Contest, Error};
+use crate::managed::entries::{Managers, Owner};
+use crate::managed::{self, Collision, Set};
+use crate::resources::{Kind, Resource};
+use crate::schema::{builtin, decode};
+use crate::store::{Key, Object};
+use serde_json::Value;
+use std::sync::Arc;
+
+impl Registry {
+    /// Applies a manifest for the writing manager; also says whether the object is new.
+    pub(crate) fn apply(
+        &mut self,
+        kind: Kind,
+        key: &Key,
+        part: Part,
+        mut config: Value,
+        force: bool,
+        write: Write<'_>,
+    ) -> Result<(Arc<Object>, bool), Error> {
+        let resource = kind.resource();
+        if config["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
+            return Err(Error::BadRequest { message: "metadata.managedFields must be nil".into() });
+        }
+        check_type(&config)?;
+        meta::adopt(resource, &key.namespace, &mut config)?;
+        meta::metadata(&mut config).entry("name").or_insert_with(|| key.name.as_str().into());
+        check_declared(resource, key, &mut config)?;
+        crate::admission::drop_nulls(&mut config);
+        let subresource = if part == Part::Status { "status" } else { "" };
+        let owner = Owner::apply(write.manager, &resource.api_version(), subresource);
+        let scope = |set: &Set| track::scope(resource, part, set);
+        let empty = Value::Object(serde_json::Map::new());
+        let old = self.store.get(kind, key).cloned();
+        let live = match &old {
+            Some(old) => bare(&old.value),
+            None if part == Part::Status => return self.get(kind, key).map(|it| (it, false)),
+            None => empty,
+        };
+        let managers = old.as_ref().map(|old| &old.value["metadata"]["managedFields"]);
+        let managers = managers.map(Managers::from_json).unwrap_or_default();
+        let root = builtin::root(kind).ok_or(Error::UnknownPath)?;
+        if let Some(old) = &old {
+            meta::check_same(resource, key, &config, &old.value)?;
+        }
+        let applied = managed::apply(root, &live, &config, &managers, &owner, force, scope)
+            .map_err(contested)?;
+        // What nobody knows was refused above.
+        let write = Write { validation: Validation::Ignore, ..write };
+        let managers = Some(applied.managers);
+        if old.is_some() {
+            let updated = self.update_for(kind, key, part, applied.object, managers, write)?;
+            return Ok((updated, false));
+        }
+        let created = self.create_for(kind, &key.namespace, applied.object, managers, write)?;
+        Ok((created, true))
+    }
+}
+
+fn contested(collisions: Vec<Collision>) -> Error {
+    let contest = |Collision { owner, paths }| Contest { owner: in_words(&owner), paths };
+    Error::Contested { contests: collisions.into_iter().map(contest).collect() }
+}
+
+/// `"kubectl-edit" using apps/v1`
+fn in_words(owner: &Owner) -> String {
+    let part = match owner.subresource.as_str() {
+        "" => String::new(),
+        part => format!(" with subresource {part:?}"),
+    };
+    let version =
+        if owner.applies { String::new() } else { format!(" using {}", owner.api_version) };
+    format!("{:?}{part}{version}", owner.manager)
+}
+
+fn check_type(config: &Value) -> Result<(), Error> {
+    for field in ["apiVersion", "kind"] {
+        if config[field].as_str().is_none_or(str::is_empty) {
+            let message = format!("{field} must be set in an apply patch");
+            return Err(Error::BadRequest { message });
+        }
+    }
+    Ok(())
+}
+
+/// A manifest to apply has to be understood in full: who knows which field a slip of the pen was meant to be?
+fn check_declared(resource: &Resource, key: &Key, config: &mut Value) -> Result<(), Error> {
+    let Some(root) = builtin::root(resource.kind) else { return Ok(()) };
+    let (kind, version) = (resource.name, resource.api_version());
+    let mut unknown = Vec::new();
+    let refused = |why: String| Error::Untyped {
+        message: format!(
+            "failed to create typed patch object ({}; {version}, Kind={kind}): {why}",
+            [&*key.namespace, &*key.name].join("/").trim_start_matches('/'),
+        ),
+    };
+    decode::decode(root, config, &mut unknown).map_err(refused)?;
+    let name = |sentence: &String| {
+        let path = sentence.split('"').nth(1).unwrap_or_default();
+        format!(".{path}: field not declared in schema")
+    };
+    match unknown.as_slice() {
+        [] => Ok(()),
+        [one] => Err(refused(name(one))),
+        several => {
+            let lines: Vec<String> = several.iter().map(|one| format!("  {}", name(one))).collect();
+            Err(refused(format!("errors:\n{}", lines.join("\n"))))
+        }
+    }
+}
+
+/// Without what the server keeps about the owners.
+fn bare(object: &Value) -> Value {
+    let mut bare = object.clone();
+    meta::metadata(&mut bare).remove("managedFields");
+    bare
+}

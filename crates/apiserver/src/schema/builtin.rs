@@ -1,0 +1,184 @@
+//! The schemas of the built-in kinds, as the k8s-openapi crate publishes them.
+
+use super::compile::{Compiler, compile};
+use super::{Id, Root, Types};
+use crate::resources::{Kind, RESOURCES, Resource};
+use k8s_openapi::api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+/// Rules of lists and maps: `cargo xtask list-rules`.
+const RULES: &str = include_str!("lists.txt");
+
+/// Types that are replaced as a whole (`x-kubernetes-map-type: atomic` of the API reference).
+pub(crate) const ATOMIC: [&str; 18] = [
+    "io.k8s.api.core.v1.ConfigMapKeySelector",
+    "io.k8s.api.core.v1.EndpointAddress",
+    "io.k8s.api.core.v1.EndpointPort",
+    "io.k8s.api.core.v1.FileKeySelector",
+    "io.k8s.api.core.v1.LocalObjectReference",
+    "io.k8s.api.core.v1.NodeSelector",
+    "io.k8s.api.core.v1.NodeSelectorTerm",
+    "io.k8s.api.core.v1.ObjectFieldSelector",
+    "io.k8s.api.core.v1.ObjectReference",
+    "io.k8s.api.core.v1.ResourceFieldSelector",
+    "io.k8s.api.core.v1.SecretKeySelector",
+    "io.k8s.api.core.v1.SecretReference",
+    "io.k8s.api.core.v1.TypedLocalObjectReference",
+    "io.k8s.api.discovery.v1.EndpointPort",
+    "io.k8s.api.rbac.v1.RoleRef",
+    "io.k8s.api.rbac.v1.Subject",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference",
+];
+
+/// Where definitions of other schemas are referred to.
+pub(crate) const PATH: &str = "#/components/schemas/";
+
+struct Compiled {
+    types: Types,
+    /// Indexed by [`Kind`].
+    roots: Vec<Id>,
+}
+
+/// The types of a built-in kind's objects.
+pub(crate) fn root(kind: Kind) -> Option<Root<'static>> {
+    let Compiled { types, roots, .. } = compiled();
+    roots.get(kind.index()?).map(|id| Root { types, id: *id })
+}
+
+fn compiled() -> &'static Compiled {
+    static COMPILED: OnceLock<Compiled> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        let definitions = definitions(&mut RESOURCES.iter());
+        let (mut types, mut known) = (Types::default(), BTreeMap::new());
+        let rules = rules();
+        let compiler = Compiler { definitions: &definitions, rules: &rules, atomic: &ATOMIC };
+        let mut add = |name: &str| {
+            compile(&mut types, &mut known, &compiler, &json!({"$ref": format!("{PATH}{name}")}))
+        };
+        let roots = RESOURCES.iter().map(|resource| add(&name(resource))).collect();
+        Compiled { types, roots }
+    })
+}
+
+pub(crate) fn rules() -> BTreeMap<(&'static str, &'static str), &'static str> {
+    let words = RULES.lines().map(|line| line.split(' '));
+    words.filter_map(|mut w| Some(((w.next()?, w.next()?), w.next()?))).collect()
+}
+
+/// The schemas of these kinds and of all that they refer to, by name.
+pub(crate) fn definitions(kinds: &mut dyn Iterator<Item = &Resource>) -> Map<String, Value> {
+    let mut settings = SchemaSettings::openapi3();
+    settings.definitions_path = "/components/schemas".into();
+    let mut generator = settings.into_generator();
+    generator.subschema_for::<meta::ObjectMeta>();
+    generator.subschema_for::<meta::ListMeta>();
+    let mut own = None;
+    for resource in kinds {
+        match schema(resource.kind) {
+            Some(add) => add(&mut generator),
+            None => own = Some(name(resource)),
+        }
+    }
+    let mut definitions = generator.take_definitions(false);
+    if let Some(name) = own {
+        definitions.insert(name, super::virtual_ip::schema());
+    }
+    definitions
+}
+
+/// The name of a kind's schema.
+pub(crate) fn name(resource: &Resource) -> String {
+    let (group, version, kind) = (resource.group, resource.version, resource.name);
+    match group {
+        "" => format!("io.k8s.api.core.{version}.{kind}"),
+        "podway.io" => format!("io.podway.{version}.{kind}"),
+        "apiextensions.k8s.io" => {
+            format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}")
+        }
+        _ => {
+            let short = group.split('.').next().unwrap_or(group);
+            format!("io.k8s.api.{short}.{version}.{kind}")
+        }
+    }
+}
+
+type Add = fn(&mut SchemaGenerator);
+
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) {
+    generator.subschema_for::<T>();
+}
+
+/// None: the schema is ours.
+fn schema(kind: Kind) -> Option<Add> {
+    Some(match kind {
+        Kind::Namespace => of::<api::core::v1::Namespace>,
+        Kind::Node => of::<api::core::v1::Node>,
+        Kind::Pod => of::<api::core::v1::Pod>,
+        Kind::Service => of::<api::core::v1::Service>,
+        Kind::Endpoints => of::<api::core::v1::Endpoints>,
+        Kind::ConfigMap => of::<api::core::v1::ConfigMap>,
+        Kind::Secret => of::<api::core::v1::Secret>,
+        Kind::ServiceAccount => of::<api::core::v1::ServiceAccount>,
+        Kind::Event => of::<api::core::v1::Event>,
+        Kind::ReplicationController => of::<api::core::v1::ReplicationController>,
+        Kind::PersistentVolume => of::<api::core::v1::PersistentVolume>,
+        Kind::PersistentVolumeClaim => of::<api::core::v1::PersistentVolumeClaim>,
+        Kind::ResourceQuota => of::<api::core::v1::ResourceQuota>,
+        Kind::LimitRange => of::<api::core::v1::LimitRange>,
+        Kind::Deployment => of::<api::apps::v1::Deployment>,
+        Kind::ReplicaSet => of::<api::apps::v1::ReplicaSet>,
+        Kind::StatefulSet => of::<api::apps::v1::StatefulSet>,
+        Kind::DaemonSet => of::<api::apps::v1::DaemonSet>,
+        Kind::ControllerRevision => of::<api::apps::v1::ControllerRevision>,
+        Kind::Job => of::<api::batch::v1::Job>,
+        Kind::CronJob => of::<api::batch::v1::CronJob>,
+        Kind::HorizontalPodAutoscaler => of::<api::autoscaling::v2::HorizontalPodAutoscaler>,
+        Kind::PodDisruptionBudget => of::<api::policy::v1::PodDisruptionBudget>,
+        Kind::Ingress => of::<api::networking::v1::Ingress>,
+        Kind::IngressClass => of::<api::networking::v1::IngressClass>,
+        Kind::NetworkPolicy => of::<api::networking::v1::NetworkPolicy>,
+        Kind::IPAddress => of::<api::networking::v1::IPAddress>,
+        Kind::ServiceCIDR => of::<api::networking::v1::ServiceCIDR>,
+        Kind::EndpointSlice => of::<api::discovery::v1::EndpointSlice>,
+        Kind::Lease => of::<api::coordination::v1::Lease>,
+        Kind::Role => of::<api::rbac::v1::Role>,
+        Kind::RoleBinding => of::<api::rbac::v1::RoleBinding>,
+        Kind::ClusterRole => of::<api::rbac::v1::ClusterRole>,
+        Kind::ClusterRoleBinding => of::<api::rbac::v1::ClusterRoleBinding>,
+        Kind::StorageClass => of::<api::storage::v1::StorageClass>,
+        Kind::PriorityClass => of::<api::scheduling::v1::PriorityClass>,
+        Kind::VirtualIP => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ListRule, Type};
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_schema() {
+        for resource in &RESOURCES {
+            let root = root(resource.kind).expect("a root");
+            assert!(matches!(root.node(), Type::Struct(_)), "{}", name(resource));
+            assert!(root.field("metadata").is_some(), "{}", name(resource));
+        }
+    }
+
+    #[test]
+    fn every_rule_is_about_a_list_or_a_map() {
+        let root = root(Kind::Service).expect("a root");
+        let ports = root.field("spec").and_then(|spec| spec.field("ports")).expect("ports");
+        let Type::List { rule, .. } = ports.node() else { panic!("{:?}", ports.node()) };
+        assert_eq!(*rule, ListRule::Keyed(vec!["port".into(), "protocol".into()]));
+        let selector =
+            root.field("spec").and_then(|spec| spec.field("selector")).expect("selector");
+        assert!(matches!(selector.node(), Type::Map { atomic: true, .. }));
+    }
+}
