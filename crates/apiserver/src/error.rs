@@ -39,6 +39,8 @@ pub enum Error {
     Expired { message: String },
     #[error("Too large resource version: {wanted}, current: {current}")]
     FutureVersion { wanted: u64, current: u64 },
+    #[error("Unauthorized")]
+    Unauthorized,
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
     #[error("only the following media types are accepted: application/json")]
@@ -163,6 +165,7 @@ impl Error {
             Self::Untyped { .. } => 500,
             Self::Forbidden { .. } => 403,
             Self::BadRequest { .. } => 400,
+            Self::Unauthorized => 401,
             Self::Expired { .. } => 410,
             Self::FutureVersion { .. } => 504,
             Self::MethodNotAllowed => 405,
@@ -181,6 +184,7 @@ impl Error {
             Self::Untyped { .. } => "",
             Self::Forbidden { .. } => "Forbidden",
             Self::BadRequest { .. } => "BadRequest",
+            Self::Unauthorized => "Unauthorized",
             Self::Expired { .. } => "Expired",
             Self::FutureVersion { .. } => "Timeout",
             Self::MethodNotAllowed => "MethodNotAllowed",

@@ -8,11 +8,14 @@
 //! *Start at* [`ApiServer`]; then `registry/mod.rs`, where a request becomes a write. Everything but `http` and
 //! `server` is pure.
 
+mod access;
 mod admission;
+mod base64;
 mod error;
 mod http;
 mod managed;
 mod patch;
+mod protobuf;
 mod registry;
 pub mod resources;
 mod schema;
@@ -22,5 +25,6 @@ mod store;
 mod table;
 mod time;
 
+pub use access::{Access, AccessError};
 pub use error::Error;
 pub use server::{ApiServer, Config};

@@ -6,6 +6,7 @@
 //!            watcher: lock ─► events after my cursor ─► unlock ─► encode ─► send ─► sleep
 //! ```
 
+use crate::access::Access;
 use crate::admission::Pools;
 use crate::error::Error;
 use crate::http;
@@ -16,14 +17,15 @@ use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Value, json};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tracing::warn;
 
 /// What a cluster's API has to know about the cluster.
 #[derive(Debug, Clone)]
@@ -85,23 +87,44 @@ impl ApiServer {
         Ok(Arc::new(Self { registry: Mutex::new(registry), news, advertise: config.advertise }))
     }
 
-    /// Serves connections until `shutdown` completes; then all of them end at once.
+    /// Serves plain HTTP until `shutdown` completes; then all connections end at once. Whoever can connect gets in,
+    /// so this is for tests on loopback.
     pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) {
+        self.accept(Door::Open(listener), shutdown).await;
+    }
+
+    /// As [`Self::serve`] on a Unix socket, whose file decides who gets in.
+    pub async fn serve_unix(
+        self: Arc<Self>,
+        listener: UnixListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) {
+        self.accept(Door::Unix(listener), shutdown).await;
+    }
+
+    /// As [`Self::serve`] with TLS, for those who have a credential.
+    pub async fn serve_tls(
+        self: Arc<Self>,
+        listener: TcpListener,
+        access: Arc<Access>,
+        shutdown: impl Future<Output = ()> + Send,
+    ) {
+        self.accept(Door::Guarded(listener, access), shutdown).await;
+    }
+
+    async fn accept(self: Arc<Self>, door: Door, shutdown: impl Future<Output = ()> + Send) {
         let mut connections = JoinSet::new();
         tokio::pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => {
-                        debug!(%peer, "connection");
-                        connections.spawn(http::serve_connection(self.clone(), stream));
-                    }
+                accepted = door.accept() => match accepted {
+                    Ok(stream) => drop(connections.spawn(http::serve_connection(self.clone(), stream))),
                     Err(error) => {
                         warn!(%error, "cannot accept a connection");
                         // Out of descriptors, most likely: let some connections end first.
@@ -137,6 +160,34 @@ impl ApiServer {
     fn lock(&self) -> MutexGuard<'_, Registry> {
         // A request that panicked was one request; the others go on.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where connections come in.
+#[derive(Debug)]
+enum Door {
+    Open(TcpListener),
+    Unix(UnixListener),
+    Guarded(TcpListener, Arc<Access>),
+}
+
+/// A connection before anything was said on it.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Open(TcpStream),
+    Unix(UnixStream),
+    Guarded(TcpStream, Arc<Access>),
+}
+
+impl Door {
+    async fn accept(&self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Open(listener) => Stream::Open(listener.accept().await?.0),
+            Self::Unix(listener) => Stream::Unix(listener.accept().await?.0),
+            Self::Guarded(listener, access) => {
+                Stream::Guarded(listener.accept().await?.0, access.clone())
+            }
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! Tasks of the house itself, run as `cargo xtask NAME`.
 //!
 //! *Here*: checks that clippy does not make (`tidy`), and what benchmarks compare Podway with
-//! (`kube-proxy-shape`).
+//! (`kube-proxy-shape`), and facts about Kubernetes' types that other tools publish (`list-rules`,
+//! `protobuf-fields`).
 //! *Not here*: anything that a user of Podway needs.
 //! *Start at* [`tidy::run`].
 
@@ -11,12 +12,13 @@ mod tidy;
 
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 const USAGE: &str = "\
 usage: cargo xtask tidy
        cargo xtask kube-proxy-shape --services N --endpoints M > FILE.nft
-       cargo xtask list-rules v1_36 > crates/apiserver/src/schema/lists.txt";
+       cargo xtask list-rules v1_36 > crates/apiserver/src/schema/lists.txt
+       cargo xtask protobuf-fields > crates/apiserver/src/protobuf/fields.txt";
 
 fn main() -> Result<ExitCode> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +33,12 @@ fn main() -> Result<ExitCode> {
         ["list-rules", version] => {
             lists::write(version, &mut std::io::stdout().lock())?;
             Ok(ExitCode::SUCCESS)
+        }
+        ["protobuf-fields"] => {
+            let folder = root().join("crates/xtask/go/protobuf-fields");
+            let status =
+                Command::new("go").args(["run", "-mod=mod", "."]).current_dir(folder).status()?;
+            Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         _ => bail!("{USAGE}"),
     }

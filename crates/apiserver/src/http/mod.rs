@@ -1,6 +1,7 @@
 //! Requests to registry calls, results to responses.
 
 mod accept;
+mod connection;
 mod discovery;
 mod objects;
 mod openapi;
@@ -10,52 +11,47 @@ mod route;
 mod scale;
 mod watch;
 
+pub(crate) use connection::serve_connection;
+
+use crate::access::User;
 use crate::error::Error;
 use crate::registry::Part;
 use crate::server::ApiServer;
 use hyper::body::Incoming;
 use hyper::header::USER_AGENT;
-use hyper::service::service_fn;
 use hyper::{Method, Request};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use query::Query;
 use reply::{Reply, Response};
 use route::{Place, Route, Subresource};
 use serde_json::json;
-use std::convert::Infallible;
 use std::sync::Arc;
-use tokio::net::TcpStream;
 use tracing::debug;
 
-/// Serves one connection, HTTP/1.1 or HTTP/2, until either side ends it.
-pub(crate) async fn serve_connection(server: Arc<ApiServer>, stream: TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "cannot switch off Nagle's algorithm");
-    }
-    let service = service_fn(move |request| {
-        let server = server.clone();
-        async move { Ok::<Response, Infallible>(answer(server, request).await) }
-    });
-    let connection = auto::Builder::new(TokioExecutor::new());
-    if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
-        debug!(%error, "connection ended");
-    }
-}
-
-async fn answer(server: Arc<ApiServer>, request: Request<Incoming>) -> Response {
+async fn answer(
+    server: Arc<ApiServer>,
+    request: Request<Incoming>,
+    caller: Option<User>,
+) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let reply = handle(server, request).await.unwrap_or_else(|error| {
+    let reply = handle(server, request, caller).await.unwrap_or_else(|error| {
         debug!(%method, path, %error, "refused");
         Reply::error(&error)
     });
     reply.into_response()
 }
 
-async fn handle(server: Arc<ApiServer>, request: Request<Incoming>) -> Result<Reply, Error> {
+async fn handle(
+    server: Arc<ApiServer>,
+    request: Request<Incoming>,
+    caller: Option<User>,
+) -> Result<Reply, Error> {
     let mut query = Query::parse(request.uri().query().unwrap_or_default())?;
     query.agent = agent(&request);
-    let route = route::route(request.uri().path()).ok_or(Error::UnknownPath)?;
+    let route = route::route(request.uri().path());
+    if caller.is_none() && !matches!(route, Some(Route::Health | Route::Version)) {
+        return Err(Error::Unauthorized);
+    }
+    let route = route.ok_or(Error::UnknownPath)?;
     match route {
         Route::Objects(place) => handle_objects(server, place, query, request).await,
         _ if request.method() != Method::GET => Err(Error::MethodNotAllowed),

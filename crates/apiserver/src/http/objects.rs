@@ -7,6 +7,7 @@ use super::route::Place;
 use super::success;
 use crate::error::{Cause, Error, Reason};
 use crate::patch::Patch;
+use crate::protobuf;
 use crate::registry::{Deleted, Part, Registry, Write};
 use crate::server::{ApiServer, now};
 use crate::store::{Key, Object};
@@ -21,6 +22,8 @@ use std::sync::Arc;
 
 /// As the real server: 3 MiB.
 const BODY_LIMIT: usize = 3 << 20;
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const BODIES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 const CUSTOM_PATCHES: &str =
     "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
@@ -347,7 +350,8 @@ pub(super) async fn body(request: Request<Incoming>) -> Result<Value, Error> {
     match media(&request).as_str() {
         "" | "application/json" => parse(&bytes(request).await?),
         "application/yaml" => parse_yaml(&bytes(request).await?),
-        _ => Err(Error::UnsupportedMediaType { accepted: "application/json, application/yaml" }),
+        PROTOBUF => parse_protobuf(&bytes(request).await?),
+        _ => Err(Error::UnsupportedMediaType { accepted: BODIES }),
     }
 }
 
@@ -369,8 +373,20 @@ fn parse_yaml(text: &[u8]) -> Result<Value, Error> {
 
 /// `DeleteOptions`, which may be left out.
 async fn options(request: Request<Incoming>) -> Result<Value, Error> {
+    let media = media(&request);
     let text = bytes(request).await?;
-    if text.is_empty() { Ok(Value::Null) } else { parse(&text) }
+    match media.as_str() {
+        _ if text.is_empty() => Ok(Value::Null),
+        PROTOBUF => parse_protobuf(&text),
+        _ => parse(&text),
+    }
+}
+
+fn parse_protobuf(bytes: &[u8]) -> Result<Value, Error> {
+    protobuf::decode(bytes).map_err(|fault| match fault {
+        protobuf::Fault::UnknownType(_) => Error::UnsupportedMediaType { accepted: BODIES },
+        fault => Error::BadRequest { message: format!("cannot decode the protobuf body: {fault}") },
+    })
 }
 
 fn parse(text: &[u8]) -> Result<Value, Error> {

@@ -1,6 +1,8 @@
 //! The server through real clients.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod cluster;

@@ -1,0 +1,250 @@
+//! Kubernetes' protobuf: what newer clients send for built-in kinds (`application/vnd.kubernetes.protobuf`).
+//!
+//! It is only read: answers are JSON, which every client accepts. *Here*: the envelope and the types ([`decode`]),
+//! bytes (`wire`), the fields' numbers (`fields`).
+
+mod fields;
+mod wire;
+
+use crate::base64;
+use fields::{Field, Kind};
+use serde_json::{Map, Value, json};
+use wire::{Payload, Reader};
+
+/// Messages within messages.
+const DEPTH: usize = 48;
+const MAGIC: &[u8] = b"k8s\0";
+
+/// Why bytes are no object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("it does not begin with the Kubernetes prefix")]
+    Magic,
+    #[error("it ends too early or is out of order")]
+    Broken,
+    #[error("no such type: {0}")]
+    UnknownType(String),
+}
+
+/// The object in an envelope (`runtime.Unknown`), as JSON.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Value, Fault> {
+    let body = bytes.strip_prefix(MAGIC).ok_or(Fault::Magic)?;
+    let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
+    let mut envelope = Reader::new(body);
+    while let Some((number, payload)) = envelope.next()? {
+        match (number, payload) {
+            (1, Payload::Bytes(meta)) => {
+                let mut meta = Reader::new(meta);
+                while let Some((number, payload)) = meta.next()? {
+                    match (number, payload) {
+                        (1, Payload::Bytes(text)) => api_version = utf8(text)?,
+                        (2, Payload::Bytes(text)) => kind = utf8(text)?,
+                        _ => {}
+                    }
+                }
+            }
+            (2, Payload::Bytes(bytes)) => raw = bytes,
+            _ => {}
+        }
+    }
+    let mut object = message(&type_of(&api_version, &kind), raw, 0)?;
+    object.insert("apiVersion".into(), api_version.into());
+    object.insert("kind".into(), kind.into());
+    Ok(Value::Object(object))
+}
+
+/// `apps.v1.Deployment`; options of any group are `meta`'s.
+fn type_of(api_version: &str, kind: &str) -> String {
+    let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
+    match kind {
+        "DeleteOptions" => "meta.v1.DeleteOptions".to_owned(),
+        _ => format!("{}.{version}.{kind}", group.split('.').next().unwrap_or(group)),
+    }
+}
+
+fn message(name: &str, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, Fault> {
+    let fields = fields::of(name).ok_or_else(|| Fault::UnknownType(name.to_owned()))?;
+    if depth > DEPTH {
+        return Err(Fault::Broken);
+    }
+    let (mut reader, mut object) = (Reader::new(bytes), Map::new());
+    while let Some((number, payload)) = reader.next()? {
+        let Some(field) = fields.get(&number) else { continue };
+        put(&mut object, field, &payload, depth)?;
+    }
+    Ok(object)
+}
+
+fn put(
+    object: &mut Map<String, Value>,
+    field: &Field,
+    payload: &Payload<'_>,
+    depth: usize,
+) -> Result<(), Fault> {
+    match field.kind {
+        Kind::List(kind) => {
+            let values = list(kind, payload, depth)?;
+            let place = object.entry(field.name).or_insert_with(|| json!([]));
+            place.as_array_mut().into_iter().for_each(|list| list.extend(values.clone()));
+        }
+        Kind::Map(kind) => {
+            let (key, value) = entry(kind, payload, depth)?;
+            let place = object.entry(field.name).or_insert_with(|| json!({}));
+            place
+                .as_object_mut()
+                .into_iter()
+                .for_each(|map| drop(map.insert(key.clone(), value.clone())));
+        }
+        Kind::One { kind, pointer } => {
+            let value = one(kind, payload, depth)?;
+            match value {
+                Value::Object(inner) if field.name == "-" => object.extend(inner),
+                // Go writes plain fields even where they hold nothing.
+                value if value.is_null() || !pointer && is_zero(&value) => {}
+                value => drop(object.insert(field.name.to_owned(), value)),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Bool(flag) => !flag,
+        _ => false,
+    }
+}
+
+/// One value, or several packed into one payload.
+fn list(kind: &str, payload: &Payload<'_>, depth: usize) -> Result<Vec<Value>, Fault> {
+    match (kind, payload) {
+        ("int", Payload::Bytes(packed)) => {
+            Reader::new(packed).varints().map(|all| all.into_iter().map(signed).collect())
+        }
+        _ => Ok(vec![one(kind, payload, depth)?]),
+    }
+}
+
+fn entry(kind: &str, payload: &Payload<'_>, depth: usize) -> Result<(String, Value), Fault> {
+    let (mut key, mut value) = (String::new(), Value::Null);
+    let mut reader = Reader::new(payload.bytes()?);
+    while let Some((number, payload)) = reader.next()? {
+        match number {
+            1 => key = utf8(payload.bytes()?)?,
+            2 => value = one(kind, &payload, depth)?,
+            _ => {}
+        }
+    }
+    if value.is_null() && matches!(kind, "text" | "bytes") {
+        value = "".into();
+    }
+    Ok((key, value))
+}
+
+fn one(kind: &str, payload: &Payload<'_>, depth: usize) -> Result<Value, Fault> {
+    Ok(match kind {
+        "int" => signed(payload.number()?),
+        "bool" => (payload.number()? != 0).into(),
+        "double" => f64::from_bits(payload.number()?).into(),
+        "text" => utf8(payload.bytes()?)?.into(),
+        "bytes" => base64::encode(payload.bytes()?).into(),
+        "Time" => moment(payload.bytes()?, false)?,
+        "MicroTime" => moment(payload.bytes()?, true)?,
+        "Quantity" => first_bytes(payload.bytes()?)?
+            .map_or(Ok(Value::Null), |text| utf8(text).map(Value::from))?,
+        "RawExtension" | "FieldsV1" | "JSON" => match first_bytes(payload.bytes()?)? {
+            Some(text) if !text.is_empty() => {
+                serde_json::from_slice(text).map_err(|_no_json| Fault::Broken)?
+            }
+            _ => Value::Null,
+        },
+        "IntOrString" => number_or_text(payload.bytes()?)?,
+        kind if kind.starts_with("JSONSchemaPropsOr") => {
+            alternative(kind, payload.bytes()?, depth)?
+        }
+        kind => Value::Object(message(kind, payload.bytes()?, depth + 1)?),
+    })
+}
+
+fn signed(number: u64) -> Value {
+    number.cast_signed().into()
+}
+
+/// `Time`: seconds and nanoseconds; nothing at all is no time.
+fn moment(bytes: &[u8], fraction: bool) -> Result<Value, Fault> {
+    let (mut seconds, mut nanos) = (0, 0);
+    let mut reader = Reader::new(bytes);
+    while let Some((number, payload)) = reader.next()? {
+        match number {
+            1 => seconds = payload.number()?.cast_signed(),
+            2 => nanos = payload.number()?.cast_signed(),
+            _ => {}
+        }
+    }
+    // Go's zero time is year 1, and further away than years have four digits is no time either.
+    const LAST: i64 = 253_402_300_799;
+    if bytes.is_empty() || !(-62_135_596_799..=LAST).contains(&seconds) {
+        return Ok(Value::Null);
+    }
+    let text = crate::time::rfc3339(seconds);
+    Ok(if fraction {
+        text.replace('Z', &format!(".{:06}Z", nanos / 1000 % 1_000_000)).into()
+    } else {
+        text.into()
+    })
+}
+
+/// The payload of field 1, as types that write themselves have it.
+fn first_bytes(bytes: &[u8]) -> Result<Option<&[u8]>, Fault> {
+    let (mut reader, mut found) = (Reader::new(bytes), None);
+    while let Some((number, payload)) = reader.next()? {
+        if number == 1 {
+            found = Some(payload.bytes()?);
+        }
+    }
+    Ok(found)
+}
+
+fn number_or_text(bytes: &[u8]) -> Result<Value, Fault> {
+    let (mut is_text, mut number, mut text) = (false, Value::from(0), String::new());
+    let mut reader = Reader::new(bytes);
+    while let Some((at, payload)) = reader.next()? {
+        match at {
+            1 => is_text = payload.number()? != 0,
+            2 => number = signed(payload.number()?),
+            3 => text = utf8(payload.bytes()?)?,
+            _ => {}
+        }
+    }
+    Ok(if is_text { text.into() } else { number })
+}
+
+/// `JSONSchemaPropsOrBool {1: bool, 2: schema}`, `…OrArray {1: schema, 2: schemas}`, `…OrStringArray {1: schema,
+/// 2: texts}`
+fn alternative(kind: &str, bytes: &[u8], depth: usize) -> Result<Value, Fault> {
+    const SCHEMA: &str = "apiextensions.v1.JSONSchemaProps";
+    let schema =
+        |payload: &Payload<'_>| message(SCHEMA, payload.bytes()?, depth + 1).map(Value::Object);
+    let (mut flag, mut whole, mut list) = (false, None, Vec::new());
+    let mut reader = Reader::new(bytes);
+    while let Some((number, payload)) = reader.next()? {
+        match (kind, number) {
+            ("JSONSchemaPropsOrBool", 1) => flag = payload.number()? != 0,
+            ("JSONSchemaPropsOrBool", 2) | (_, 1) => whole = Some(schema(&payload)?),
+            ("JSONSchemaPropsOrStringArray", 2) => list.push(utf8(payload.bytes()?)?.into()),
+            (_, 2) => list.push(schema(&payload)?),
+            _ => {}
+        }
+    }
+    let otherwise = if kind == "JSONSchemaPropsOrBool" { flag.into() } else { Value::Array(list) };
+    Ok(whole.unwrap_or(otherwise))
+}
+
+fn utf8(bytes: &[u8]) -> Result<String, Fault> {
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_no_text| Fault::Broken)
+}
+
+#[cfg(test)]
+mod tests;
