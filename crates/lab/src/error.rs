@@ -62,6 +62,8 @@ pub enum Error {
     UnknownKind { origin: String, object: String },
     #[error("start the API")]
     Server(#[source] Box<apiserver::Error>),
+    #[error("make the API's credentials")]
+    Access(#[from] apiserver::AccessError),
     #[error("ask the API")]
     Api(#[source] Box<client::Error>),
     #[error(transparent)]

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 pub(crate) const RUN: &str = "/run";
 pub(crate) const NETNS: &str = "/run/netns";
 pub(crate) const CONTROL: &str = "/run/podway/control.sock";
+/// Plain HTTP to the API, for those who may open it.
+pub const API: &str = "/run/podway/api.sock";
+/// How everybody inside reaches the API.
+pub const KUBECONFIG: &str = "/run/podway/kubeconfig";
 pub(crate) const LOGS: &str = "/run/podway/logs";
 pub(crate) const NODES: &str = "/run/podway/nodes";
 

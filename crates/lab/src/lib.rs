@@ -32,6 +32,7 @@ pub use message::{NodeStatus, PodStatus, Status, Summary, VirtualIpStatus};
 pub use target::Target;
 pub use verb::down::{down, list};
 pub use verb::exec::{exec, is_inside, reenter};
+pub use verb::kubeconfig::kubeconfig;
 pub use verb::logs::logs;
 pub use verb::power::{kill, start, status};
 pub use verb::up::{Options, up};

@@ -46,6 +46,7 @@ pub struct Summary {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Status,
+    Kubeconfig,
     Locate(Target),
     Kill { node: String },
     Start { node: String },
@@ -55,6 +56,8 @@ pub(crate) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Status(Status),
+    /// The text of a kubeconfig for clients outside.
+    Kubeconfig(String),
     Place(Place),
     Done,
     NoTarget(Target),
@@ -71,7 +74,6 @@ pub(crate) struct Place {
     /// The first process of its node, for the node's mounts and processes; none: the supervisor's.
     pub(crate) init: Option<u32>,
     pub(crate) node: Option<String>,
-    pub(crate) server: String,
 }
 
 /// What a lab is doing.

@@ -29,8 +29,6 @@ const PROGRAMS: [&str; 3] = ["agent", "edge", "kubelet"];
 pub struct Node {
     pub lab: String,
     pub name: String,
-    /// URL of the API.
-    pub server: String,
 }
 
 /// Runs a node's first process, in the namespaces that the supervisor made for it. Returns only with an error.
@@ -107,7 +105,7 @@ impl Service {
         };
         let mut command = Command::new(own_program());
         command.arg0("podway");
-        command.args([self.program, "--node", &node.name, "--server", &node.server]);
+        command.args([self.program, "--node", &node.name, "--kubeconfig", layout::KUBECONFIG]);
         match self.program {
             "agent" => {
                 command.arg("--cni-conf-dir").arg(layout::cni_conf(&node.name));
@@ -120,7 +118,6 @@ impl Service {
             _ => {}
         }
         command.env("PODWAY_LAB", &node.lab).env("PODWAY_NODE", &node.name);
-        command.env("PODWAY_SERVER", &node.server);
         command.stdin(Stdio::null()).stdout(open()?).stderr(open()?);
         Ok(spawn(command, Place::default())?)
     }

@@ -6,7 +6,8 @@ use crate::{Error, Result};
 use kernel::process::{Identity, Process};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const RECORD: &str = "record.json";
@@ -117,6 +118,10 @@ impl Slot {
         fs::rename(&draft, &path).map_err(Error::file("write", path))
     }
 
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.directory.join("kubeconfig")
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.directory.join(LOG)
     }
@@ -124,6 +129,13 @@ impl Slot {
     pub(crate) fn clear(&self, _turn: &Turn) -> Result<()> {
         clear(&self.directory)
     }
+}
+
+/// Writes a file that nobody else may read.
+pub(crate) fn keep(path: &Path, text: &str) -> Result<()> {
+    let file = File::options().create(true).truncate(true).write(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(Error::file("write", path))
 }
 
 /// Removes a lab's directory. None there is no error.

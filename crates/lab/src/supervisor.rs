@@ -30,6 +30,7 @@ use cluster::Cluster;
 use events::Event;
 use std::fs::File;
 use std::io::BufReader;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -69,6 +70,13 @@ fn supervise(order: &Order, front: &UnixStream) -> Result<()> {
     outcome
 }
 
+/// A listener on the machine's loopback: what was made in a network namespace stays there, and the front process
+/// handed it over as standard output, which a detached process keeps.
+fn outside() -> Result<TcpListener> {
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned();
+    Ok(TcpListener::from(stdout.map_err(Error::file("open", "standard output"))?))
+}
+
 /// The bridge first, then all machines at once.
 fn build_segment(plan: &Plan) -> Result<()> {
     underlay::build(plan)?;
@@ -87,7 +95,7 @@ fn build_segment(plan: &Plan) -> Result<()> {
 
 async fn run_cluster(order: &Order, front: &UnixStream) -> Result<()> {
     let (events, mut inbox) = events::sources(front)?;
-    let mut cluster = Cluster::start(order).await?;
+    let mut cluster = Cluster::start(order, outside()?).await?;
     step(front, format!("API listens on {}", cluster.server()));
     cluster.load(&order.manifests).await?;
     cluster.switch_on()?;

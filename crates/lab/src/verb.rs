@@ -2,6 +2,7 @@
 
 pub(crate) mod down;
 pub(crate) mod exec;
+pub(crate) mod kubeconfig;
 pub(crate) mod logs;
 pub(crate) mod power;
 pub(crate) mod up;

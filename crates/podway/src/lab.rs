@@ -31,6 +31,8 @@ enum Verb {
         #[arg(short, long, value_enum, default_value = "text")]
         output: Output,
     },
+    /// Print a kubeconfig for kubectl and other clients on this machine
+    Kubeconfig,
     /// Run a command in a network namespace of the lab
     Exec {
         /// client, node/NAME, pod/[NAMESPACE/]NAME or underlay
@@ -103,6 +105,10 @@ pub(crate) fn run(lab: Lab) -> anyhow::Result<ExitCode> {
                 Output::Json => Ok(writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?),
             })
         }
+        Verb::Kubeconfig => {
+            let (text, _) = lab::kubeconfig(&name)?;
+            print(|out| Ok(write!(out, "{text}")?))
+        }
         Verb::Exec { target, command } => Ok(code_of(lab::exec(&name, &target, &command)?)),
         Verb::Logs { target, follow } => {
             match lab::logs(&name, target.as_ref(), follow, &mut io::stdout().lock()) {
@@ -149,6 +155,8 @@ fn up(name: String, options: Up) -> anyhow::Result<ExitCode> {
     let summary = outcome?;
     summary.left_out.iter().for_each(|sentence| eprintln!("{sentence}"));
     eprintln!("{}", in_words(&summary, begin.elapsed()));
+    let (_, path) = lab::kubeconfig(&summary.name)?;
+    eprintln!("kubectl finds it with: export KUBECONFIG={}", path.display());
     Ok(if summary.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -266,8 +274,6 @@ pub(crate) struct Node {
     lab: String,
     #[arg(long)]
     node: String,
-    #[arg(long)]
-    server: String,
 }
 
 /// Runs as the first process of a lab.
@@ -278,6 +284,6 @@ pub(crate) fn supervise() -> anyhow::Result<ExitCode> {
 
 /// Runs as the first process of a node.
 pub(crate) fn be_node(node: Node) -> anyhow::Result<ExitCode> {
-    let Node { lab, node: name, server } = node;
-    match lab::node_init::run(&lab::node_init::Node { lab, name, server })? {}
+    let Node { lab, node: name } = node;
+    match lab::node_init::run(&lab::node_init::Node { lab, name })? {}
 }

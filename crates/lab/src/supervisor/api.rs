@@ -1,28 +1,63 @@
 //! The API of the lab's cluster, and what stands behind it.
+//!
+//! ```text
+//!   machine   127.0.0.1:PORT ─────┐ a socket that was opened outside and handed in
+//!   ══════════════════════════════│══════════════
+//!   lab       10.1.1.1:6443 ──────┴─ TLS ─► API ◄─ plain HTTP ── /run/podway/api.sock
+//! ```
 
 use crate::plan::Plan;
-use crate::{Error, Result};
-use apiserver::{ApiServer, Config};
+use crate::{Error, Result, layout};
+use apiserver::{Access, ApiServer, Config};
 use client::Client;
 use controllers::Settings;
 use ipnet::IpNet;
-use std::net::{IpAddr, SocketAddr};
-use tokio::net::TcpListener;
+use std::future::pending;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::{TcpListener, UnixListener};
 
 /// Where the API listens on the gateway's address.
 const PORT: u16 = 6443;
+const LOOPBACK: &str = "the machine's loopback";
 
-/// Starts the API; returns its URL and a client of it.
-pub(super) async fn serve(plan: &Plan) -> Result<(String, Client)> {
+/// An API that is being served.
+pub(super) struct Api {
+    /// Its URL inside.
+    pub(super) url: String,
+    pub(super) client: Client,
+    /// For clients on the machine, outside of the lab.
+    pub(super) kubeconfig: String,
+}
+
+/// Starts the API; `outside` is a listener on the machine's loopback.
+pub(super) async fn serve(name: &str, plan: &Plan, outside: std::net::TcpListener) -> Result<Api> {
     let address = SocketAddr::new(IpAddr::V4(plan.gateway), PORT);
     let config = Config { service_cidr: IpNet::V4(plan.service_cidr), ..Config::new(address) };
     let server = ApiServer::new(&config).map_err(|source| Error::Server(Box::new(source)))?;
+    let outside = adopted(outside).map_err(Error::file("listen on", LOOPBACK))?;
+    let first = Ipv4Addr::from_bits(plan.service_cidr.network().to_bits() + 1);
+    let access = Access::new(&[address.ip(), Ipv4Addr::LOCALHOST.into(), first.into()])?;
+    let context = format!("podway-{name}");
+    let port = outside.local_addr().map_err(Error::file("listen on", LOOPBACK))?;
+    let kubeconfig = access.kubeconfig(&context, &format!("https://{port}"))?;
+    let url = format!("https://{address}");
+    crate::record::keep(Path::new(layout::KUBECONFIG), &access.kubeconfig(&context, &url)?)?;
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(Error::file("listen on", address.to_string()))?;
-    tokio::spawn(server.serve(listener, std::future::pending()));
-    let url = format!("http://{address}");
-    let client = client::connect(None, Some(&url)).await?;
-    Ok((url, client))
+    let socket = UnixListener::bind(layout::API).map_err(Error::file("listen on", layout::API))?;
+    let access = Arc::new(access);
+    tokio::spawn(server.clone().serve_tls(listener, access.clone(), pending()));
+    tokio::spawn(server.clone().serve_tls(outside, access, pending()));
+    tokio::spawn(server.serve_unix(socket, pending()));
+    let client = client::connect(Some(Path::new(layout::KUBECONFIG)), None).await?;
+    Ok(Api { url, client, kubeconfig })
+}
+
+fn adopted(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 /// Starts the controllers; they go on for ever.

@@ -1,6 +1,6 @@
 //! The cluster inside a lab: its API, its controllers, its nodes.
 
-use super::api;
+use super::api::{self, Api};
 use super::events::{Event, Events};
 use super::load::{Load, load};
 use super::node::{self, Node};
@@ -11,12 +11,14 @@ use crate::plan::Plan;
 use crate::{Error, Manifest, Result, Target, layout};
 use client::{Client, Kind, Watch, Watcher, watch_kinds};
 use serde_json::Value;
+use std::net::TcpListener;
 use std::time::Duration;
 
 pub(super) struct Cluster {
     name: String,
     plan: Plan,
     server: String,
+    kubeconfig: String,
     client: Client,
     nodes: Vec<Node>,
     /// Objects that the lab does without, a sentence each.
@@ -24,13 +26,17 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the API on the gateway's address.
-    pub(super) async fn start(order: &Order) -> Result<Cluster> {
-        let plan = order.plan.clone();
-        let (server, client) = api::serve(&plan).await?;
+    /// Starts the API on the gateway's address and on `outside`, a listener on the machine's loopback.
+    pub(super) async fn start(order: &Order, outside: TcpListener) -> Result<Cluster> {
+        let (name, plan) = (order.name.clone(), order.plan.clone());
+        let Api { url: server, client, kubeconfig } = api::serve(&name, &plan, outside).await?;
         let nodes = node::all(&plan);
-        let left_out = Vec::new();
-        Ok(Cluster { name: order.name.clone(), plan, server, client, nodes, left_out })
+        Ok(Cluster { name, plan, server, kubeconfig, client, nodes, left_out: Vec::new() })
+    }
+
+    /// How clients on the machine reach the API.
+    pub(super) fn kubeconfig(&self) -> String {
+        self.kubeconfig.clone()
     }
 
     pub(super) fn server(&self) -> &str {
@@ -120,7 +126,6 @@ impl Cluster {
             netns,
             init: node.and_then(Node::init),
             node: node.map(|node| node.planned.name.clone()),
-            server: self.server.clone(),
         };
         match target {
             Target::Underlay => Ok(place(None, None)),
@@ -202,11 +207,7 @@ impl Cluster {
     }
 
     fn told(&self) -> node::Cluster {
-        node::Cluster {
-            lab: self.name.clone(),
-            server: self.server.clone(),
-            cluster_cidr: self.plan.pod_cidr.to_string(),
-        }
+        node::Cluster { lab: self.name.clone(), cluster_cidr: self.plan.pod_cidr.to_string() }
     }
 }
 

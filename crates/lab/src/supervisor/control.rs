@@ -46,6 +46,7 @@ async fn exchange(mut stream: UnixStream, events: &Events) -> io::Result<()> {
 /// Does what is asked.
 pub(super) async fn answer(cluster: &mut Cluster, request: Request) -> Answer {
     let outcome = match request {
+        Request::Kubeconfig => Ok(Answer::Kubeconfig(cluster.kubeconfig())),
         Request::Status => cluster.status().await.map(Answer::Status),
         Request::Locate(target) => cluster.locate(&target).await.map(Answer::Place),
         Request::Kill { node } => cluster.cut_power(&node).await.map(|()| Answer::Done),

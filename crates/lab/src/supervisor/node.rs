@@ -27,7 +27,6 @@ pub(super) struct Node {
 #[derive(Debug, Clone)]
 pub(super) struct Cluster {
     pub(super) lab: String,
-    pub(super) server: String,
     /// All pods' addresses; the agent finds it in its environment.
     pub(super) cluster_cidr: String,
 }
@@ -64,7 +63,7 @@ impl Node {
         let errors = output.try_clone().map_err(Error::file("open", &log))?;
         let mut command = Command::new(super::own_program());
         command.arg0("podway").arg(node_init::SUBCOMMAND);
-        command.args(["--lab", &cluster.lab, "--node", name, "--server", &cluster.server]);
+        command.args(["--lab", &cluster.lab, "--node", name]);
         command.env("PODWAY_CLUSTER_CIDR", &cluster.cluster_cidr);
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let place = Place {

@@ -3,7 +3,7 @@
 use super::Running;
 use crate::message::{Answer, Place, Request};
 use crate::supervisor::own_program;
-use crate::{Error, Result, Target};
+use crate::{Error, Result, Target, layout};
 use kernel::namespace::{Kind, Namespace};
 use kernel::process::{self, Signal};
 use kernel::spawn::{self, spawn};
@@ -16,7 +16,7 @@ const INSIDE: &str = "PODWAY_INSIDE_LAB";
 
 /// Runs `command` at `target` with the standard files and the terminal of this process, and waits for it.
 ///
-/// It finds `PODWAY_LAB`, `PODWAY_SERVER` and, on a node or in a pod, `PODWAY_NODE` in its environment.
+/// It finds `PODWAY_LAB`, `KUBECONFIG` and, on a node or in a pod, `PODWAY_NODE` in its environment.
 /// It ends with the lab, with its node, and with this process.
 pub fn exec(name: &str, target: &Target, command: &[OsString]) -> Result<ExitStatus> {
     let (program, arguments) = command.split_first().ok_or(Error::NoCommand)?;
@@ -44,7 +44,11 @@ fn visit(name: &str, target: &Target, mut command: Command) -> Result<ExitStatus
     let Answer::Place(place) = lab.ask(&Request::Locate(target.clone()))? else {
         return Err(lab.strange());
     };
-    command.env("PODWAY_LAB", name).env("PODWAY_SERVER", &place.server).env("PATH", search_path());
+    command
+        .env("PODWAY_LAB", name)
+        .env("KUBECONFIG", layout::KUBECONFIG)
+        .env("PATH", search_path());
+    command.env_remove("PODWAY_SERVER");
     match &place.node {
         Some(node) => command.env("PODWAY_NODE", node),
         None => command.env_remove("PODWAY_NODE"),

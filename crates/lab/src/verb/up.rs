@@ -2,12 +2,14 @@
 
 use crate::message::{self, Order, Progress, Summary};
 use crate::plan::{Plan, Wishes, plan};
-use crate::record::{Shelf, Slot};
+use crate::record::{self, Shelf, Slot};
 use crate::supervisor::{self, own_program};
+use crate::verb::kubeconfig::kubeconfig;
 use crate::{Error, Manifest, Result};
 use kernel::namespace::Kind;
 use kernel::process::{self, Process, Signal};
 use kernel::spawn::{Place, spawn};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -46,6 +48,11 @@ pub fn up(options: Options, progress: impl FnMut(&str)) -> Result<Summary> {
     let slot = shelf.slot(&options.name)?;
     let (supervisor, front) = start(&shelf, &slot)?;
     let outcome = order(&slot, &front, options, plan).and_then(|()| follow(front, progress));
+    let outcome = outcome.and_then(|summary| {
+        let (text, path) = kubeconfig(&slot.name)?;
+        record::keep(&path, &text)?;
+        Ok(summary)
+    });
     outcome.map_err(|error| give_up(&shelf, &slot, &supervisor, error))
 }
 
@@ -68,9 +75,12 @@ fn start(shelf: &Shelf, slot: &Slot) -> Result<(Process, UnixStream)> {
 fn spawn_supervisor(name: &str, log: &std::fs::File) -> Result<(Process, UnixStream)> {
     let copy = || log.try_clone().map_err(Error::file("open", "the supervisor's log"));
     let (ours, theirs) = UnixStream::pair().map_err(Error::file("open", "a socket"))?;
+    // Made here, the listener belongs to the machine's network, where the supervisor has no place of its own.
+    let outside = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let outside = outside.map_err(Error::file("listen on", "the machine's loopback"))?;
     let mut command = Command::new(own_program());
     command.arg0("podway").arg(supervisor::SUBCOMMAND).env("PODWAY_LAB", name);
-    command.stdin(OwnedFd::from(theirs)).stdout(copy()?).stderr(copy()?);
+    command.stdin(OwnedFd::from(theirs)).stdout(OwnedFd::from(outside)).stderr(copy()?);
     let user = if process::may_administer()? { None } else { Some(Kind::User) };
     let others = [Kind::Mount, Kind::Pid, Kind::Net, Kind::Uts, Kind::Ipc];
     let make = user.into_iter().chain(others).collect();

@@ -12,19 +12,21 @@ use model::object::ObjectError;
 use model::{Kind, Object, World};
 use serde_json::{Value, json};
 use std::net::IpAddr;
+use std::path::Path;
 
 /// The objects of the lab that this process is in.
 pub(super) fn lab(name: &str) -> anyhow::Result<Scene> {
     let status = lab::status(name)?;
-    let world =
-        block_on(async { world_of(&client::connect(None, Some(&status.server)).await?).await })?;
+    let world = block_on(async {
+        world_of(&client::connect(Some(Path::new(lab::layout::KUBECONFIG)), None).await?).await
+    })?;
     let mut scene = Scene::new(world, Environment::Lab);
     let settings = &mut scene.settings;
     settings.cluster_cidrs = vec![IpNet::V4(status.pod_cidr)];
     settings.service_cidrs = vec![IpNet::V4(status.service_cidr)];
     settings.underlay = Some(IpNet::V4(status.underlay));
     settings.client = Some(IpAddr::V4(status.client));
-    settings.api_server = status.server.trim_start_matches("http://").parse().ok();
+    settings.api_server = status.server.trim_start_matches("https://").parse().ok();
     Ok(scene)
 }
 

@@ -4,7 +4,7 @@ use crate::labs::{Lab, new_name, wait_until};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-const API: &str = "http://10.1.1.1:6443/api/v1/namespaces/default/pods";
+const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// A manifest of pods on node-1, gone when dropped.
 struct Manifest(PathBuf);
@@ -30,7 +30,7 @@ impl Drop for Manifest {
 }
 
 fn pod(lab: &Lab, name: &str) -> Value {
-    lab.get("client", &format!("{API}/{name}"))
+    lab.api("GET", &format!("{PODS}/{name}"))
 }
 
 fn shell(line: &str) -> Value {
@@ -148,8 +148,8 @@ fn a_deleted_pod_leaves_nothing() {
             "command": shell("trap '' TERM; sleep 1000 & while :; do sleep 1; done")}]}),
     )]);
     let lab = Lab::up(&[&manifest.0], &[]);
-    let delete = format!("curl -sS -X DELETE '{API}/stubborn?gracePeriodSeconds=1'");
-    assert_eq!(lab.shell("client", &delete).code, 0);
+    let path = format!("{PODS}/stubborn?gracePeriodSeconds=1");
+    assert_eq!(lab.api("DELETE", &path)["metadata"]["name"], "stubborn");
     wait_until("it is gone", || pod(&lab, "stubborn")["code"] == 404);
     let left = "ip -o link show type veth | grep pdw; pgrep sleep; ls /run/netns | grep pod-; \
                 ls /run/podway/nodes/node-1/ipam | grep '10[.]244.*[.][0-9]*$' | grep -v last; \

@@ -101,6 +101,17 @@ impl Lab {
         podway(&self.name, &["lab", "exec", place, "--", "curl", "-sS", "-m", "3", url])
     }
 
+    /// A request to the lab's API through its socket file; whatever it answered.
+    pub(crate) fn api(&self, method: &str, path: &str) -> Value {
+        let socket = ["curl", "-sS", "--unix-socket", "/run/podway/api.sock"];
+        let url = format!("http://api{path}");
+        let request = ["-X", method, &url];
+        let line = [&["lab", "exec", "underlay", "--"], &socket[..], &request[..]].concat();
+        let done = podway(&self.name, &line);
+        assert_eq!(done.code, 0, "{path}: {}", done.stderr);
+        done.json()
+    }
+
     /// Requests without a pause, one connection each, until [`Traffic::stop`].
     pub(crate) fn traffic(&self, url: &str) -> Traffic {
         let until = std::env::temp_dir().join(format!("{}-stop", new_name()));
