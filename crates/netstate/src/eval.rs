@@ -34,9 +34,6 @@ pub struct Packet {
     pub conntrack_state: u32,
     pub conntrack_status: u32,
     pub input_interface: String,
-    /// Whether source and destination are the node's own (`fib … type local`).
-    pub source_is_local: bool,
-    pub destination_is_local: bool,
     /// Whether the source is to be replaced by the node's own address on the way out.
     pub masquerade: bool,
 }
@@ -55,6 +52,8 @@ pub enum Ending {
 pub struct Surroundings<'a> {
     /// Draws the number below its argument for `numgen` and `jhash`.
     pub random: &'a mut dyn FnMut(u32) -> u32,
+    /// Whether an address is the node's own (`fib … type local`).
+    pub is_local: &'a dyn Fn(IpAddr) -> bool,
     /// Elements that rules have put into dynamic maps; they last for ever here.
     pub memory: &'a mut Memory,
 }
@@ -244,7 +243,8 @@ impl Run<'_, '_> {
     /// The field's octets before padding; `None` where it is looked up and not there.
     fn field(&mut self, field: &Field) -> Option<Vec<u8>> {
         let packet = &*self.packet;
-        let local = |is_local: bool| if is_local { RTN_LOCAL } else { RTN_UNICAST };
+        let is_local = self.surroundings.is_local;
+        let kind = |address| if is_local(address) { RTN_LOCAL } else { RTN_UNICAST };
         Some(match field {
             Field::SourceAddress => octets(packet.source),
             Field::DestinationAddress => octets(packet.destination),
@@ -273,10 +273,8 @@ impl Run<'_, '_> {
                 name.resize(16, 0);
                 name
             }
-            Field::SourceAddressType => local(packet.source_is_local).to_ne_bytes().to_vec(),
-            Field::DestinationAddressType => {
-                local(packet.destination_is_local).to_ne_bytes().to_vec()
-            }
+            Field::SourceAddressType => kind(packet.source).to_ne_bytes().to_vec(),
+            Field::DestinationAddressType => kind(packet.destination).to_ne_bytes().to_vec(),
         })
     }
 }

@@ -7,8 +7,8 @@
 
 pub mod delta;
 pub mod eval;
-pub mod ipvs;
 pub mod iptables;
+pub mod ipvs;
 pub mod link;
 pub mod nft;
 

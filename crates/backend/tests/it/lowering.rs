@@ -58,8 +58,7 @@ fn traced(program: &Program, packet: Packet, specified: bool) -> Fate {
 }
 
 /// The packet as the first rule sees it.
-fn seen(program: &Program, packet: Packet) -> Seen {
-    let local = |ip| program.is_own_address(ip);
+fn seen(packet: Packet) -> Seen {
     let interface = match arrival(packet.source.ip()) {
         Arrival::LocalProcess => "",
         Arrival::Pod => "pod2",
@@ -76,8 +75,6 @@ fn seen(program: &Program, packet: Packet) -> Seen {
         conntrack_state: 8,
         conntrack_status: 0,
         input_interface: interface.to_owned(),
-        source_is_local: local(packet.source.ip()),
-        destination_is_local: local(packet.destination.ip()),
         masquerade: false,
     }
 }
@@ -115,14 +112,16 @@ fn evaluated(program: &Program, table: &Table, packet: Packet) -> Fate {
     let mut masqueraded = false;
     let mut slots = 1;
     let mut slot = 0;
+    let is_local = |ip| program.is_own_address(ip);
     while slot < slots {
         let mut memory = Memory::new();
         let mut draw = |modulus| {
             slots = slots.max(modulus);
             slot
         };
-        let mut surroundings = Surroundings { random: &mut draw, memory: &mut memory };
-        match pass(table, seen(program, packet), &mut surroundings) {
+        let mut surroundings =
+            Surroundings { random: &mut draw, is_local: &is_local, memory: &mut memory };
+        match pass(table, seen(packet), &mut surroundings) {
             Err(fate) => return fate,
             Ok((endpoint, marked)) => {
                 endpoints.insert(endpoint);
@@ -137,18 +136,21 @@ fn evaluated(program: &Program, table: &Table, packet: Packet) -> Fate {
 /// A client that comes again is served by whom it was served before, whatever it draws.
 fn assert_kept(program: &Program, table: &Table, packet: Packet, endpoint: SocketAddr) {
     let mut memory = Memory::new();
+    let is_local = |ip| program.is_own_address(ip);
     for first in [0, 1, 2] {
         let mut draw = |modulus: u32| first % modulus;
-        let mut surroundings = Surroundings { random: &mut draw, memory: &mut memory };
-        let (met, _) = pass(table, seen(program, packet), &mut surroundings).unwrap();
+        let mut surroundings =
+            Surroundings { random: &mut draw, is_local: &is_local, memory: &mut memory };
+        let (met, _) = pass(table, seen(packet), &mut surroundings).unwrap();
         if first == 0 {
             let map = nft::layout::set::MEMORY;
             assert_eq!(memory[map].len(), 1, "{packet:?} to {endpoint} is not remembered");
             continue;
         }
         let mut draw = |_modulus: u32| 0;
-        let mut surroundings = Surroundings { random: &mut draw, memory: &mut memory };
-        assert_eq!(pass(table, seen(program, packet), &mut surroundings).unwrap().0, met);
+        let mut surroundings =
+            Surroundings { random: &mut draw, is_local: &is_local, memory: &mut memory };
+        assert_eq!(pass(table, seen(packet), &mut surroundings).unwrap().0, met);
     }
 }
 
