@@ -4,6 +4,7 @@
 
 mod adoption;
 mod agreement;
+mod choice;
 mod cluster;
 mod lowering;
 mod oracle;

@@ -146,6 +146,12 @@ impl Testbed {
         assert_eq!(self.links.reconcile(program, &self.underlay).unwrap(), 0);
     }
 
+    /// Whether the node still knows any client's endpoint.
+    pub(crate) fn remembers(&self) -> bool {
+        let listed = self.node.run(&format!("nft list map ip podway {}", nft::layout::set::MEMORY));
+        listed.contains("expires")
+    }
+
     /// The CNI plug-in's part: pods that are there have a route.
     fn wire_pods(&mut self, program: &Program) {
         let own: BTreeSet<IpAddr> = HOSTS.flat_map(|host| pod_addresses(1, host)).collect();
