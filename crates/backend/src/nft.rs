@@ -9,6 +9,7 @@
 mod apply;
 pub mod layout;
 pub mod lower;
+mod memory;
 pub mod read;
 pub mod rules;
 

@@ -17,5 +17,6 @@ mod tests;
 mod transaction;
 
 pub use commit::Stats;
+pub use listing::read_dynamic;
 pub use read::{Count, Observed, generation, read_table, read_table_like, tables};
 pub use transaction::Transaction;

@@ -34,6 +34,9 @@ pub struct Packet {
     pub conntrack_state: u32,
     pub conntrack_status: u32,
     pub input_interface: String,
+    /// Where it was addressed to before it was translated.
+    pub original: Option<(IpAddr, u16)>,
+    pub priority: u32,
     /// Whether the source is to be replaced by the node's own address on the way out.
     pub masquerade: bool,
 }
@@ -127,7 +130,7 @@ impl Run<'_, '_> {
     fn statement(&mut self, statement: &Statement, depth: usize) -> Step {
         match statement {
             Statement::Match { field, mask, negate, value } => {
-                let Some(mut have) = self.field(field) else { return Step::Fails };
+                let mut have = self.field(field);
                 if let Some(mask) = mask {
                     have.iter_mut().zip(mask).for_each(|(octet, mask)| *octet &= mask);
                 }
@@ -135,7 +138,6 @@ impl Run<'_, '_> {
             }
             Statement::InSet { key, set, negate } => match self.find(set, key) {
                 Found::NoSet => Step::Flow(unknown(&format!("no set {set}"))),
-                Found::NoKey => Step::Fails,
                 Found::Nothing => Step::when(*negate),
                 Found::Value(_) => Step::when(!*negate),
             },
@@ -147,7 +149,11 @@ impl Run<'_, '_> {
             }
             Statement::DnatMap { key, map } => self.dnat(key, map),
             Statement::Remember { key, value, map, .. } => self.remember(key, value, map),
-            Statement::Forget { key, map } => self.forget(key, map),
+            Statement::SetPriorityMap { key, map } => self.set_priority(key, map),
+            Statement::SetPriority(number) => {
+                self.packet.priority = *number;
+                Step::Holds
+            }
             Statement::Masquerade => {
                 self.packet.masquerade = true;
                 Step::Flow(Flow::Ended(Ending::Accepted))
@@ -161,7 +167,7 @@ impl Run<'_, '_> {
     fn verdict_map(&mut self, key: &[Field], map: &str, depth: usize) -> Step {
         match self.find(map, key) {
             Found::NoSet => Step::Flow(unknown(&format!("no map {map}"))),
-            Found::NoKey | Found::Nothing => Step::Fails,
+            Found::Nothing => Step::Fails,
             Found::Value(ElementValue::Verdict(verdict)) => self.verdict(&verdict, depth),
             Found::Value(_) => Step::Flow(unknown(&format!("{map} holds no verdicts"))),
         }
@@ -171,11 +177,13 @@ impl Run<'_, '_> {
         let data = match self.find(map, key) {
             Found::NoSet => return Step::Flow(unknown(&format!("no map {map}"))),
             Found::Value(ElementValue::Data(data)) => data,
-            Found::NoKey | Found::Nothing | Found::Value(_) => return Step::Fails,
+            Found::Nothing | Found::Value(_) => return Step::Fails,
         };
         let Some((address, port)) = endpoint(data.as_bytes()) else {
             return Step::Flow(unknown(&format!("{map} holds no endpoints")));
         };
+        let before = (self.packet.destination, self.packet.destination_port);
+        self.packet.original.get_or_insert(before);
         self.packet.destination = address;
         self.packet.destination_port = port;
         self.packet.conntrack_status |= DST_NAT;
@@ -183,17 +191,22 @@ impl Run<'_, '_> {
     }
 
     fn remember(&mut self, key: &[Field], value: &[Field], map: &str) -> Step {
-        let (Some(key), Some(value)) = (self.key(key), self.key(value)) else { return Step::Fails };
+        let (key, value) = (self.key(key), self.key(value));
         let memory = self.surroundings.memory.entry(map.to_owned()).or_default();
         memory.entry(key).or_insert(value);
         Step::Holds
     }
 
-    fn forget(&mut self, key: &[Field], map: &str) -> Step {
-        let Some(key) = self.key(key) else { return Step::Fails };
-        if let Some(memory) = self.surroundings.memory.get_mut(map) {
-            memory.remove(&key);
-        }
+    fn set_priority(&mut self, key: &[Field], map: &str) -> Step {
+        let data = match self.find(map, key) {
+            Found::NoSet => return Step::Flow(unknown(&format!("no map {map}"))),
+            Found::Value(ElementValue::Data(data)) => data,
+            Found::Nothing | Found::Value(_) => return Step::Fails,
+        };
+        let Ok(number) = data.as_bytes().try_into() else {
+            return Step::Flow(unknown(&format!("{map} holds no numbers")));
+        };
+        self.packet.priority = u32::from_ne_bytes(number);
         Step::Holds
     }
 
@@ -217,7 +230,7 @@ impl Run<'_, '_> {
 
     fn find(&mut self, set: &str, key: &[Field]) -> Found {
         let Some(found) = self.table.sets.get(set) else { return Found::NoSet };
-        let Some(key) = self.key(key) else { return Found::NoKey };
+        let key = self.key(key);
         if found.dynamic.is_some() {
             let held = self.surroundings.memory.get(set).and_then(|memory| memory.get(&key));
             return held.map_or(Found::Nothing, |data| Found::Value(ElementValue::Data(*data)));
@@ -231,21 +244,20 @@ impl Run<'_, '_> {
         Found::of(Some(element).filter(|element| element.until.is_none_or(|until| key < until)))
     }
 
-    /// `None` where a part of it is looked up and not there.
-    fn key(&mut self, fields: &[Field]) -> Option<Key> {
-        let mut key = Key::new();
-        for field in fields {
-            key = key.part(&self.field(field)?);
-        }
-        Some(key)
+    fn key(&mut self, fields: &[Field]) -> Key {
+        fields.iter().fold(Key::new(), |key, field| key.part(&self.field(field)))
     }
 
-    /// The field's octets before padding; `None` where it is looked up and not there.
-    fn field(&mut self, field: &Field) -> Option<Vec<u8>> {
+    /// The field's octets before padding.
+    fn field(&mut self, field: &Field) -> Vec<u8> {
         let packet = &*self.packet;
         let is_local = self.surroundings.is_local;
         let kind = |address| if is_local(address) { RTN_LOCAL } else { RTN_UNICAST };
-        Some(match field {
+        let original = packet.original.unwrap_or((packet.destination, packet.destination_port));
+        match field {
+            Field::ConntrackOriginalDestination => octets(original.0),
+            Field::ConntrackOriginalPort => original.1.to_be_bytes().to_vec(),
+            Field::Priority => packet.priority.to_ne_bytes().to_vec(),
             Field::SourceAddress => octets(packet.source),
             Field::DestinationAddress => octets(packet.destination),
             Field::Protocol => vec![packet.protocol],
@@ -259,14 +271,10 @@ impl Run<'_, '_> {
                 offset.wrapping_add(drawn).to_ne_bytes().to_vec()
             }
             Field::Masked { of, mask } => {
-                let mut address = self.field(&of.field())?;
+                let mut address = self.field(&of.field());
                 address.iter_mut().zip(mask).for_each(|(octet, mask)| *octet &= mask);
                 address
             }
-            Field::Lookup { key, map, .. } => match self.find(map, key) {
-                Found::Value(ElementValue::Data(data)) => data.as_bytes().to_vec(),
-                _ => return None,
-            },
             Field::Constant(octets) => octets.clone(),
             Field::InputInterface => {
                 let mut name = packet.input_interface.clone().into_bytes();
@@ -275,15 +283,13 @@ impl Run<'_, '_> {
             }
             Field::SourceAddressType => kind(packet.source).to_ne_bytes().to_vec(),
             Field::DestinationAddressType => kind(packet.destination).to_ne_bytes().to_vec(),
-        })
+        }
     }
 }
 
 /// What a set holds for a key.
 enum Found {
     NoSet,
-    /// A part of the key is itself looked up, in vain.
-    NoKey,
     Nothing,
     Value(ElementValue),
 }

@@ -110,11 +110,14 @@ pub enum Statement {
         map: String,
         seconds: u32,
     },
-    /// `delete @map { key }`, where it is there.
-    Forget {
+    /// `meta priority set key map @map`: the only field that rules can write and that nobody reads before the packet
+    /// is queued; where the map holds nothing the rule ends.
+    SetPriorityMap {
         key: Vec<Field>,
         map: String,
     },
+    /// `meta priority set number`.
+    SetPriority(u32),
     /// `masquerade fully-random`.
     Masquerade,
     /// Answers with a TCP reset for TCP, ICMP port unreachable otherwise.
@@ -146,6 +149,12 @@ pub enum Field {
     Mark,
     /// `ct status`, host byte order, bits of `enum ip_conntrack_status`.
     ConntrackStatus,
+    /// `ct original ip daddr`: where the connection was addressed to before any translation.
+    ConntrackOriginalDestination,
+    /// `ct original proto-dst`.
+    ConntrackOriginalPort,
+    /// `meta priority`, host byte order.
+    Priority,
     /// `ct state`, host byte order, bits as nf_tables has them (invalid 1, established 2, related 4, new 8).
     ConntrackState,
     /// `numgen random mod n offset o`, host byte order.
@@ -164,12 +173,6 @@ pub enum Field {
     Masked {
         of: AddressSide,
         mask: Vec<u8>,
-    },
-    /// `key map @map`: what a map holds for a key, of so many octets; where it holds nothing the rule ends.
-    Lookup {
-        key: Vec<Field>,
-        map: String,
-        octets: usize,
     },
     /// A constant, to fill a place of a concatenated key.
     Constant(Vec<u8>),
@@ -247,14 +250,6 @@ pub struct Set {
 }
 
 impl Set {
-    /// Octets of an element's value as registers hold it; `None` where there are no such values.
-    pub fn value_octets(&self) -> Option<usize> {
-        match &self.data {
-            SetData::Values(parts) => Some(parts.iter().map(|part| part.padded_width()).sum()),
-            SetData::None | SetData::Verdict => None,
-        }
-    }
-
     /// Whether both differ in nothing but their elements.
     pub fn same_shape(&self, other: &Set) -> bool {
         self.key == other.key

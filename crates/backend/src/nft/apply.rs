@@ -1,9 +1,10 @@
 //! The service table kept as the program wants it.
 
-use super::layout::{set, sets, table_id};
+use super::layout::{Memory, set, sets, table_id};
 use super::lower::{self, InUse};
+use super::memory::{Members, take_members};
 use kernel::netlink::Socket;
-use kernel::nft::{Observed, Stats, Transaction, read_table_like};
+use kernel::nft::{Observed, Stats, Transaction, read_dynamic, read_table_like};
 use model::Family;
 use netstate::nft::{Chain, Key, Set, Table, TableId};
 use netstate::{ElementChange, TableDelta};
@@ -35,6 +36,13 @@ pub struct Applied {
     /// Atomic steps: one, or two where chains come with elements; more where an unprivileged socket cannot
     /// carry a change at once and where an empty table is filled.
     pub transactions: usize,
+}
+
+/// How far forgetting has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Forgotten {
+    All,
+    Some,
 }
 
 /// The door to the service table of the network namespace in which it was opened.
@@ -84,16 +92,58 @@ impl Backend {
     }
 
     fn reconcile_table(&mut self, place: usize, program: &Program) -> Result<Applied, Error> {
-        let family = self.tables[place].in_use.family();
+        let kept = &self.tables[place];
+        let family = kept.in_use.family();
         let wanted = lower::table(program, family);
         let observed = read_table_like(&mut self.socket, &wanted).map_err(Error::Read)?;
         self.tables[place].in_use = InUse::of(program, family);
         match observed {
             Some(observed) if fits(&observed, &wanted) => {
-                self.apply(&[(place, TableDelta::between(Some(&observed.table), &wanted))])
+                let delta = TableDelta::between(Some(&observed.table), &wanted);
+                let applied = self.apply(&[(place, delta)])?;
+                self.forget(place, program)?;
+                Ok(applied)
             }
             Some(_) => self.rebuild(&wanted),
             None => self.fill(place, &wanted),
+        }
+    }
+
+    /// Forgets the clients of endpoints that are in no pool any more. New ones do not come: a client is remembered
+    /// with whom it got, and it gets nobody else any more.
+    fn forget(&mut self, place: usize, program: &Program) -> Result<(), Error> {
+        let in_use = &self.tables[place].in_use;
+        let members = Members::of(program, in_use.family(), in_use.numbers());
+        for memory in Memory::ALL {
+            while self.forget_in(place, memory, &members)? == Forgotten::Some {}
+        }
+        Ok(())
+    }
+
+    fn forget_in(
+        &mut self,
+        place: usize,
+        memory: Memory,
+        members: &Members,
+    ) -> Result<Forgotten, Error> {
+        let Kept { id, shapes, in_use } = &self.tables[place];
+        let Some(shape) = shapes.get(memory.map()) else { return Ok(Forgotten::All) };
+        let held = read_dynamic(&mut self.socket, id, memory.map()).map_err(Error::Read)?;
+        let family = in_use.family();
+        let stale = held.iter().filter(|(key, data)| !members.holds(memory, family, key, data));
+        let stale: Vec<_> = stale.map(|(key, _)| (key, None)).collect();
+        if stale.is_empty() {
+            return Ok(Forgotten::All);
+        }
+        self.transaction.clear();
+        self.transaction.delete_elements(id, memory.map(), shape, stale);
+        match self.commit() {
+            Ok(_) => Ok(Forgotten::All),
+            // One of them has come to its end by itself, and then none is deleted.
+            Err(Error::Commit(error)) if error.errno() == Some(kernel::Errno::ENOENT) => {
+                Ok(Forgotten::Some)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -105,7 +155,13 @@ impl Backend {
             .enumerate()
             .map(|(place, kept)| (place, lower::changes(&mut kept.in_use, program, changes)));
         let deltas: Vec<_> = deltas.filter(|(_, delta)| !delta.is_empty()).collect();
-        self.apply(&deltas)
+        let applied = self.apply(&deltas)?;
+        for (place, _) in deltas {
+            if take_members(changes, self.tables[place].in_use.family()) {
+                self.forget(place, program)?;
+            }
+        }
+        Ok(applied)
     }
 
     /// Where nothing is yet: in small steps, each of which is right by itself.

@@ -2,10 +2,10 @@
 
 use model::Family;
 use netstate::nft::{DataType, Element, ElementValue, Key, Set, SetData, TableId};
-use program::{Binding, Draw, Endpoint, Frontend, Masquerade, Scope};
+use program::{Draw, Endpoint, Frontend, Masquerade, Pool, Reach, Scope};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Packets with this bit leave with the node's own address (`--iptables-masquerade-bit` 14).
 pub const MASQUERADE_MARK: u32 = 0x4000;
@@ -43,15 +43,29 @@ pub mod set {
     pub const GUARDED: &str = "guarded";
     /// Front ends whose clients keep their endpoints, to the number of the Service port.
     pub const STICKY: &str = "sticky";
+    pub const STICKY_NODE_PORTS: &str = "sticky-node-ports";
+    /// The same front ends, to the chain that remembers for as long as the Service wants.
+    pub const REMEMBERED: &str = "remembered";
+    pub const REMEMBERED_NODE_PORTS: &str = "remembered-node-ports";
     /// Number of the Service port, client to its endpoint. Filled by rules.
     pub const MEMORY: &str = "memory";
-    /// Address, protocol, port, endpoint: the endpoints that clients may keep.
-    pub const MEMBERS: &str = "members";
-    pub const MEMBERS_OUTSIDE: &str = "members-outside";
+    /// Likewise, where only endpoints on this node count.
+    pub const MEMORY_LOCAL: &str = "memory-local";
+    /// Those endpoints: address and port.
+    pub const LOCAL_ENDPOINTS: &str = "local-endpoints";
 
     /// Sets that rules look into once `services` or `node-ports` have led them there.
-    pub const DETAILS: [&str; 8] =
-        [SLOTS, INSIDE, OUTSIDE, ALLOWED, GUARDED, STICKY, MEMBERS, MEMBERS_OUTSIDE];
+    pub const DETAILS: [&str; 9] = [
+        SLOTS,
+        INSIDE,
+        OUTSIDE,
+        ALLOWED,
+        GUARDED,
+        STICKY,
+        STICKY_NODE_PORTS,
+        REMEMBERED,
+        REMEMBERED_NODE_PORTS,
+    ];
 }
 
 /// The names of the chains that are not classes.
@@ -69,6 +83,9 @@ pub mod chain {
     /// Front ends for which it matters where the packet comes from.
     pub const BY_SOURCE: &str = "by-source";
     pub const BY_SOURCE_NODE_PORT: &str = "by-source-node-port";
+    /// Where the endpoint that a client got is remembered, on its way to it.
+    pub const REMEMBER: &str = "remember";
+    pub const REMEMBER_HERE: &str = "remember-here";
     /// Traffic policy Local, and no endpoint on this node.
     pub const NOT_HERE: &str = "not-here";
     /// What nobody answers.
@@ -92,8 +109,45 @@ pub struct Class {
     pub side: Side,
     pub draw: Draw,
     pub slots: u32,
-    /// Seconds that a client keeps its endpoint.
-    pub affinity: Option<u32>,
+    /// Clients keep their endpoints: those of the memory that goes with the pool.
+    pub memory: Option<Memory>,
+}
+
+/// Which endpoints a client may be remembered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Memory {
+    Cluster,
+    Local,
+}
+
+impl Memory {
+    pub const ALL: [Memory; 2] = [Memory::Cluster, Memory::Local];
+
+    pub fn of(pool: &Pool) -> Self {
+        if pool.reach == Reach::Local { Memory::Local } else { Memory::Cluster }
+    }
+
+    /// The map that holds it.
+    pub fn map(self) -> &'static str {
+        match self {
+            Memory::Cluster => set::MEMORY,
+            Memory::Local => set::MEMORY_LOCAL,
+        }
+    }
+}
+
+/// The chain that remembers the clients of front ends for so many seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Remembering {
+    pub node_port: bool,
+    pub seconds: u32,
+}
+
+impl fmt::Display for Remembering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scope = if self.node_port { "node-port" } else { "address" };
+        write!(f, "remember-{scope}-{}", self.seconds)
+    }
 }
 
 /// Which of a front end's pools.
@@ -109,13 +163,6 @@ impl Side {
         match self {
             Side::Inside => 0,
             Side::Outside => OUTSIDE_SLOTS,
-        }
-    }
-
-    pub fn members(self) -> &'static str {
-        match self {
-            Side::Inside => set::MEMBERS,
-            Side::Outside => set::MEMBERS_OUTSIDE,
         }
     }
 }
@@ -138,10 +185,11 @@ impl fmt::Display for Class {
         if self.side == Side::Outside {
             f.write_str("-local")?;
         }
-        match self.affinity {
-            Some(seconds) => write!(f, "-sticky-{seconds}"),
-            None => Ok(()),
-        }
+        f.write_str(match self.memory {
+            None => "",
+            Some(Memory::Cluster) => "-sticky",
+            Some(Memory::Local) => "-sticky-here",
+        })
     }
 }
 
@@ -161,13 +209,15 @@ pub fn sets(family: Family) -> BTreeMap<String, Set> {
         elements: BTreeMap::new(),
     };
     let endpoint = || SetData::Values(vec![ip, Port]);
-    let number = || SetData::Values(vec![Number, Number]);
+    let sticky = |key: &[DataType]| set(key, SetData::Values(vec![Number]), false);
     let verdicts = |key: &[DataType], counters| set(key, SetData::Verdict, counters);
     let plain = |key: &[DataType]| set(key, SetData::None, false);
     let frontend = [ip, Protocol, Port];
-    let member = [ip, Protocol, Port, ip, Port];
-    let memory = set(&[Number, Number, ip], endpoint(), false);
-    [
+    let memory = || {
+        let empty = set(&[Number, ip], endpoint(), false);
+        Set { dynamic: Some(REMEMBERED_CLIENTS), ..empty }
+    };
+    let fixed = [
         (set::NODE_ADDRESSES, plain(&[ip])),
         (set::SERVICE_ADDRESSES, plain(&[ip])),
         (set::SERVICES, verdicts(&frontend, true)),
@@ -180,13 +230,15 @@ pub fn sets(family: Family) -> BTreeMap<String, Set> {
         (set::OUTSIDE, verdicts(&frontend, false)),
         (set::ALLOWED, plain(&[ip, Protocol, Port, Number, ip])),
         (set::GUARDED, verdicts(&frontend, true)),
-        (set::STICKY, set(&frontend, number(), false)),
-        (set::MEMORY, Set { dynamic: Some(REMEMBERED_CLIENTS), ..memory }),
-        (set::MEMBERS, plain(&member)),
-        (set::MEMBERS_OUTSIDE, plain(&member)),
-    ]
-    .map(|(name, set)| (name.to_owned(), set))
-    .into()
+        (set::STICKY, sticky(&frontend)),
+        (set::STICKY_NODE_PORTS, sticky(&frontend[1..])),
+        (set::REMEMBERED, verdicts(&frontend, false)),
+        (set::REMEMBERED_NODE_PORTS, verdicts(&frontend[1..], false)),
+        (set::MEMORY, memory()),
+        (set::MEMORY_LOCAL, memory()),
+        (set::LOCAL_ENDPOINTS, plain(&[ip, Port])),
+    ];
+    fixed.map(|(name, set)| (name.to_owned(), set)).into()
 }
 
 pub(super) fn octets(address: IpAddr) -> Vec<u8> {
@@ -223,12 +275,6 @@ pub fn slot_key(frontend: &Frontend, slot: u32) -> Key {
     full_key(frontend).part(&slot.to_ne_bytes())
 }
 
-/// The key of one of a front end's endpoints in `members`.
-pub(super) fn member_key(frontend: &Frontend, endpoint: &Endpoint) -> Key {
-    let (ip, port) = (endpoint.address.ip(), endpoint.address.port());
-    full_key(frontend).part(&octets(ip)).part(&port.to_be_bytes())
-}
-
 /// The key of a prefix in `allowed-sources`.
 pub(super) fn allowed_key(frontend: &Frontend, net: &ipnet::IpNet) -> Key {
     let length = u32::from(net.prefix_len());
@@ -236,18 +282,15 @@ pub(super) fn allowed_key(frontend: &Frontend, net: &ipnet::IpNet) -> Key {
 }
 
 pub(super) fn slot_element(endpoint: &Endpoint) -> Element {
-    let (ip, port) = (endpoint.address.ip(), endpoint.address.port());
-    data_element(address_key(ip).part(&port.to_be_bytes()))
+    data_element(endpoint_key(endpoint.address))
 }
 
-/// The number of a Service port: the same wherever and whenever it is made.
-pub(super) fn sticky_element(frontend: &Frontend, binding: &Binding) -> Element {
-    let name = format!("{}/{}", binding.port, frontend.protocol);
-    let [a, b, c, d, e, f, g, h] = program::slots::fnv1a(name.bytes()).to_be_bytes();
-    data_element(Key::new().part(&[a, b, c, d]).part(&[e, f, g, h]))
+/// An endpoint's address and port, as elements hold them.
+pub(super) fn endpoint_key(endpoint: SocketAddr) -> Key {
+    address_key(endpoint.ip()).part(&endpoint.port().to_be_bytes())
 }
 
-fn data_element(data: Key) -> Element {
+pub(super) fn data_element(data: Key) -> Element {
     Element { until: None, value: ElementValue::Data(data), comment: "".into() }
 }
 

@@ -1,18 +1,20 @@
 //! A program, and a change of one, to tables and changes of them, for one family. Pure.
 
 use super::layout::{
-    Class, Side, address_key, allowed_key, bare, chain, frontend_key, full_key, member_key, octets,
-    set, sets, slot_element, slot_key, sticky_element, table_id,
+    Class, Memory, Remembering, Side, address_key, allowed_key, bare, chain, data_element,
+    endpoint_key, frontend_key, full_key, octets, set, sets, slot_element, slot_key, table_id,
 };
+use super::memory::Numbers;
 use super::rules::Frame;
 use model::Family;
 use netstate::TableDelta;
-use netstate::nft::{Element, ElementValue, Key, Table, Verdict};
+use netstate::nft::{Chain, Element, ElementValue, Key, Table, Verdict};
 use program::{
     Action, Binding, Change, Frontend, FrontendKind, Masquerade, Pool, Program, Scope, Slots,
 };
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 /// The whole table.
 pub fn table(program: &Program, family: Family) -> Table {
@@ -32,16 +34,21 @@ pub fn table(program: &Program, family: Family) -> Table {
         insert(set::HAIRPIN, hairpin_key(*address), bare());
     }
     for (frontend, binding) in frontends(program, family) {
-        for (set, key, element) in elements(frontend, binding) {
+        for (set, key, element) in elements(frontend, binding, &in_use.numbers) {
             insert(set, key, element);
         }
     }
     for address in in_use.cluster_ips.keys() {
         insert(set::SERVICE_ADDRESSES, address_key(*address), bare());
     }
+    for endpoint in in_use.local_endpoints.keys() {
+        insert(set::LOCAL_ENDPOINTS, endpoint_key(*endpoint), bare());
+    }
     let class_chains =
         in_use.classes.keys().map(|class| (class.to_string(), frame.class_chain(*class)));
     table.chains.extend(class_chains);
+    let rememberings = in_use.rememberings.keys();
+    table.chains.extend(rememberings.map(|it| (it.to_string(), frame.remembering_chain(*it))));
     table
 }
 
@@ -53,13 +60,24 @@ pub struct InUse {
     cluster_ips: Usage<IpAddr>,
     /// Lengths of prefixes of allowed sources.
     source_lengths: Usage<u8>,
+    rememberings: Usage<Remembering>,
+    /// Of pools whose clients are remembered.
+    local_endpoints: Usage<SocketAddr>,
+    numbers: Numbers,
 }
 
 impl InUse {
     /// Nothing.
     pub fn none(family: Family) -> Self {
-        let (classes, cluster_ips) = (Usage::default(), Usage::default());
-        InUse { family, classes, cluster_ips, source_lengths: Usage::default() }
+        InUse {
+            family,
+            classes: Usage::default(),
+            cluster_ips: Usage::default(),
+            source_lengths: Usage::default(),
+            rememberings: Usage::default(),
+            local_endpoints: Usage::default(),
+            numbers: Numbers::default(),
+        }
     }
 
     pub fn of(program: &Program, family: Family) -> Self {
@@ -76,10 +94,21 @@ impl InUse {
 
     fn frame<'a>(&self, program: &'a Program) -> Frame<'a> {
         let lengths = self.source_lengths.keys().copied().collect();
-        Frame::of(program, self.family, lengths)
+        let remembers = self.rememberings.keys().next().is_some();
+        Frame::of(program, self.family, lengths, remembers)
+    }
+
+    /// The numbers of Service ports whose clients are remembered.
+    pub(super) fn numbers(&self) -> &Numbers {
+        &self.numbers
     }
 
     fn take(&mut self, frontend: &Frontend, binding: &Binding) {
+        if let Some(remembering) = remembering(frontend, binding) {
+            self.rememberings.take(remembering);
+            local_endpoints(binding).for_each(|endpoint| self.local_endpoints.take(endpoint));
+            self.numbers.take(frontend, binding);
+        }
         classes(frontend, binding).for_each(|class| self.classes.take(class));
         source_lengths(binding).for_each(|length| self.source_lengths.take(length));
         if let Some(address) = cluster_ip(frontend, binding) {
@@ -88,6 +117,11 @@ impl InUse {
     }
 
     fn release(&mut self, frontend: &Frontend, binding: &Binding) {
+        if let Some(remembering) = remembering(frontend, binding) {
+            self.rememberings.release(&remembering);
+            local_endpoints(binding).for_each(|endpoint| self.local_endpoints.release(&endpoint));
+            self.numbers.release(frontend, binding);
+        }
         classes(frontend, binding).for_each(|class| self.classes.release(&class));
         source_lengths(binding).for_each(|length| self.source_lengths.release(&length));
         if let Some(address) = cluster_ip(frontend, binding) {
@@ -100,7 +134,7 @@ impl InUse {
 ///
 /// `program` is as it is after the changes.
 pub fn changes(in_use: &mut InUse, program: &Program, changes: &[Change]) -> TableDelta {
-    let (classes, lengths) = (in_use.classes.clone(), in_use.source_lengths.clone());
+    let before = in_use.uses();
     let mut delta = TableDelta::default();
     for change in changes {
         one(&mut delta, in_use, change);
@@ -112,19 +146,57 @@ pub fn changes(in_use: &mut InUse, program: &Program, changes: &[Change]) -> Tab
         )
     });
     let frame = in_use.frame(program);
-    for class in classes.keys().filter(|class| !in_use.classes.has(class)) {
-        delta.chains.insert(class.to_string(), None);
-    }
-    for class in in_use.classes.keys().filter(|class| reframed || !classes.has(class)) {
-        delta.chains.insert(class.to_string(), Some(frame.class_chain(*class)));
-    }
-    let relengthened = !lengths.keys().eq(in_use.source_lengths.keys());
-    if reframed || relengthened {
-        let framing = frame.chains().into_iter();
-        let framing = framing.filter(|(name, _)| reframed || name == chain::GUARD);
+    chain_changes(&mut delta, &before.classes, &in_use.classes, reframed, |class| {
+        frame.class_chain(class)
+    });
+    chain_changes(&mut delta, &before.rememberings, &in_use.rememberings, false, |it| {
+        frame.remembering_chain(it)
+    });
+    let relengthened = before.source_lengths != in_use.source_lengths.set();
+    let remembers = before.rememberings.is_empty() != in_use.rememberings.0.is_empty();
+    if reframed || relengthened || remembers {
+        let needed = |name: &str| match name {
+            chain::GUARD => relengthened,
+            chain::REMEMBER | chain::REMEMBER_HERE => remembers,
+            _ => false,
+        };
+        let framing = frame.chains().into_iter().filter(|(name, _)| reframed || needed(name));
         delta.chains.extend(framing.map(|(name, chain)| (name, Some(chain))));
     }
     delta
+}
+
+/// What was in use, whatever how often.
+struct Uses {
+    classes: BTreeSet<Class>,
+    rememberings: BTreeSet<Remembering>,
+    source_lengths: BTreeSet<u8>,
+}
+
+impl InUse {
+    fn uses(&self) -> Uses {
+        Uses {
+            classes: self.classes.set(),
+            rememberings: self.rememberings.set(),
+            source_lengths: self.source_lengths.set(),
+        }
+    }
+}
+
+/// Chains that are there for as long as something uses them.
+fn chain_changes<T: Ord + Copy + fmt::Display>(
+    delta: &mut TableDelta,
+    before: &BTreeSet<T>,
+    after: &Usage<T>,
+    all: bool,
+    chain: impl Fn(T) -> Chain,
+) {
+    for gone in before.iter().filter(|it| !after.has(it)) {
+        delta.chains.insert(gone.to_string(), None);
+    }
+    for it in after.keys().filter(|it| all || !before.contains(it)) {
+        delta.chains.insert(it.to_string(), Some(chain(*it)));
+    }
 }
 
 /// How often something is in use.
@@ -160,6 +232,12 @@ impl<T: Ord> Usage<T> {
     }
 }
 
+impl<T: Ord + Copy> Usage<T> {
+    fn set(&self) -> BTreeSet<T> {
+        self.0.keys().copied().collect()
+    }
+}
+
 fn one(delta: &mut TableDelta, in_use: &mut InUse, change: &Change) {
     let family = in_use.family;
     match change {
@@ -190,18 +268,6 @@ fn frontend_change(
     before: Option<&Binding>,
     after: Option<&Binding>,
 ) {
-    let elements_of = |binding: Option<&Binding>| -> BTreeMap<(&'static str, Key), Element> {
-        let all = binding.map(|binding| elements(frontend, binding)).unwrap_or_default();
-        all.into_iter().map(|(set, key, element)| ((set, key), element)).collect()
-    };
-    let (old, mut new) = (elements_of(before), elements_of(after));
-    for ((set, key), element) in old {
-        let replaced = new.remove(&(set, key));
-        delta.element(set, key, Some(element), replaced);
-    }
-    for ((set, key), element) in new {
-        delta.element(set, key, None, Some(element));
-    }
     let address = match frontend.scope {
         Scope::Address(address) => Some(address),
         Scope::NodePort(_) => None,
@@ -209,16 +275,41 @@ fn frontend_change(
     let in_use_now =
         |in_use: &InUse| address.filter(|it| in_use.cluster_ips.has(it)).map(|_| bare());
     let address_before = in_use_now(in_use);
+    let here = || [before, after].into_iter().flatten().flat_map(local_endpoints);
+    let here: BTreeMap<SocketAddr, bool> =
+        here().map(|it| (it, in_use.local_endpoints.has(&it))).collect();
+    let old = elements_by_key(frontend, before, &in_use.numbers);
+    if let Some(binding) = after {
+        in_use.take(frontend, binding);
+    }
+    let mut new = elements_by_key(frontend, after, &in_use.numbers);
     if let Some(binding) = before {
         in_use.release(frontend, binding);
     }
-    if let Some(binding) = after {
-        in_use.take(frontend, binding);
+    for ((set, key), element) in old {
+        let replaced = new.remove(&(set, key));
+        delta.element(set, key, Some(element), replaced);
+    }
+    for ((set, key), element) in new {
+        delta.element(set, key, None, Some(element));
+    }
+    for (endpoint, before) in here {
+        let (before, after) = (before.then(bare), in_use.local_endpoints.has(&endpoint).then(bare));
+        delta.element(set::LOCAL_ENDPOINTS, endpoint_key(endpoint), before, after);
     }
     if let Some(address) = address {
         let after = in_use_now(in_use);
         delta.element(set::SERVICE_ADDRESSES, address_key(address), address_before, after);
     }
+}
+
+fn elements_by_key(
+    frontend: &Frontend,
+    binding: Option<&Binding>,
+    numbers: &Numbers,
+) -> BTreeMap<(&'static str, Key), Element> {
+    let all = binding.map(|binding| elements(frontend, binding, numbers)).unwrap_or_default();
+    all.into_iter().map(|(set, key, element)| ((set, key), element)).collect()
 }
 
 /// The address of a front end that answers for all its ports.
@@ -243,11 +334,11 @@ struct Part<'a> {
 
 fn parts<'a>(frontend: &Frontend, binding: &'a Binding) -> impl Iterator<Item = Part<'a>> {
     let node_port = matches!(frontend.scope, Scope::NodePort(_));
-    let affinity = binding.affinity.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
     let part = move |(side, pool, masquerade): (Side, &'a Pool, Masquerade)| {
         let slots = Slots::of(pool, binding.scheduler);
         let (draw, number) = (slots.draw, u32::try_from(slots.endpoints.len()).unwrap_or(u32::MAX));
-        let class = Class { node_port, masquerade, side, draw, slots: number, affinity };
+        let memory = binding.affinity.map(|_| Memory::of(pool));
+        let class = Class { node_port, masquerade, side, draw, slots: number, memory };
         Part { side, pool, class, slots }
     };
     let pools = match &binding.action {
@@ -266,9 +357,29 @@ fn classes(frontend: &Frontend, binding: &Binding) -> impl Iterator<Item = Class
     parts(frontend, binding).map(|part| part.class)
 }
 
+/// How the clients of a front end are remembered, if at all.
+fn remembering(frontend: &Frontend, binding: &Binding) -> Option<Remembering> {
+    binding.action.pools().next()?;
+    let node_port = matches!(frontend.scope, Scope::NodePort(_));
+    let seconds = u32::try_from(binding.affinity?.as_secs()).unwrap_or(u32::MAX);
+    Some(Remembering { node_port, seconds })
+}
+
+/// The endpoints of pools of which only those on this node are part, where clients are remembered.
+fn local_endpoints(binding: &Binding) -> impl Iterator<Item = SocketAddr> {
+    let pools = binding.action.pools().filter(|pool| Memory::of(pool) == Memory::Local);
+    let pools = pools.filter(|_| binding.affinity.is_some());
+    pools.flat_map(|pool| pool.endpoints.iter().map(|endpoint| endpoint.address))
+}
+
 /// The elements that stand for one front end.
-fn elements(frontend: &Frontend, binding: &Binding) -> Vec<(&'static str, Key, Element)> {
+fn elements(
+    frontend: &Frontend,
+    binding: &Binding,
+    numbers: &Numbers,
+) -> Vec<(&'static str, Key, Element)> {
     let mut elements = Vec::new();
+    memory_elements(&mut elements, frontend, binding, numbers);
     for part in parts(frontend, binding) {
         pool_elements(&mut elements, frontend, binding, &part);
     }
@@ -329,11 +440,25 @@ fn pool_elements(
         let element = Element { until: None, value, comment: "".into() };
         elements.push((map, full_key(frontend), element));
     }
-    if part.class.affinity.is_some() {
-        elements.push((set::STICKY, full_key(frontend), sticky_element(frontend, binding)));
-        let member = |endpoint| (part.side.members(), member_key(frontend, endpoint), bare());
-        elements.extend(part.pool.endpoints.iter().map(member));
-    }
+}
+
+fn memory_elements(
+    elements: &mut Vec<(&'static str, Key, Element)>,
+    frontend: &Frontend,
+    binding: &Binding,
+    numbers: &Numbers,
+) {
+    let Some(remembering) = remembering(frontend, binding) else { return };
+    let Some(number) = numbers.of(frontend, binding) else { return };
+    let (sticky, remembered) = match remembering.node_port {
+        true => (set::STICKY_NODE_PORTS, set::REMEMBERED_NODE_PORTS),
+        false => (set::STICKY, set::REMEMBERED),
+    };
+    let key = frontend_key(frontend);
+    let number = Key::new().part(&number.to_ne_bytes());
+    elements.push((sticky, key, data_element(number)));
+    let verdict = ElementValue::Verdict(Verdict::Goto(remembering.to_string()));
+    elements.push((remembered, key, Element { until: None, value: verdict, comment: "".into() }));
 }
 
 fn frontends(program: &Program, family: Family) -> impl Iterator<Item = (&Frontend, &Binding)> {

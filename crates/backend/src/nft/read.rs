@@ -102,7 +102,7 @@ impl Reader<'_> {
             origin: element.comment.parse().ok(),
             fate: self.fate(&verdict, &full)?,
             sources: self.sources(&full),
-            affinity: self.affinity(&verdict, &full),
+            affinity: self.affinity(key, with_address),
             connections: Some(
                 counts.and_then(|counts| counts.get(key)).copied().unwrap_or_default(),
             ),
@@ -147,19 +147,13 @@ impl Reader<'_> {
         of_frontend.filter_map(net).collect()
     }
 
-    /// It stands in the name of the class, the front end's own or that of pods and the node.
-    fn affinity(&self, verdict: &Verdict, key: &Key) -> Option<u32> {
-        let class = match verdict {
-            Verdict::Goto(name) if name.starts_with(chain::BY_SOURCE) => {
-                match self.value(set::INSIDE, key)? {
-                    ElementValue::Verdict(Verdict::Goto(class)) => class,
-                    _ => return None,
-                }
-            }
-            Verdict::Goto(class) => class,
-            _ => return None,
-        };
-        class.split_once("-sticky-")?.1.parse().ok()
+    /// It stands in the name of the chain that remembers.
+    fn affinity(&self, frontend: &Key, with_address: bool) -> Option<u32> {
+        let map = if with_address { set::REMEMBERED } else { set::REMEMBERED_NODE_PORTS };
+        match self.value(map, frontend)? {
+            ElementValue::Verdict(Verdict::Goto(chain)) => chain.rsplit('-').next()?.parse().ok(),
+            _ => None,
+        }
     }
 }
 

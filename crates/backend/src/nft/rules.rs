@@ -1,6 +1,6 @@
 //! The rules: those that are always there, and those of a class of front ends.
 
-use super::layout::{Class, MASQUERADE_MARK, chain, octets, set};
+use super::layout::{Class, MASQUERADE_MARK, Memory, Remembering, chain, octets, set};
 use ipnet::IpNet;
 use model::Family;
 use netstate::nft::{
@@ -30,10 +30,17 @@ pub struct Frame<'a> {
     pub service_cidrs: Vec<IpNet>,
     /// Lengths of the prefixes in `allowed-sources`.
     pub source_lengths: Vec<u8>,
+    /// Whether any client is to be remembered.
+    pub remembers: bool,
 }
 
 impl<'a> Frame<'a> {
-    pub fn of(program: &'a Program, family: Family, source_lengths: Vec<u8>) -> Self {
+    pub fn of(
+        program: &'a Program,
+        family: Family,
+        source_lengths: Vec<u8>,
+        remembers: bool,
+    ) -> Self {
         let cidrs = program.service_cidrs.keys().filter(|net| Family::of_net(net) == family);
         Frame {
             family,
@@ -42,6 +49,7 @@ impl<'a> Frame<'a> {
             node_ports: &program.node_ports,
             service_cidrs: cidrs.copied().collect(),
             source_lengths,
+            remembers,
         }
     }
 
@@ -68,6 +76,8 @@ impl<'a> Frame<'a> {
             (chain::GUARD, plain(self.guard())),
             (chain::BY_SOURCE, plain(self.by_source(false))),
             (chain::BY_SOURCE_NODE_PORT, plain(self.by_source(true))),
+            (chain::REMEMBER, base(filter, HookPoint::Postrouting, 90, self.remember())),
+            (chain::REMEMBER_HERE, base(filter, HookPoint::Input, 90, self.remember())),
             (chain::NOT_HERE, plain(vec![rule("no endpoint on this node", dropped())])),
             (chain::REFUSE, plain(self.refuse())),
             (
@@ -93,8 +103,8 @@ impl<'a> Frame<'a> {
             }
             Masquerade::FromNode | Masquerade::Never => {}
         }
-        if let Some(seconds) = class.affinity {
-            rules.extend(self.affinity(class, seconds));
+        if let Some(memory) = class.memory {
+            rules.extend(self.affinity(class.node_port, memory));
         }
         if class.slots > 1 {
             let to = self.dnat(class, drawn(class));
@@ -107,37 +117,74 @@ impl<'a> Frame<'a> {
         Chain { hook: None, rules }
     }
 
-    /// A client's endpoint is remembered for a time; it counts only while it is an endpoint of this very pool.
-    fn affinity(&self, class: Class, seconds: u32) -> Vec<Rule> {
-        let remembered = || vec![self.service_port(class), Field::SourceAddress];
-        let map = || set::MEMORY.to_owned();
-        let octets = self.address_octets() + 4;
-        let mut member = self.frontend_fields(class.node_port);
-        member.push(Field::Lookup { key: remembered(), map: map(), octets });
-        let is_member =
-            Statement::InSet { key: member, set: class.side.members().to_owned(), negate: false };
-        let remember =
-            |value| Statement::Remember { key: remembered(), value, map: map(), seconds };
-        let same = Field::Lookup { key: remembered(), map: map(), octets };
-        let mut slot = self.frontend_fields(class.node_port);
-        slot.push(drawn(class));
-        let new = Field::Lookup { key: slot, map: set::SLOTS.to_owned(), octets };
-        let to_remembered = || Statement::DnatMap { key: remembered(), map: map() };
-        let forget = Statement::Forget { key: remembered(), map: map() };
+    /// A client that is remembered gets the same endpoint again. It is one of the pool, for those that leave a pool
+    /// are forgotten with it.
+    ///
+    /// The number of the Service port passes through the packet's priority: the only field that rules can write, that
+    /// `nft list` can print in a key, and that the node's own ways of sending set anew.
+    fn affinity(&self, node_port: bool, memory: Memory) -> Vec<Rule> {
+        let (key, map) = match node_port {
+            true => (vec![Field::Protocol, Field::DestinationPort], set::STICKY_NODE_PORTS),
+            false => (self.frontend_fields(false), set::STICKY),
+        };
+        let number = Statement::SetPriorityMap { key, map: map.to_owned() };
+        let key = vec![Field::Priority, Field::SourceAddress];
+        let to_remembered = Statement::DnatMap { key, map: memory.map().to_owned() };
         vec![
-            rule("to the same endpoint", vec![is_member, remember(vec![same]), to_remembered()]),
-            rule("to one that is remembered", vec![forget, remember(vec![new]), to_remembered()]),
+            rule("the Service port's number", vec![number]),
+            rule("to the same endpoint as before", vec![to_remembered]),
+            rule("the number is used", vec![Statement::SetPriority(0)]),
         ]
     }
 
-    fn address_octets(&self) -> usize {
-        octets(self.family.unspecified()).len()
+    /// On its way to the endpoint a packet shows who got it, and the connection what it was addressed to at first.
+    fn remember(&self) -> Vec<Rule> {
+        if !self.remembers {
+            return Vec::new();
+        }
+        let translated = || vec![is_new(), is_translated()];
+        let key = vec![
+            Field::ConntrackOriginalDestination,
+            Field::Protocol,
+            Field::ConntrackOriginalPort,
+        ];
+        let address = Statement::VerdictMap { key, map: set::REMEMBERED.to_owned() };
+        let mut rules = vec![rule("service addresses", [translated(), vec![address]].concat())];
+        for condition in self.node_port_addresses(&Field::ConntrackOriginalDestination) {
+            let key = vec![Field::Protocol, Field::ConntrackOriginalPort];
+            let map = set::REMEMBERED_NODE_PORTS.to_owned();
+            let node_port = vec![Statement::VerdictMap { key, map }];
+            rules.push(rule("node ports", [translated(), condition, node_port].concat()));
+        }
+        rules
     }
 
-    /// The number of the Service port that a front end belongs to.
-    fn service_port(&self, class: Class) -> Field {
-        let key = self.frontend_fields(class.node_port);
-        Field::Lookup { key, map: set::STICKY.to_owned(), octets: 8 }
+    /// The rules that remember a client: with whom it is, and with whom on this node.
+    pub fn remembering_chain(&self, remembering: Remembering) -> Chain {
+        let (mut key, map) = match remembering.node_port {
+            true => (Vec::new(), set::STICKY_NODE_PORTS),
+            false => (vec![Field::ConntrackOriginalDestination], set::STICKY),
+        };
+        key.extend([Field::Protocol, Field::ConntrackOriginalPort]);
+        let number = Statement::SetPriorityMap { key, map: map.to_owned() };
+        let remember = |memory: Memory| Statement::Remember {
+            key: vec![Field::Priority, Field::SourceAddress],
+            value: vec![Field::DestinationAddress, Field::DestinationPort],
+            map: memory.map().to_owned(),
+            seconds: remembering.seconds,
+        };
+        let is_here = Statement::InSet {
+            key: vec![Field::DestinationAddress, Field::DestinationPort],
+            set: set::LOCAL_ENDPOINTS.to_owned(),
+            negate: false,
+        };
+        let rules = vec![
+            rule("the Service port's number", vec![number]),
+            rule("remember the client", vec![remember(Memory::Cluster)]),
+            rule("and that its endpoint is here", vec![is_here, remember(Memory::Local)]),
+            rule("the number is used", vec![Statement::SetPriority(0)]),
+        ];
+        Chain { hook: None, rules }
     }
 
     fn frontend_fields(&self, node_port: bool) -> Vec<Field> {
@@ -158,7 +205,7 @@ impl<'a> Frame<'a> {
         let key = self.frontend_fields(false);
         let service = vec![Statement::VerdictMap { key, map: services.to_owned() }];
         let mut rules = vec![rule("service addresses", service)];
-        for mut statements in self.node_port_addresses() {
+        for mut statements in self.node_port_addresses(&Field::DestinationAddress) {
             let key = vec![Field::Protocol, Field::DestinationPort];
             statements.push(Statement::VerdictMap { key, map: node_ports.to_owned() });
             rules.push(rule("node ports", statements));
@@ -166,9 +213,9 @@ impl<'a> Frame<'a> {
         rules
     }
 
-    /// Conditions any of which says that node ports answer on the destination.
-    fn node_port_addresses(&self) -> Vec<Vec<Statement>> {
-        let destination = || Field::DestinationAddress;
+    /// Conditions any of which says that node ports answer on an address.
+    fn node_port_addresses(&self, address: &Field) -> Vec<Vec<Statement>> {
+        let destination = || address.clone();
         let mut conditions = match &self.node_ports.within {
             None => {
                 let key = vec![destination()];
@@ -179,7 +226,10 @@ impl<'a> Frame<'a> {
                 let within = |net: &IpNet| {
                     let not_loopback = in_prefix(destination(), loopback(self.family), true);
                     let within = in_prefix(destination(), *net, false);
-                    vec![within, not_loopback, is_local(Field::DestinationAddressType)]
+                    let local = is_local(Field::DestinationAddressType);
+                    // A connection that was translated had a local destination.
+                    let local = (*address == Field::DestinationAddress).then_some(local);
+                    [within, not_loopback].into_iter().chain(local).collect()
                 };
                 nets.iter().filter(|net| Family::of_net(net) == self.family).map(within).collect()
             }
@@ -285,12 +335,6 @@ impl<'a> Frame<'a> {
             value: bit,
         };
         let clear = Statement::SetMark { and: !MASQUERADE_MARK, xor: 0 };
-        let translated = Statement::Match {
-            field: Field::ConntrackStatus,
-            mask: Some(DST_NAT.to_ne_bytes().to_vec()),
-            negate: false,
-            value: DST_NAT.to_ne_bytes().to_vec(),
-        };
         let to_itself = Statement::InSet {
             key: vec![Field::SourceAddress, Field::DestinationAddress],
             set: set::HAIRPIN.to_owned(),
@@ -299,7 +343,7 @@ impl<'a> Frame<'a> {
         let masquerade = || vec![Statement::Counter, Statement::Masquerade];
         let mut rules = vec![
             rule("reply through this node", [vec![marked, clear], masquerade()].concat()),
-            rule("a pod reaches itself", [vec![translated, to_itself], masquerade()].concat()),
+            rule("a pod reaches itself", [vec![is_translated(), to_itself], masquerade()].concat()),
         ];
         rules.extend(self.network.map(|network| self.leaves_cluster(network)));
         rules
@@ -383,6 +427,12 @@ fn is_new() -> Statement {
         negate: false,
         value: STATE_NEW.to_ne_bytes().to_vec(),
     }
+}
+
+fn is_translated() -> Statement {
+    let bit = DST_NAT.to_ne_bytes().to_vec();
+    let (field, mask) = (Field::ConntrackStatus, Some(bit.clone()));
+    Statement::Match { field, mask, negate: false, value: bit }
 }
 
 fn mark() -> Statement {

@@ -172,6 +172,8 @@ fn memory_ends() {
         });
         let mut node = Node::start([service(json!({}), &affinity), slice(&[2, 3, 4, 5], "")]);
         node.ask(CLIENT, CLUSTER_IP);
+        let listed = node.testbed.listed();
+        assert!(listed.contains("update @memory"), "{listed}");
         let begin = std::time::Instant::now();
         while node.testbed.remembers() {
             assert!(begin.elapsed() < PATIENCE, "still remembered");

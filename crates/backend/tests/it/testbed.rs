@@ -146,6 +146,13 @@ impl Testbed {
         assert_eq!(self.links.reconcile(program, &self.underlay).unwrap(), 0);
     }
 
+    /// The service table as an operator sees it; that `nft` can print it at all is worth proving.
+    pub(crate) fn listed(&self) -> String {
+        ["ip", "ip6"]
+            .map(|family| self.node.run(&format!("nft list table {family} podway")))
+            .concat()
+    }
+
     /// Whether the node still knows any client's endpoint.
     pub(crate) fn remembers(&self) -> bool {
         let listed = self.node.run(&format!("nft list map ip podway {}", nft::layout::set::MEMORY));

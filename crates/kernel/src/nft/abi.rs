@@ -118,6 +118,7 @@ pub(super) const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
 pub(super) const NFTA_META_DREG: u16 = 1;
 pub(super) const NFTA_META_KEY: u16 = 2;
 pub(super) const NFTA_META_SREG: u16 = 3;
+pub(super) const NFT_META_PRIORITY: u32 = 2;
 pub(super) const NFT_META_MARK: u32 = 3;
 pub(super) const NFT_META_IIFNAME: u32 = 6;
 pub(super) const NFT_META_L4PROTO: u32 = 16;
@@ -126,6 +127,10 @@ pub(super) const NFTA_CT_KEY: u16 = 2;
 pub(super) const NFTA_CT_DIRECTION: u16 = 3;
 pub(super) const NFT_CT_STATE: u32 = 0;
 pub(super) const NFT_CT_STATUS: u32 = 2;
+pub(super) const NFT_CT_PROTO_DST: u32 = 12;
+pub(super) const NFT_CT_DST_IP: u32 = 20;
+pub(super) const NFT_CT_DST_IP6: u32 = 22;
+pub(super) const IP_CT_DIR_ORIGINAL: u8 = 0;
 pub(super) const NFTA_NG_DREG: u16 = 1;
 pub(super) const NFTA_NG_MODULUS: u16 = 2;
 pub(super) const NFTA_NG_TYPE: u16 = 3;
@@ -169,7 +174,6 @@ pub(super) const NFTA_DYNSET_SREG_KEY: u16 = 4;
 pub(super) const NFTA_DYNSET_SREG_DATA: u16 = 5;
 pub(super) const NFTA_DYNSET_TIMEOUT: u16 = 6;
 pub(super) const NFT_DYNSET_OP_UPDATE: u32 = 1;
-pub(super) const NFT_DYNSET_OP_DELETE: u32 = 2;
 
 /// Octets of `struct nfgenmsg`, which begins every message.
 pub(super) const GENERIC: usize = 4;

@@ -1,11 +1,12 @@
 //! Register expressions back to statements: the inverse of `expression`, and nothing beyond it.
 
 use super::abi::*;
-use super::expression::{Answer, TCP, address_place, port_unreachable, read_count, read_verdict};
+use super::expression::{
+    Answer, TCP, address_place, original_destination, port_unreachable, read_count, read_verdict,
+};
 use super::read::Count;
 use crate::netlink::Attributes;
-use netstate::nft::{AddressSide, Family, Field, Set, Statement};
-use std::collections::BTreeMap;
+use netstate::nft::{AddressSide, Family, Field, Statement};
 
 /// One kernel rule in statements.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +46,10 @@ impl Decoded {
     }
 }
 
-/// Reads `NFTA_RULE_EXPRESSIONS` of a rule in a table with these sets.
-pub(super) fn read_rule(
-    family: Family,
-    sets: &BTreeMap<String, Set>,
-    expressions: Attributes<'_>,
-) -> Decoded {
+/// Reads `NFTA_RULE_EXPRESSIONS`.
+pub(super) fn read_rule(family: Family, expressions: Attributes<'_>) -> Decoded {
     let decoded = Decoded { statements: Vec::new(), answer: None, count: None };
-    let mut reader = Reader { family, sets, decoded, loads: Vec::new() };
+    let mut reader = Reader { family, decoded, loads: Vec::new(), pending: None };
     for expression in expressions.map(|item| item.nested()) {
         let name = expression.find(NFTA_EXPR_NAME).and_then(|name| name.text()).unwrap_or_default();
         let data =
@@ -84,20 +81,27 @@ struct Change {
     xor: Vec<u8>,
 }
 
-struct Reader<'a> {
+/// A map's value, in the first registers.
+#[derive(Debug)]
+struct Mapped {
+    key: Vec<Field>,
+    map: String,
+}
+
+struct Reader {
     family: Family,
-    sets: &'a BTreeMap<String, Set>,
     decoded: Decoded,
     /// In order of their registers, one behind the other.
     loads: Vec<Load>,
+    pending: Option<Mapped>,
 }
 
-impl Reader<'_> {
+impl Reader {
     /// Takes one expression in; `None` when it, with what is in the registers, is nothing that is ever written here.
     fn expression(&mut self, name: &str, data: &Attributes<'_>) -> Option<()> {
         match name {
             "payload" => self.payload(data),
-            "meta" if data.find(NFTA_META_SREG).is_some() => self.set_mark(data),
+            "meta" if data.find(NFTA_META_SREG).is_some() => self.set_meta(data),
             "meta" => self.meta(data),
             "ct" => self.conntrack(data),
             "numgen" => self.random(data),
@@ -117,7 +121,7 @@ impl Reader<'_> {
     }
 
     fn finish(mut self) -> Decoded {
-        if !self.loads.is_empty() {
+        if !self.loads.is_empty() || self.pending.is_some() {
             self.give_up("registers that nothing reads");
         }
         self.decoded
@@ -125,12 +129,13 @@ impl Reader<'_> {
 
     fn give_up(&mut self, name: &str) {
         self.loads.clear();
+        self.pending = None;
         self.decoded.statements.push(Statement::Unknown(name.to_owned()));
     }
 
     /// A statement that needs nothing from the registers.
     fn push(&mut self, statement: Statement) -> Option<()> {
-        if !self.loads.is_empty() {
+        if !self.loads.is_empty() || self.pending.is_some() {
             return None;
         }
         self.decoded.statements.push(statement);
@@ -168,6 +173,7 @@ impl Reader<'_> {
     fn meta(&mut self, data: &Attributes<'_>) -> Option<()> {
         let (field, length) = match data.find(NFTA_META_KEY)?.be32()? {
             NFT_META_MARK => (Field::Mark, 4),
+            NFT_META_PRIORITY => (Field::Priority, 4),
             NFT_META_L4PROTO => (Field::Protocol, 1),
             NFT_META_IIFNAME => (Field::InputInterface, 16),
             _ => return None,
@@ -176,15 +182,18 @@ impl Reader<'_> {
     }
 
     fn conntrack(&mut self, data: &Attributes<'_>) -> Option<()> {
-        let field = match data.find(NFTA_CT_KEY)?.be32()? {
-            NFT_CT_STATE => Field::ConntrackState,
-            NFT_CT_STATUS => Field::ConntrackStatus,
+        let direction = data.find(NFTA_CT_DIRECTION).map(|direction| direction.u8());
+        let original = direction == Some(Some(IP_CT_DIR_ORIGINAL));
+        let (field, length) = match data.find(NFTA_CT_KEY)?.be32()? {
+            NFT_CT_STATE if direction.is_none() => (Field::ConntrackState, 4),
+            NFT_CT_STATUS if direction.is_none() => (Field::ConntrackStatus, 4),
+            NFT_CT_PROTO_DST if original => (Field::ConntrackOriginalPort, 2),
+            key if original && key == original_destination(self.family) => {
+                (Field::ConntrackOriginalDestination, address_place(self.family).1)
+            }
             _ => return None,
         };
-        if data.find(NFTA_CT_DIRECTION).is_some() {
-            return None;
-        }
-        self.load(data, NFTA_CT_DREG, field, 4)
+        self.load(data, NFTA_CT_DREG, field, length)
     }
 
     fn random(&mut self, data: &Attributes<'_>) -> Option<()> {
@@ -221,18 +230,13 @@ impl Reader<'_> {
         if register(data, NFTA_DYNSET_SREG_KEY)? != 0 {
             return None;
         }
-        match (data.find(NFTA_DYNSET_OP)?.be32()?, data.find(NFTA_DYNSET_TIMEOUT)) {
-            (NFT_DYNSET_OP_UPDATE, Some(timeout)) => {
-                let (value, key) = (self.key(value)?, self.key(0)?);
-                let seconds = u32::try_from(timeout.be64()? / 1000).ok()?;
-                self.push(Statement::Remember { key, value, map, seconds })
-            }
-            (NFT_DYNSET_OP_DELETE, _) if value == 0 => {
-                let key = self.key(0)?;
-                self.push(Statement::Forget { key, map })
-            }
-            _ => None,
+        if data.find(NFTA_DYNSET_OP)?.be32()? != NFT_DYNSET_OP_UPDATE {
+            return None;
         }
+        let milliseconds = data.find(NFTA_DYNSET_TIMEOUT)?.be64()?;
+        let (value, key) = (self.key(value)?, self.key(0)?);
+        let seconds = u32::try_from(milliseconds / 1000).ok()?;
+        self.push(Statement::Remember { key, value, map, seconds })
     }
 
     fn fib(&mut self, data: &Attributes<'_>) -> Option<()> {
@@ -294,10 +298,29 @@ impl Reader<'_> {
         self.push(Statement::Match { field: load.field, mask, negate, value })
     }
 
-    fn set_mark(&mut self, data: &Attributes<'_>) -> Option<()> {
-        if data.find(NFTA_META_KEY)?.be32()? != NFT_META_MARK {
-            return None;
+    fn set_meta(&mut self, data: &Attributes<'_>) -> Option<()> {
+        match data.find(NFTA_META_KEY)?.be32()? {
+            NFT_META_MARK => self.set_mark(data),
+            NFT_META_PRIORITY => self.set_priority(data),
+            _ => None,
         }
+    }
+
+    fn set_priority(&mut self, data: &Attributes<'_>) -> Option<()> {
+        if let Some(Mapped { key, map }) = self.pending.take() {
+            let in_place = register(data, NFTA_META_SREG)? == 0;
+            return in_place.then(|| self.push(Statement::SetPriorityMap { key, map }))?;
+        }
+        match self.only_load(register(data, NFTA_META_SREG)?)?.field {
+            Field::Constant(octets) => {
+                let number = u32::from_ne_bytes(octets.try_into().ok()?);
+                self.push(Statement::SetPriority(number))
+            }
+            _ => None,
+        }
+    }
+
+    fn set_mark(&mut self, data: &Attributes<'_>) -> Option<()> {
         let load = self.only_load(register(data, NFTA_META_SREG)?)?;
         let change = load.change.filter(|_| load.field == Field::Mark)?;
         let number = |octets: Vec<u8>| Some(u32::from_ne_bytes(octets.try_into().ok()?));
@@ -325,22 +348,18 @@ impl Reader<'_> {
         self.loads.drain(start..).map(key_part).collect()
     }
 
-    /// A value looked up for a key takes its place.
     fn lookup(&mut self, data: &Attributes<'_>) -> Option<()> {
         let set = data.find(NFTA_LOOKUP_SET)?.text()?.to_owned();
         let negate = data.find(NFTA_LOOKUP_FLAGS).and_then(|flags| flags.be32()).unwrap_or(0)
             == NFT_LOOKUP_F_INV;
         let into = data.find(NFTA_LOOKUP_DREG).map(|register| register.be32());
-        let at = register(data, NFTA_LOOKUP_SREG)?;
-        let key = self.key(at)?;
+        let key = self.key(register(data, NFTA_LOOKUP_SREG)?)?;
         match into {
             None => self.push(Statement::InSet { key, set, negate }),
             Some(Some(NFT_REG_VERDICT)) => self.push(Statement::VerdictMap { key, map: set }),
-            Some(_) if register(data, NFTA_LOOKUP_DREG)? == at && !negate => {
-                let octets = self.sets.get(&set)?.value_octets()?;
-                let length = u32::try_from(octets).ok()?;
-                let field = Field::Lookup { key, map: set, octets };
-                self.load(data, NFTA_LOOKUP_DREG, field, length)
+            Some(_) if register(data, NFTA_LOOKUP_DREG)? == 0 && self.pending.is_none() => {
+                self.pending = Some(Mapped { key, map: set });
+                Some(())
             }
             Some(_) => None,
         }
@@ -357,10 +376,8 @@ impl Reader<'_> {
             && one(NFTA_NAT_REG_ADDR_MAX, address)
             && one(NFTA_NAT_REG_PROTO_MAX, port)
             && number(NFTA_NAT_FLAGS).unwrap_or(0) & !NF_NAT_RANGE_INFERRED == 0;
-        match self.only_load(0).filter(|_| plain)?.field {
-            Field::Lookup { key, map, .. } => self.push(Statement::DnatMap { key, map }),
-            _ => None,
-        }
+        let Mapped { key, map } = self.pending.take().filter(|_| plain)?;
+        self.push(Statement::DnatMap { key, map })
     }
 
     fn masquerade(&mut self, data: &Attributes<'_>) -> Option<()> {

@@ -59,14 +59,6 @@ fn register_at(octet: usize) -> u32 {
     NFT_REG32_00 + u32::try_from(octet / 4).expect("at most sixteen")
 }
 
-/// What a rule does to a set's elements; the key is in the first registers.
-struct Update<'a> {
-    set: &'a str,
-    operation: u32,
-    /// The octet at which the value begins.
-    value: usize,
-}
-
 struct Writer<'a, 'b> {
     body: &'a mut Body<'b>,
     family: Family,
@@ -86,30 +78,32 @@ impl Writer<'_, '_> {
             }
             Statement::InSet { key, set, negate } => {
                 self.load_all(key, 0)?;
-                self.lookup(set, NFT_REG32_00, None, *negate)?;
+                self.lookup(set, None, *negate)?;
             }
             Statement::VerdictMap { key, map } => {
                 self.load_all(key, 0)?;
-                self.lookup(map, NFT_REG32_00, Some(NFT_REG_VERDICT), false)?;
+                self.lookup(map, Some(NFT_REG_VERDICT), false)?;
             }
             Statement::Counter => self.expression("counter", |_zero| {}),
             Statement::SetMark { and, xor } => self.set_mark(*and, *xor),
             Statement::DnatMap { key, map } => {
                 self.load_all(key, 0)?;
-                self.lookup(map, NFT_REG32_00, Some(NFT_REG32_00), false)?;
+                self.lookup(map, Some(NFT_REG32_00), false)?;
                 self.dnat();
             }
             Statement::Remember { key, value, map, seconds } => {
                 let behind = self.load_all(key, 0)?;
                 self.load_all(value, behind)?;
-                let update = Update { set: map, operation: NFT_DYNSET_OP_UPDATE, value: behind };
-                self.update(update, Some(u64::from(*seconds) * 1000))?;
+                self.update(map, register_at(behind), u64::from(*seconds) * 1000)?;
             }
-            Statement::Forget { key, map } => {
+            Statement::SetPriorityMap { key, map } => {
                 self.load_all(key, 0)?;
-                // The kernel wants the register of a value for maps, and reads none.
-                let update = Update { set: map, operation: NFT_DYNSET_OP_DELETE, value: 0 };
-                self.update(update, None)?;
+                self.lookup(map, Some(NFT_REG32_00), false)?;
+                self.set_meta(NFT_META_PRIORITY);
+            }
+            Statement::SetPriority(number) => {
+                self.constant(&number.to_ne_bytes(), NFT_REG32_00)?;
+                self.set_meta(NFT_META_PRIORITY);
             }
             Statement::Masquerade => {
                 self.expression("masq", |data| {
@@ -167,8 +161,12 @@ impl Writer<'_, '_> {
     fn set_mark(&mut self, and: u32, xor: u32) {
         self.meta(NFT_META_MARK, NFT_REG32_00);
         self.bitwise(NFT_REG32_00, &and.to_ne_bytes(), &xor.to_ne_bytes());
+        self.set_meta(NFT_META_MARK);
+    }
+
+    fn set_meta(&mut self, key: u32) {
         self.expression("meta", |data| {
-            data.be32(NFTA_META_KEY, NFT_META_MARK);
+            data.be32(NFTA_META_KEY, key);
             data.be32(NFTA_META_SREG, NFT_REG32_00);
         });
     }
@@ -200,8 +198,17 @@ impl Writer<'_, '_> {
                 Ok(self.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, register))
             }
             Field::Mark => Ok(self.meta(NFT_META_MARK, register)),
-            Field::ConntrackStatus => Ok(self.conntrack(NFT_CT_STATUS, register)),
-            Field::ConntrackState => Ok(self.conntrack(NFT_CT_STATE, register)),
+            Field::Priority => Ok(self.meta(NFT_META_PRIORITY, register)),
+            Field::ConntrackStatus => Ok(self.conntrack(NFT_CT_STATUS, None, register, 4)),
+            Field::ConntrackState => Ok(self.conntrack(NFT_CT_STATE, None, register, 4)),
+            Field::ConntrackOriginalPort => {
+                Ok(self.conntrack(NFT_CT_PROTO_DST, Some(IP_CT_DIR_ORIGINAL), register, 2))
+            }
+            Field::ConntrackOriginalDestination => {
+                let length = address_place(self.family).1 as usize;
+                let key = original_destination(self.family);
+                Ok(self.conntrack(key, Some(IP_CT_DIR_ORIGINAL), register, length))
+            }
             Field::InputInterface => Ok(self.meta(NFT_META_IIFNAME, register)),
             Field::Random { modulus, offset } => Ok(self.random(*modulus, *offset, register)),
             Field::AddressHash { of, modulus, seed, offset } => {
@@ -216,12 +223,6 @@ impl Writer<'_, '_> {
                 }
                 self.bitwise(register, mask, &[0; CONSTANT][..length]);
                 Ok(length)
-            }
-            Field::Lookup { key, map, octets } => {
-                // The key is where its value will be.
-                self.load_all(key, (register - NFT_REG32_00) as usize * 4)?;
-                self.lookup(map, register, Some(register), false)?;
-                Ok(*octets)
             }
             Field::Constant(value) => self.constant(value, register),
             Field::DestinationAddressType => Ok(self.address_type(NFTA_FIB_F_DADDR, register)),
@@ -251,18 +252,17 @@ impl Writer<'_, '_> {
         });
     }
 
-    fn update(&mut self, update: Update<'_>, timeout: Option<u64>) -> Result<(), Problem> {
-        if update.set.len() > SET_NAME {
+    /// The key is in the first registers, the value from this one on.
+    fn update(&mut self, map: &str, value: u32, milliseconds: u64) -> Result<(), Problem> {
+        if map.len() > SET_NAME {
             return Err("a set's name has at most 255 octets");
         }
         self.expression("dynset", |data| {
-            data.text(NFTA_DYNSET_SET_NAME, update.set);
-            data.be32(NFTA_DYNSET_OP, update.operation);
+            data.text(NFTA_DYNSET_SET_NAME, map);
+            data.be32(NFTA_DYNSET_OP, NFT_DYNSET_OP_UPDATE);
             data.be32(NFTA_DYNSET_SREG_KEY, NFT_REG32_00);
-            data.be32(NFTA_DYNSET_SREG_DATA, register_at(update.value));
-            if let Some(timeout) = timeout {
-                data.be64(NFTA_DYNSET_TIMEOUT, timeout);
-            }
+            data.be32(NFTA_DYNSET_SREG_DATA, value);
+            data.be64(NFTA_DYNSET_TIMEOUT, milliseconds);
         });
         Ok(())
     }
@@ -295,12 +295,22 @@ impl Writer<'_, '_> {
         }
     }
 
-    fn conntrack(&mut self, key: u32, register: u32) -> usize {
+    /// A fact of the connection, of so many octets.
+    fn conntrack(
+        &mut self,
+        key: u32,
+        direction: Option<u8>,
+        register: u32,
+        octets: usize,
+    ) -> usize {
         self.expression("ct", |data| {
             data.be32(NFTA_CT_KEY, key);
             data.be32(NFTA_CT_DREG, register);
+            if let Some(direction) = direction {
+                data.u8(NFTA_CT_DIRECTION, direction);
+            }
         });
-        4
+        octets
     }
 
     fn random(&mut self, modulus: u32, offset: u32, register: u32) -> usize {
@@ -324,19 +334,13 @@ impl Writer<'_, '_> {
         Ok(value.len())
     }
 
-    fn lookup(
-        &mut self,
-        set: &str,
-        key: u32,
-        into: Option<u32>,
-        negate: bool,
-    ) -> Result<(), Problem> {
+    fn lookup(&mut self, set: &str, into: Option<u32>, negate: bool) -> Result<(), Problem> {
         if set.len() > SET_NAME {
             return Err("a set's name has at most 255 octets");
         }
         self.expression("lookup", |data| {
             data.text(NFTA_LOOKUP_SET, set);
-            data.be32(NFTA_LOOKUP_SREG, key);
+            data.be32(NFTA_LOOKUP_SREG, NFT_REG32_00);
             if let Some(register) = into {
                 data.be32(NFTA_LOOKUP_DREG, register);
             }
@@ -368,6 +372,14 @@ impl Writer<'_, '_> {
                 data.u8(NFTA_REJECT_ICMP_CODE, code);
             }
         });
+    }
+}
+
+/// The fact of a connection that is its first destination.
+pub(super) fn original_destination(family: Family) -> u32 {
+    match family {
+        Family::Ip => NFT_CT_DST_IP,
+        Family::Ip6 => NFT_CT_DST_IP6,
     }
 }
 

@@ -6,7 +6,7 @@ use super::read::{ATTEMPTS, Observed, dump};
 use super::set::Shape;
 use crate::netlink::{Attributes, Batch, Body, Message, Socket};
 use crate::{Error, Result};
-use netstate::nft::{Element, Key, Set, TableId};
+use netstate::nft::{Element, ElementValue, Key, Set, TableId};
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 
@@ -52,6 +52,16 @@ pub(super) fn read_elements(
     set.elements = gather(set.interval, found);
     observed.unknown.extend(unknown.then(|| name.to_owned()));
     Ok(())
+}
+
+/// What rules have put into a dynamic map: keys and values. Elements come and go while they are listed.
+pub fn read_dynamic(socket: &mut Socket, id: &TableId, name: &str) -> Result<BTreeMap<Key, Key>> {
+    let (found, _unknown) = dump_elements(socket, id, name)?;
+    let data = |raw: RawElement| match raw.element.value {
+        ElementValue::Data(data) => Some((raw.key, data)),
+        ElementValue::None | ElementValue::Verdict(_) => None,
+    };
+    Ok(found.into_iter().filter_map(data).collect())
 }
 
 /// Lists the elements of a hash table until each is there once.

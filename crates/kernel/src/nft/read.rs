@@ -111,9 +111,8 @@ fn read_once(
         unknown: BTreeSet::new(),
     };
     read_chains(socket, &mut observed)?;
-    let sets = read_sets(socket, &mut observed)?;
     read_rules(socket, &mut observed)?;
-    for (name, count) in sets {
+    for (name, count) in read_sets(socket, &mut observed)? {
         let like = like.and_then(|table| table.sets.get(&name));
         read_elements(socket, &mut observed, &name, count, like)?;
     }
@@ -201,7 +200,7 @@ fn read_hook(chain: &Attributes<'_>) -> Result<Option<Hook>, UnknownHook> {
 }
 
 fn read_rules(socket: &mut Socket, observed: &mut Observed) -> Result<()> {
-    let Table { id, sets, .. } = &observed.table;
+    let id = &observed.table.id;
     let select = |body: &mut Body<'_>| body.text(NFTA_RULE_TABLE, &id.name);
     let rules = dump(
         socket,
@@ -210,7 +209,7 @@ fn read_rules(socket: &mut Socket, observed: &mut Observed) -> Result<()> {
         id,
         select,
         |found: &mut Vec<_>, attributes| {
-            found.push(FoundRule::read(id.family, sets, &attributes));
+            found.push(FoundRule::read(id.family, &attributes));
         },
     )?;
     for FoundRule { chain: name, rule, count } in join(rules) {

@@ -4,8 +4,7 @@ use super::abi::*;
 use super::decode::{Decoded, read_rule};
 use super::read::Count;
 use crate::netlink::Attributes;
-use netstate::nft::{Family, Rule, Set};
-use std::collections::BTreeMap;
+use netstate::nft::{Family, Rule};
 
 /// A rule, where it is and what its counter counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +23,7 @@ pub(super) struct Listed {
 
 impl FoundRule<Listed> {
     /// Reads the attributes of `NFT_MSG_NEWRULE`.
-    pub(super) fn read(
-        family: Family,
-        sets: &BTreeMap<String, Set>,
-        attributes: &Attributes<'_>,
-    ) -> Self {
+    pub(super) fn read(family: Family, attributes: &Attributes<'_>) -> Self {
         let chain =
             attributes.find(NFTA_RULE_CHAIN).and_then(|chain| chain.text()).unwrap_or_default();
         let comment =
@@ -36,7 +31,7 @@ impl FoundRule<Listed> {
         let list = attributes
             .find(NFTA_RULE_EXPRESSIONS)
             .map_or(Attributes::new(&[]), |list| list.nested());
-        let decoded = read_rule(family, sets, list);
+        let decoded = read_rule(family, list);
         let count = decoded.count;
         let rule = Listed { decoded, comment: comment.unwrap_or_default().to_owned() };
         FoundRule { chain: chain.to_owned(), rule, count }

@@ -35,7 +35,7 @@ fn read(transaction: &Transaction, like: &Table) -> Table {
                     .or_default()
                     .extend(list.nested().map(|item| element::read(item).unwrap()));
             }
-            NFT_MSG_NEWRULE => rules.push(FoundRule::read(like.id.family, &like.sets, &attributes)),
+            NFT_MSG_NEWRULE => rules.push(FoundRule::read(like.id.family, &attributes)),
             _ => {}
         }
     }
@@ -81,7 +81,7 @@ proptest! {
         let attributes = Attributes::new(&octets);
         let _unused = set::read(&attributes);
         for family in [netstate::nft::Family::Ip, netstate::nft::Family::Ip6] {
-            let _unused = join(vec![FoundRule::read(family, &BTreeMap::new(), &attributes)]);
+            let _unused = join(vec![FoundRule::read(family, &attributes)]);
         }
         let elements = attributes.filter_map(element::read).collect();
         let _unused = gather(true, elements);
@@ -99,7 +99,7 @@ proptest! {
         for message in Messages::new(&octets) {
             let Some((_, attributes)) = message.split::<GENERIC>() else { continue };
             let _unused = set::read(&attributes);
-            let _unused = join(vec![FoundRule::read(table.id.family, &table.sets, &attributes)]);
+            let _unused = join(vec![FoundRule::read(table.id.family, &attributes)]);
             let lists = attributes.filter(|attribute| attribute.kind == NFTA_SET_ELEM_LIST_ELEMENTS);
             let found = lists.flat_map(|list| list.nested()).filter_map(element::read).collect();
             let _unused = gather(true, found);

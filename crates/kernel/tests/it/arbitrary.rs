@@ -42,6 +42,9 @@ fn key_field(family: Family) -> impl Strategy<Value = (Field, DataType)> {
         Just((Field::SourcePort, DataType::Port)),
         Just((Field::DestinationPort, DataType::Port)),
         Just((Field::Mark, DataType::Number)),
+        Just((Field::Priority, DataType::Number)),
+        Just((Field::ConntrackOriginalDestination, address)),
+        Just((Field::ConntrackOriginalPort, DataType::Port)),
         Just((Field::ConntrackStatus, DataType::Number)),
         Just((Field::ConntrackState, DataType::Number)),
         Just((Field::DestinationAddressType, DataType::Number)),
@@ -119,6 +122,7 @@ fn statement(family: Family) -> impl Strategy<Value = (Statement, Option<Set>)> 
         4 => matching(family),
         1 => Just(Statement::Counter),
         1 => (any::<u32>(), any::<u32>()).prop_map(|(and, xor)| Statement::SetMark { and, xor }),
+        1 => any::<u32>().prop_map(Statement::SetPriority),
         1 => Just(Statement::Masquerade),
         1 => verdict().prop_map(Statement::Verdict),
     ];
@@ -127,25 +131,20 @@ fn statement(family: Family) -> impl Strategy<Value = (Statement, Option<Set>)> 
         (with_set(family, SetData::None), any::<bool>()).prop_map(|((key, set), negate)| {
             (Statement::InSet { key, set: String::new(), negate }, Some(set))
         });
-    let remembered = (with_set(family, SetData::Values(vec![DataType::Number])), any::<bool>());
-    let remembered = (remembered, 1..1_000_000_u32).prop_map(|(((key, set), keep), seconds)| {
-        let value = vec![Field::Mark];
-        let set = Set {
-            dynamic: Some(1000),
-            interval: false,
-            counters: false,
-            elements: BTreeMap::new(),
-            ..set
-        };
-        let map = String::new();
-        let statement = match keep {
-            true => Statement::Remember { key, value, map, seconds },
-            false => Statement::Forget { key, map },
-        };
-        (statement, Some(set))
-    });
+    let number = || SetData::Values(vec![DataType::Number]);
+    let remembered =
+        (with_set(family, number()), 1..1_000_000_u32).prop_map(|((key, set), seconds)| {
+            let dynamic = Some(1000);
+            let set =
+                Set { dynamic, interval: false, counters: false, elements: BTreeMap::new(), ..set };
+            let (value, map) = (vec![Field::Mark], String::new());
+            (Statement::Remember { key, value, map, seconds }, Some(set))
+        });
+    let prioritised = with_set(family, number())
+        .prop_map(|(key, set)| (Statement::SetPriorityMap { key, map: String::new() }, Some(set)));
     prop_oneof![
         1 => remembered,
+        1 => prioritised,
         3 => alone.prop_map(|statement| (statement, None)),
         1 => in_set,
         1 => with_set(family, SetData::Verdict)
@@ -253,7 +252,7 @@ fn settle((statements, rejects, comment): Draft, sets: &mut BTreeMap<String, Set
             match &mut statement {
                 Statement::InSet { set: name, .. }
                 | Statement::Remember { map: name, .. }
-                | Statement::Forget { map: name, .. }
+                | Statement::SetPriorityMap { map: name, .. }
                 | Statement::VerdictMap { map: name, .. }
                 | Statement::DnatMap { map: name, .. } => *name = fresh.clone(),
                 _ => {}

@@ -43,7 +43,10 @@ impl fmt::Display for Statement {
                     Fields(value)
                 )
             }
-            Statement::Forget { key, map } => write!(f, "delete @{map} {{ {} }}", Fields(key)),
+            Statement::SetPriorityMap { key, map } => {
+                write!(f, "meta priority set {} map @{map}", Fields(key))
+            }
+            Statement::SetPriority(number) => write!(f, "meta priority set {number}"),
             Statement::Masquerade => f.write_str("masquerade fully-random"),
             Statement::Reject => f.write_str("reject"),
             Statement::Verdict(verdict) => write!(f, "{verdict}"),
@@ -74,6 +77,9 @@ impl fmt::Display for Field {
             Field::DestinationPort => f.write_str("th dport"),
             Field::Mark => f.write_str("meta mark"),
             Field::ConntrackStatus => f.write_str("ct status"),
+            Field::ConntrackOriginalDestination => f.write_str("ct original ip daddr"),
+            Field::ConntrackOriginalPort => f.write_str("ct original proto-dst"),
+            Field::Priority => f.write_str("meta priority"),
             Field::ConntrackState => f.write_str("ct state"),
             Field::Random { modulus, offset } => {
                 write!(f, "numgen random mod {modulus}{}", Offset(*offset))
@@ -86,7 +92,6 @@ impl fmt::Display for Field {
                 let of = of.field();
                 write!(f, "{of} & {}", Octets(&of, mask))
             }
-            Field::Lookup { key, map, .. } => write!(f, "({} map @{map})", Fields(key)),
             Field::Constant(octets) => write!(f, "{}", Octets(self, octets)),
             Field::InputInterface => f.write_str("iifname"),
             Field::DestinationAddressType => f.write_str("fib daddr type"),
@@ -121,15 +126,15 @@ struct Octets<'a>(&'a Field, &'a [u8]);
 impl fmt::Display for Octets<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Octets(field, octets) = self;
-        if let (Field::SourceAddress | Field::DestinationAddress, Ok(octets)) =
-            (field, <[u8; 16]>::try_from(*octets))
-        {
+        let is_address = matches!(
+            field,
+            Field::SourceAddress | Field::DestinationAddress | Field::ConntrackOriginalDestination
+        );
+        if let (true, Ok(octets)) = (is_address, <[u8; 16]>::try_from(*octets)) {
             return write!(f, "{}", Ipv6Addr::from(octets));
         }
         match (field, <[u8; 4]>::try_from(*octets)) {
-            (Field::SourceAddress | Field::DestinationAddress, Ok(octets)) => {
-                write!(f, "{}", Ipv4Addr::from(octets))
-            }
+            (_, Ok(octets)) if is_address => write!(f, "{}", Ipv4Addr::from(octets)),
             (Field::Mark | Field::ConntrackStatus | Field::ConntrackState, Ok(octets)) => {
                 write!(f, "{:#x}", u32::from_ne_bytes(octets))
             }

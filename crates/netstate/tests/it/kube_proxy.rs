@@ -45,6 +45,8 @@ impl Node {
             conntrack_state: 8,
             conntrack_status: 0,
             input_interface: "eth0".to_owned(),
+            original: None,
+            priority: 0,
             masquerade: false,
         };
         let local = |address: IpAddr| address == NODE.parse::<IpAddr>().unwrap();
