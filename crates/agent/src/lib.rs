@@ -23,6 +23,7 @@ mod watch;
 pub use cni_files::CniFiles;
 pub use node::Error;
 
+use backend::Mode;
 use compile::Settings;
 use std::future::Future;
 
@@ -32,6 +33,9 @@ pub struct Options {
     /// The name of the Node object that it is.
     pub node: String,
     pub settings: Settings,
+    /// How Services are served; nft, where the kernel or this build lacks it.
+    pub mode: Mode,
+    pub services: backend::services::Settings,
     /// Where the container runtime's files go; `None`: somebody else's plug-in wires the pods.
     pub cni: Option<CniFiles>,
 }

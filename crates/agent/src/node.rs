@@ -2,13 +2,14 @@
 
 use crate::Options;
 use backend::link::lower::Underlay;
-use backend::{link, nft};
+use backend::{Mode, Services, link, services};
 use compile::Finding;
 use kernel::netlink::{Changed, Monitor};
 use model::{Family, Touched, Vtep, World};
 use program::{Change, PodNetwork, Program};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 use tracing::{debug, info, warn};
 
 /// Whether the node passes packets on at all.
@@ -21,8 +22,8 @@ pub enum Error {
     Kernel(#[from] kernel::Error),
     #[error("pod network")]
     Links(#[from] link::Error),
-    #[error("service table")]
-    Rules(#[from] nft::Error),
+    #[error("Services")]
+    Services(#[from] services::Error),
     #[error("hearing of changes in the kernel")]
     Notifications(#[source] std::io::Error),
     #[error("file for the container runtime")]
@@ -50,21 +51,26 @@ pub(crate) struct Node {
     program: Program,
     findings: BTreeSet<String>,
     links: link::Backend,
-    rules: nft::Backend,
+    services: Services,
     underlay: Option<Underlay>,
     doubt: Doubt,
+    /// What other modes left is gone.
+    cleaned: bool,
 }
 
 impl Node {
-    pub(crate) fn open(options: Options) -> Result<Self, Error> {
+    pub(crate) fn open(mut options: Options) -> Result<Self, Error> {
+        let services = open_services(&options)?;
+        options.settings.schedulers = services.schedulers().to_vec();
         Ok(Node {
             options,
             program: Program::default(),
             findings: BTreeSet::new(),
             links: link::Backend::open()?,
-            rules: nft::Backend::open()?,
+            services,
             underlay: None,
             doubt: Doubt::default(),
+            cleaned: false,
         })
     }
 
@@ -72,7 +78,10 @@ impl Node {
     pub(crate) fn monitors(&self) -> Result<(Monitor, Monitor), Error> {
         let (mut links, mut rules) = (Monitor::route()?, Monitor::rules()?);
         links.ignore(self.links.socket());
-        rules.ignore(self.rules.socket());
+        for socket in self.services.sockets() {
+            rules.ignore(socket);
+            links.ignore(socket);
+        }
         Ok((links, rules))
     }
 
@@ -115,8 +124,8 @@ impl Node {
 
     fn apply(&mut self, changes: &[Change]) -> Result<(), Error> {
         let links = self.links.change_peers(changes)?;
-        let rules = self.rules.change(&self.program, changes)?;
-        debug!(links, ?rules, "changed");
+        let services = self.services.change(&self.program, changes)?;
+        debug!(links, ?services, "changed");
         Ok(())
     }
 
@@ -138,8 +147,9 @@ impl Node {
             self.doubt.links = false;
         }
         if self.doubt.rules {
-            let rules = self.rules.reconcile(&self.program)?;
-            info!(?rules, "service table compared");
+            let services = self.services.reconcile(&self.program)?;
+            info!(mode = %self.services.mode(), ?services, "Services compared");
+            self.clean_others();
             self.doubt.rules = false;
         }
         if let (Some(files), Some(network), Some(underlay)) =
@@ -177,6 +187,29 @@ impl Node {
         self.program.networks.iter().filter_map(vtep).collect()
     }
 
+    /// When [`Node::finish`] has something to do.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.services.due()
+    }
+
+    /// Ends what the back end left to end by itself for a while.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        Ok(self.services.finish(Instant::now())?)
+    }
+
+    /// What an agent in another mode left behind is in the way of nothing until ours is in place, and goes then.
+    fn clean_others(&mut self) {
+        if std::mem::replace(&mut self.cleaned, true) {
+            return;
+        }
+        let own = self.services.mode();
+        for mode in Mode::ALL.into_iter().filter(|mode| *mode != own) {
+            if let Err(error) = services::clean(mode) {
+                warn!(%mode, error = %error, "what this mode left behind cannot be removed");
+            }
+        }
+    }
+
     /// Each finding once.
     fn tell(&mut self, findings: Vec<Finding>) {
         for finding in findings {
@@ -186,5 +219,17 @@ impl Node {
                 self.findings.insert(text);
             }
         }
+    }
+}
+
+/// In the mode that is asked for, or the default one, where this build or kernel lacks it.
+fn open_services(options: &Options) -> Result<Services, services::Error> {
+    match Services::open(options.mode, options.services) {
+        Err(error) if options.mode != Mode::default() => {
+            let (asked, instead) = (options.mode, Mode::default());
+            warn!(%asked, %instead, error = %crate::watch::chain(&error), "no such proxy mode here");
+            Services::open(instead, options.services)
+        }
+        outcome => outcome,
     }
 }

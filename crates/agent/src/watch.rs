@@ -46,6 +46,7 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
             changed = heard(&mut rules) => node.suspect(changed),
             outcome = announcer.ended() => retry.after(outcome.map_err(Error::from)),
             () = retry.due() => {}
+            () = until(node.due()) => retry.after(node.finish()),
         }
         if node.is_in_doubt() && !retry.is_waiting() {
             retry.after(node.reconcile());
@@ -95,6 +96,14 @@ async fn heard(monitor: &mut AsyncFd<Monitor>) -> Changed {
     }
 }
 
+/// Waits for a moment, or for ever.
+async fn until(moment: Option<std::time::Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// When to try again what failed.
 #[derive(Default)]
 struct Retry {
@@ -130,7 +139,7 @@ impl Retry {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

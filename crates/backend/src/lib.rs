@@ -4,10 +4,12 @@
 //! configuration), `apply.rs` (configuration to kernel), `read.rs` (kernel to configuration).
 //! `nft` is the service table, `link` the pod network's device, routes and neighbours.
 //! *Not here*: Kubernetes semantics (crate `compile`), netlink encoding (crate `kernel`).
-//! *Start at* [`nft::Backend`] and [`link::Backend`].
+//! *Start at* [`Services`], [`nft::Backend`] and [`link::Backend`].
 
 pub mod link;
 pub mod nft;
 pub mod served;
+pub mod services;
 
 pub use served::{Fate, Served};
+pub use services::{Mode, Services};

@@ -13,4 +13,4 @@ mod memory;
 pub mod read;
 pub mod rules;
 
-pub use apply::{Applied, Backend, Error};
+pub use apply::{Applied, Backend, Error, clean};

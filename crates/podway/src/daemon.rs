@@ -49,6 +49,12 @@ pub(crate) struct Agent {
         value_delimiter = ','
     )]
     cluster_cidr: Vec<IpNet>,
+    /// How Services are served: nft, iptables, ipvs or userspace; nft, where this kernel lacks another one
+    #[arg(long, default_value_t)]
+    proxy_mode: backend::Mode,
+    /// The scheduler of Services that do not name one, in proxy mode ipvs
+    #[arg(long, default_value = "rr")]
+    ipvs_scheduler: model::Scheduler,
     /// Write 10-podway.conflist into this directory, for the container runtime
     #[arg(long)]
     cni_conf_dir: Option<PathBuf>,
@@ -79,7 +85,9 @@ pub(crate) fn agent(agent: Agent) -> anyhow::Result<ExitCode> {
         data_dir: agent.cni_data_dir,
     });
     let settings = compile::Settings::new(agent.cluster_cidr);
-    let options = ::agent::Options { node: agent.node, settings, cni };
+    let services = backend::services::Settings { scheduler: Some(agent.ipvs_scheduler) };
+    let mode = agent.proxy_mode;
+    let options = ::agent::Options { node: agent.node, settings, mode, services, cni };
     block_on(async {
         let client = agent.connection.connect().await?;
         ::agent::run(client, options, told_to_end()?).await?;

@@ -84,7 +84,13 @@ impl Node {
         let client = client::connect(None, Some(&self.server)).await.unwrap();
         let settings = compile::Settings::new(vec!["10.244.0.0/16".parse().unwrap()]);
         let cni = CniFiles { conflist: self.conflist(), data_dir: self.directory.join("ipam") };
-        let options = Options { node: "node-1".into(), settings, cni: Some(cni) };
+        let options = Options {
+            node: "node-1".into(),
+            settings,
+            mode: backend::Mode::Nft,
+            services: backend::services::Settings::default(),
+            cni: Some(cni),
+        };
         tokio::spawn(async { agent::run(client, options, std::future::pending()).await.unwrap() })
     }
 

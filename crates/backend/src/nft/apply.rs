@@ -4,7 +4,7 @@ use super::layout::{Memory, set, sets, table_id};
 use super::lower::{self, InUse};
 use super::memory::{Members, take_members};
 use kernel::netlink::Socket;
-use kernel::nft::{Observed, Stats, Transaction, read_dynamic, read_table_like};
+use kernel::nft::{Observed, Stats, Transaction, read_dynamic, read_table_like, tables};
 use model::Family;
 use netstate::nft::{Chain, Key, Set, Table, TableId};
 use netstate::{ElementChange, TableDelta};
@@ -213,6 +213,17 @@ impl Backend {
         };
         outcome.map_err(Error::Commit)
     }
+}
+
+/// Removes a family's table from the network namespace of the calling thread, where there is one.
+pub fn clean(family: Family) -> Result<(), Error> {
+    let mut socket = Socket::netfilter().map_err(Error::Open)?;
+    let id = table_id(family);
+    if tables(&mut socket).map_err(Error::Read)?.contains(&id) {
+        let outcome = Transaction::new().delete_table(&id).commit(&mut socket);
+        outcome.map_err(Error::Commit)?;
+    }
+    Ok(())
 }
 
 impl Applied {
