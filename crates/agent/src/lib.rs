@@ -17,15 +17,24 @@
 
 mod announce;
 mod cni_files;
+mod events;
+mod health;
+mod health_ports;
+mod http;
+mod metrics;
 mod node;
+mod report;
+mod sysctls;
 mod watch;
 
 pub use cni_files::CniFiles;
 pub use node::Error;
+pub use sysctls::Conntrack;
 
 use backend::Mode;
 use compile::Settings;
 use std::future::Future;
+use std::net::SocketAddr;
 
 /// What an agent must be told.
 #[derive(Debug, Clone)]
@@ -38,6 +47,27 @@ pub struct Options {
     pub services: backend::services::Settings,
     /// Where the container runtime's files go; `None`: somebody else's plug-in wires the pods.
     pub cni: Option<CniFiles>,
+    pub conntrack: Conntrack,
+    /// Where `/healthz`, `/livez` and `/programmed` are answered.
+    pub healthz: Option<SocketAddr>,
+    /// Where `/metrics` is answered.
+    pub metrics: Option<SocketAddr>,
+}
+
+impl Options {
+    /// Without options: nothing listens, no file is written.
+    pub fn new(node: &str, settings: Settings) -> Self {
+        Options {
+            node: node.to_owned(),
+            settings,
+            mode: Mode::default(),
+            services: backend::services::Settings::default(),
+            cni: None,
+            conntrack: Conntrack::default(),
+            healthz: None,
+            metrics: None,
+        }
+    }
 }
 
 /// Keeps the node as the cluster wants it until `shutdown`; then leaves everything in place.

@@ -1,6 +1,9 @@
 //! This node's kernel and what it should be.
 
-use crate::Options;
+use crate::events::Teller;
+use crate::metrics::Repair;
+use crate::report::{Extent, Report};
+use crate::{Options, sysctls};
 use backend::link::lower::Underlay;
 use backend::{Mode, Services, link, services};
 use compile::Finding;
@@ -56,13 +59,30 @@ pub(crate) struct Node {
     doubt: Doubt,
     /// What other modes left is gone.
     cleaned: bool,
+    pub(crate) report: Report,
+    /// The changes that have not been reported yet: the kernel has not taken them.
+    unreported: Unreported,
+    /// What somebody else has touched, perhaps destroyed.
+    suspected: Doubt,
+    teller: Teller,
+}
+
+/// What those who follow the program have not been told.
+enum Unreported {
+    Everything,
+    Changes(Vec<Change>),
 }
 
 impl Node {
-    pub(crate) fn open(mut options: Options) -> Result<Self, Error> {
+    pub(crate) fn open(mut options: Options, teller: Teller) -> Result<Self, Error> {
         let services = open_services(&options)?;
         options.settings.schedulers = services.schedulers().to_vec();
+        sysctls::set(&options.settings, &options.conntrack, false);
         Ok(Node {
+            report: Report::new(&options, services.mode()),
+            unreported: Unreported::Everything,
+            suspected: Doubt::default(),
+            teller,
             options,
             program: Program::default(),
             findings: BTreeSet::new(),
@@ -94,7 +114,8 @@ impl Node {
         let (program, findings) =
             compile::compile(world, &self.options.node, &self.options.settings);
         self.program = program;
-        self.tell(findings);
+        self.unreported = Unreported::Everything;
+        self.warn(findings);
         self.doubt = Doubt { links: true, rules: true };
     }
 
@@ -110,30 +131,61 @@ impl Node {
             let (more, findings) =
                 compile::recompile(&mut self.program, world, node, settings, touched);
             changes.extend(more);
-            self.tell(findings);
+            self.warn(findings);
         }
         let of_network =
             |change: &Change| matches!(change, Change::Network { .. } | Change::Addresses { .. });
         self.doubt.links |= changes.iter().any(of_network);
+        if !changes.is_empty() {
+            self.report.queued();
+        }
         if self.doubt.any() {
             self.doubt.rules = true;
+            self.unreported.extend(changes);
             return self.reconcile();
         }
-        self.apply(&changes).inspect_err(|_| self.doubt = Doubt { links: true, rules: true })
+        let outcome = self.apply(&changes);
+        self.unreported.extend(changes);
+        match outcome {
+            Ok(()) => self.tell(),
+            Err(_) => self.doubt = Doubt { links: true, rules: true },
+        }
+        outcome
     }
 
     fn apply(&mut self, changes: &[Change]) -> Result<(), Error> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let (began, families) = (Instant::now(), families_of(changes));
         let links = self.links.change_peers(changes)?;
-        let services = self.services.change(&self.program, changes)?;
+        let services = self.services.change(&self.program, changes);
+        let services = services.inspect_err(|_| self.failed(&families))?;
+        self.report.took(Extent::Partial, &families, began.elapsed());
         debug!(links, ?services, "changed");
         Ok(())
     }
 
+    fn failed(&self, families: &BTreeSet<Family>) {
+        families.iter().for_each(|family| self.report.metrics.of(*family).failures.add(1));
+    }
+
+    /// The kernel has taken everything: others may act on it.
+    fn tell(&mut self) {
+        match std::mem::replace(&mut self.unreported, Unreported::Changes(Vec::new())) {
+            Unreported::Everything => self.report.compared(&self.program),
+            Unreported::Changes(changes) => self.report.changed(&changes),
+        }
+        self.report.is_up_to_date(self.program.leaving);
+    }
+
     /// Notes what somebody else has done to the kernel.
     pub(crate) fn suspect(&mut self, changed: Changed) {
-        self.doubt.links |=
-            changed.links || changed.addresses || changed.routes || changed.neighbours;
-        self.doubt.rules |= changed.rules;
+        let links = changed.links || changed.addresses || changed.routes || changed.neighbours;
+        for doubt in [&mut self.doubt, &mut self.suspected] {
+            doubt.links |= links;
+            doubt.rules |= changed.rules;
+        }
     }
 
     pub(crate) fn is_in_doubt(&self) -> bool {
@@ -142,21 +194,34 @@ impl Node {
 
     /// Compares the kernel with the program where there is doubt, and mends what differs.
     pub(crate) fn reconcile(&mut self) -> Result<(), Error> {
-        if self.doubt.links {
-            self.reconcile_links()?;
-            self.doubt.links = false;
-        }
+        // Services do not wait for the pod network: a node whose own address is not up yet has clients too.
+        let links = if self.doubt.links { self.reconcile_links() } else { Ok(()) };
+        self.doubt.links = links.is_err();
         if self.doubt.rules {
-            let services = self.services.reconcile(&self.program)?;
-            info!(mode = %self.services.mode(), ?services, "Services compared");
-            self.clean_others();
+            self.reconcile_services()?;
             self.doubt.rules = false;
         }
+        links?;
         if let (Some(files), Some(network), Some(underlay)) =
             (&self.options.cni, self.program.networks.get(&Family::V4), &self.underlay)
         {
             files.write(network, underlay.pod_mtu())?;
         }
+        self.tell();
+        Ok(())
+    }
+
+    fn reconcile_services(&mut self) -> Result<(), Error> {
+        let (began, families) = (Instant::now(), Family::ALL.into());
+        let services = self.services.reconcile(&self.program);
+        let services = services.inspect_err(|_| self.failed(&families))?;
+        self.report.took(Extent::Full, &families, began.elapsed());
+        info!(mode = %self.services.mode(), ?services, "Services compared");
+        let suspected = std::mem::take(&mut self.suspected.rules);
+        if suspected && services.pieces > 0 && self.was_settled() {
+            self.repaired(Repair::Services, services.pieces);
+        }
+        self.clean_others();
         Ok(())
     }
 
@@ -167,11 +232,33 @@ impl Node {
         let Some(address) = self.own_address() else { return Ok(()) };
         let underlay = self.links.underlay(address)?;
         let changes = self.links.reconcile(&self.program, &underlay)?;
+        let suspected = std::mem::take(&mut self.suspected.links);
         if changes > 0 {
             info!(changes, device = underlay.device, "pod network mended");
+            if suspected && self.was_settled() {
+                self.repaired(Repair::Links, changes);
+            }
         }
         self.underlay = Some(underlay);
         Ok(())
+    }
+
+    /// Whether the kernel had taken all that was wanted, so that what is not there was destroyed.
+    fn was_settled(&self) -> bool {
+        matches!(&self.unreported, Unreported::Changes(changes) if changes.is_empty())
+    }
+
+    /// Somebody had destroyed this much.
+    fn repaired(&self, what: Repair, pieces: usize) {
+        self.report.metrics.repaired(what);
+        let (reason, object) = match what {
+            Repair::Services => ("ServicesRepaired", "the rules of Services"),
+            Repair::Links => ("PodNetworkRepaired", "devices or routes of the pod network"),
+        };
+        let message =
+            format!("somebody changed {object} on this node: {pieces} pieces were put right");
+        warn!("{message}");
+        self.teller.warn(reason, message);
     }
 
     fn own_address(&self) -> Option<IpAddr> {
@@ -205,13 +292,15 @@ impl Node {
         let own = self.services.mode();
         for mode in Mode::ALL.into_iter().filter(|mode| *mode != own) {
             if let Err(error) = services::clean(mode) {
+                let all = self.report.metrics.families.iter();
+                all.for_each(|family| family.cleanup_failures.add(1));
                 warn!(%mode, error = %error, "what this mode left behind cannot be removed");
             }
         }
     }
 
     /// Each finding once.
-    fn tell(&mut self, findings: Vec<Finding>) {
+    fn warn(&mut self, findings: Vec<Finding>) {
         for finding in findings {
             let text = format!("{}: {}", finding.origin, finding.text);
             if !self.findings.contains(&text) {
@@ -232,4 +321,23 @@ fn open_services(options: &Options) -> Result<Services, services::Error> {
         }
         outcome => outcome,
     }
+}
+
+impl Unreported {
+    fn extend(&mut self, changes: Vec<Change>) {
+        match self {
+            Unreported::Everything => {}
+            Unreported::Changes(earlier) => earlier.extend(changes),
+        }
+    }
+}
+
+fn families_of(changes: &[Change]) -> BTreeSet<Family> {
+    let family = |change: &Change| match change {
+        Change::Frontend { frontend, .. } => Some(frontend.scope.family()),
+        Change::Pod { address, .. } => Some(Family::of(*address)),
+        Change::Network { family, .. } | Change::Peer { family, .. } => Some(*family),
+        _ => None,
+    };
+    changes.iter().filter_map(family).collect()
 }

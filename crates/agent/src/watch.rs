@@ -2,6 +2,7 @@
 
 use crate::Options;
 use crate::announce::Announcer;
+use crate::events::Teller;
 use crate::node::{Error, Node};
 use client::{Client, Event, Kind, Replica, Watch, Watcher, watch_kinds};
 use futures::FutureExt;
@@ -20,11 +21,12 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// Follows the API and the kernel for ever.
 pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error> {
     let mut watcher = watch_kinds(&client, &watches(&options.node));
-    let mut node = Node::open(options)?;
+    let teller = Teller::new(client.clone(), &options.node);
+    let mut node = Node::open(options, teller)?;
     let (links, rules) = node.monitors()?;
     let (mut links, mut rules) = (async_fd(links)?, async_fd(rules)?);
     let mut replica = Replica::default();
-    wait_for_first_lists(&mut watcher, &mut replica).await;
+    wait_for_first_lists(&mut watcher, &mut replica, &mut node).await;
     node.compile(replica.world());
     info!("all objects known");
     let mut announcer = Announcer::new(client);
@@ -36,7 +38,7 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
         }
         tokio::select! {
             event = watcher.next() => {
-                let touched = absorb(&mut replica, &mut watcher, event);
+                let touched = absorb(&mut replica, &mut watcher, &mut node, event);
                 if touched.contains(&Touched::Node(node.name().into())) {
                     announcer.forget();
                 }
@@ -55,26 +57,38 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
 }
 
 /// Pods elsewhere do not matter here: Services know them as endpoints. Virtual IPs are the edge's business.
-fn watches(node: &str) -> [Watch; 4] {
+fn watches(node: &str) -> [Watch; 5] {
     let own_pods = Watch { fields: Some(format!("spec.nodeName={node}")), ..Kind::POD.into() };
-    [Kind::NODE.into(), own_pods, Kind::SERVICE.into(), Kind::ENDPOINT_SLICE.into()]
+    let (services, slices) = (Kind::SERVICE.into(), Kind::ENDPOINT_SLICE.into());
+    [Kind::NODE.into(), own_pods, services, slices, Kind::SERVICE_CIDR.into()]
 }
 
 /// A half-known cluster must not be programmed: it would take away what is there and right.
-async fn wait_for_first_lists(watcher: &mut Watcher, replica: &mut Replica) {
+async fn wait_for_first_lists(watcher: &mut Watcher, replica: &mut Replica, node: &mut Node) {
     loop {
         match watcher.next().await {
             Event::Synced => return,
-            event => drop(replica.absorb(event)),
+            event => {
+                node.report.heard(&event);
+                drop(replica.absorb(event));
+            }
         }
     }
 }
 
 /// Takes in this event and all others that are already there, so that a burst is one change.
-fn absorb(replica: &mut Replica, watcher: &mut Watcher, first: Event) -> BTreeSet<Touched> {
-    let mut touched: BTreeSet<Touched> = replica.absorb(first).into_iter().collect();
-    while let Some(event) = watcher.next().now_or_never() {
+fn absorb(
+    replica: &mut Replica,
+    watcher: &mut Watcher,
+    node: &mut Node,
+    first: Event,
+) -> BTreeSet<Touched> {
+    let mut touched = BTreeSet::new();
+    let mut next = Some(first);
+    while let Some(event) = next {
+        node.report.heard(&event);
         touched.extend(replica.absorb(event));
+        next = watcher.next().now_or_never();
     }
     touched
 }

@@ -1,17 +1,15 @@
-//! `podway agent` and `podway edge`: the daemons of a node.
+//! What the daemons of a node have in common, and `podway edge`.
 
 use crate::manifests;
-use ::agent::CniFiles;
 use anyhow::Context;
 use clap::Args;
-use ipnet::IpNet;
 use model::World;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Which API, and who this is
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Connection {
     /// URL of the API server; without it the kubeconfig, else the service account of the pod
     #[arg(long, env = "PODWAY_SERVER", global = true)]
@@ -33,36 +31,6 @@ impl Connection {
     }
 }
 
-/// Keep this node's pod network and service table as the cluster wants them
-#[derive(Debug, Args)]
-pub(crate) struct Agent {
-    /// Name of the Node object that this machine is
-    #[arg(long, env = "PODWAY_NODE")]
-    node: String,
-    #[command(flatten)]
-    connection: Connection,
-    /// The addresses of all pods; several prefixes with commas between
-    #[arg(
-        long,
-        env = "PODWAY_CLUSTER_CIDR",
-        default_value = "10.244.0.0/16",
-        value_delimiter = ','
-    )]
-    cluster_cidr: Vec<IpNet>,
-    /// How Services are served: nft, iptables, ipvs or userspace; nft, where this kernel lacks another one
-    #[arg(long, default_value_t)]
-    proxy_mode: backend::Mode,
-    /// The scheduler of Services that do not name one, in proxy mode ipvs
-    #[arg(long, default_value = "rr")]
-    ipvs_scheduler: model::Scheduler,
-    /// Write 10-podway.conflist into this directory, for the container runtime
-    #[arg(long)]
-    cni_conf_dir: Option<PathBuf>,
-    /// Where the CNI plug-in keeps the addresses it gave out
-    #[arg(long, default_value = "/var/lib/cni/podway")]
-    cni_data_dir: PathBuf,
-}
-
 /// Hold virtual IPs by VRRP and balance the connections to them
 #[derive(Debug, Args)]
 pub(crate) struct Edge {
@@ -77,22 +45,6 @@ pub(crate) struct Edge {
     /// The interface of the virtual IPs; without it the one that has the node's InternalIP
     #[arg(long)]
     interface: Option<String>,
-}
-
-pub(crate) fn agent(agent: Agent) -> anyhow::Result<ExitCode> {
-    let cni = agent.cni_conf_dir.map(|directory| CniFiles {
-        conflist: directory.join("10-podway.conflist"),
-        data_dir: agent.cni_data_dir,
-    });
-    let settings = compile::Settings::new(agent.cluster_cidr);
-    let services = backend::services::Settings { scheduler: Some(agent.ipvs_scheduler) };
-    let mode = agent.proxy_mode;
-    let options = ::agent::Options { node: agent.node, settings, mode, services, cni };
-    block_on(async {
-        let client = agent.connection.connect().await?;
-        ::agent::run(client, options, told_to_end()?).await?;
-        Ok(ExitCode::SUCCESS)
-    })
 }
 
 pub(crate) fn edge(edge: Edge) -> anyhow::Result<ExitCode> {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the binary is what prints")]
 
+mod agent;
 mod daemon;
 mod explain;
 mod get;
@@ -27,7 +28,7 @@ enum Command {
     Lab(lab::Lab),
     Explain(explain::Explain),
     Show(show::Show),
-    Agent(daemon::Agent),
+    Agent(Box<agent::Agent>),
     Edge(daemon::Edge),
     Get(get::Get),
     #[command(hide = true, name = ::lab::supervisor::SUBCOMMAND)]
@@ -54,7 +55,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Lab(lab) => lab::run(lab),
         Command::Explain(question) => explain::run(&question),
         Command::Show(show) => show::run(show),
-        Command::Agent(agent) => daemon::agent(agent),
+        Command::Agent(agent) => agent::run(*agent),
         Command::Edge(edge) => daemon::edge(edge),
         Command::Get(get) => get::run(&get),
         Command::LabSupervisor => lab::supervise(),

@@ -2,7 +2,7 @@
 
 use agent::{CniFiles, Options};
 use apiserver::{ApiServer, Config};
-use client::Client;
+use client::{Client, Event, Watch, Watcher};
 use ipnet::IpNet;
 use kernel::namespace::{Kind, in_netns, make_net};
 use kernel::netlink::{Monitor, Socket};
@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -75,8 +77,8 @@ impl Node {
         node
     }
 
-    pub(crate) async fn apply(&self, object: Value) {
-        client::create(&self.client, &object).await.unwrap();
+    pub(crate) async fn apply(&self, object: Value) -> Value {
+        client::create(&self.client, &object).await.unwrap()
     }
 
     /// An agent that lives until the handle is aborted, as if killed.
@@ -85,13 +87,67 @@ impl Node {
         let settings = compile::Settings::new(vec!["10.244.0.0/16".parse().unwrap()]);
         let cni = CniFiles { conflist: self.conflist(), data_dir: self.directory.join("ipam") };
         let options = Options {
-            node: "node-1".into(),
-            settings,
-            mode: backend::Mode::Nft,
-            services: backend::services::Settings::default(),
             cni: Some(cni),
+            healthz: Some(([0, 0, 0, 0], 10256).into()),
+            metrics: Some(([127, 0, 0, 1], 10249).into()),
+            ..Options::new("node-1", settings)
         };
         tokio::spawn(async { agent::run(client, options, std::future::pending()).await.unwrap() })
+    }
+
+    /// Asks an HTTP server of the node, which may be about to start.
+    pub(crate) async fn ask(&self, port: u16, path: &str) -> Answer {
+        let answer = tokio::time::timeout(PATIENCE, async {
+            let mut stream = loop {
+                // Nothing tells of a socket that begins to listen.
+                match TcpStream::connect(("127.0.0.1", port)).await {
+                    Ok(stream) => break stream,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            text
+        });
+        let text = answer.await.unwrap_or_else(|_late| panic!("{path} on port {port}"));
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    pub(crate) fn watch(&self, watch: Watch) -> Watcher {
+        client::watch_kinds(&self.client, &[watch])
+    }
+
+    /// Waits for an Event with this reason.
+    pub(crate) async fn until_event(&self, events: &mut Watcher, reason: &str) -> Value {
+        let event = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let objects = match events.next().await {
+                    Event::Applied { object, .. } => vec![object],
+                    Event::Restarted { objects, .. } => objects,
+                    _ => Vec::new(),
+                };
+                if let Some(event) = objects.into_iter().find(|object| object["reason"] == reason) {
+                    return event;
+                }
+            }
+        });
+        event.await.unwrap_or_else(|_late| panic!("no Event {reason}"))
+    }
+
+    /// Waits until a metric has a value: woken by nothing, it asks again and again.
+    pub(crate) async fn until_metric(&self, port: u16, line: &str) {
+        let mut metrics = String::new();
+        let outcome = tokio::time::timeout(PATIENCE, async {
+            while !metrics.lines().any(|have| have == line) {
+                metrics = self.ask(port, "/metrics").await.body;
+            }
+        });
+        let timely = outcome.await.is_ok();
+        assert!(timely, "{line} in {metrics}");
     }
 
     pub(crate) fn conflist(&self) -> PathBuf {
@@ -109,6 +165,20 @@ impl Node {
         });
         let timely = outcome.await.is_ok();
         assert!(timely, "{address}:{port}: {:?}, not {wanted:?}", endpoints(address, port));
+    }
+}
+
+/// What an HTTP server said.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
     }
 }
 

@@ -5,7 +5,7 @@ use super::plan;
 use kernel::netlink::Socket;
 use kernel::route;
 use model::Family;
-use netstate::{NetState, Route};
+use netstate::{Link, LinkKind, NetState, Route};
 use program::{Change, Peer, Program};
 use std::net::IpAddr;
 
@@ -53,8 +53,9 @@ impl Backend {
     ///
     /// What is right already is not touched, so a restart disturbs nothing.
     pub fn reconcile(&mut self, program: &Program, underlay: &Underlay) -> Result<usize, Error> {
-        let observed = self.read()?;
-        self.apply(&plan::changes(&observed, &lower::lower(program, underlay)))
+        let wanted = lower::lower(program, underlay);
+        let observed = self.read(&wanted)?;
+        self.apply(&plan::changes(&observed, &wanted))
     }
 
     /// Makes the changes of the program that concern peers.
@@ -70,9 +71,10 @@ impl Backend {
     }
 
     /// Our part of the configuration: the device, what hangs on it, and the unreachable subnet.
-    fn read(&mut self) -> Result<NetState, Error> {
+    fn read(&mut self, wanted: &NetState) -> Result<NetState, Error> {
         let mut state = route::read(&mut self.socket).map_err(Error::Read)?;
-        state.links.retain(|name, _| name == DEVICE);
+        let wanted = wanted.links.get(DEVICE);
+        state.links.retain(|name, link| name == DEVICE || is_renamed(link, wanted));
         state.addresses.retain(|address| address.device == DEVICE && address.net.addr().is_ipv4());
         state.routes.retain(|route| route.device == DEVICE && route.protocol == Route::PODWAY);
         state.unreachable.retain(|route| route.protocol == Route::PODWAY);
@@ -88,4 +90,10 @@ impl Backend {
             Err(refused) => Err(Error::Refused { changes: done, refused }),
         }
     }
+}
+
+/// Whether somebody gave the tunnel device another name: the kernel has no room for a second one of its kind.
+fn is_renamed(link: &Link, wanted: Option<&Link>) -> bool {
+    let is_tunnel = matches!(link.kind, LinkKind::Vxlan(_));
+    is_tunnel && link.mac.is_some() && wanted.is_some_and(|wanted| wanted.mac == link.mac)
 }

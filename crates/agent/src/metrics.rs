@@ -1,0 +1,270 @@
+//! Numbers for Prometheus: kube-proxy's under their own names, and Podway's.
+
+mod frontends;
+mod text;
+
+pub(crate) use frontends::Frontends;
+pub(crate) use text::{Counter, Gauge, Histogram, Text, Type};
+
+use backend::Mode;
+use model::Family;
+use std::time::{Duration, SystemTime};
+
+/// What an agent has counted. Nothing here is a cluster's size.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) families: [OfFamily; 2],
+    pub(crate) healthz: Codes,
+    pub(crate) livez: Codes,
+    pub(crate) reconciler: Histogram,
+    pub(crate) deleted_entries: Counter,
+    pub(crate) resets: Counter,
+    pub(crate) repairs: [Counter; Repair::ALL.len()],
+    pub(crate) conntrack_entries: Gauge,
+    pub(crate) conntrack_limit: Gauge,
+    mode: Mode,
+}
+
+/// What is counted for IPv4 and IPv6 apart.
+#[derive(Debug)]
+pub(crate) struct OfFamily {
+    family: Family,
+    pub(crate) full: Histogram,
+    pub(crate) partial: Histogram,
+    pub(crate) all: Histogram,
+    pub(crate) programming: Histogram,
+    pub(crate) last: Gauge,
+    pub(crate) last_queued: Gauge,
+    pub(crate) endpoint_changes: Changes,
+    pub(crate) service_changes: Changes,
+    pub(crate) no_local_internal: Gauge,
+    pub(crate) no_local_external: Gauge,
+    pub(crate) failures: Counter,
+    pub(crate) cleanup_failures: Counter,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) pending: Gauge,
+    pub(crate) total: Counter,
+}
+
+/// Answers by status code.
+#[derive(Debug, Default)]
+pub(crate) struct Codes {
+    well: Counter,
+    ill: Counter,
+}
+
+impl Codes {
+    pub(crate) fn count(&self, status: u16) {
+        let counter = if status == 200 { &self.well } else { &self.ill };
+        counter.add(1);
+    }
+}
+
+/// What somebody else destroyed and the agent mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Repair {
+    Services,
+    Links,
+}
+
+impl Repair {
+    pub(crate) const ALL: [Repair; 2] = [Repair::Services, Repair::Links];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Repair::Services => "services",
+            Repair::Links => "links",
+        }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new(mode: Mode) -> Self {
+        Metrics {
+            families: Family::ALL.map(OfFamily::new),
+            healthz: Codes::default(),
+            livez: Codes::default(),
+            reconciler: Histogram::new(exponential(0.001, 2.0, 15)),
+            deleted_entries: Counter::default(),
+            resets: Counter::default(),
+            repairs: Repair::ALL.map(|_| Counter::default()),
+            conntrack_entries: Gauge::default(),
+            conntrack_limit: Gauge::default(),
+            mode,
+        }
+    }
+
+    pub(crate) fn of(&self, family: Family) -> &OfFamily {
+        &self.families[usize::from(family == Family::V6)]
+    }
+
+    pub(crate) fn repaired(&self, what: Repair) {
+        self.repairs[what as usize].add(1);
+    }
+
+    /// All that this process counts.
+    pub(crate) fn write(&self, text: &mut Text) {
+        self.write_syncs(text);
+        self.write_changes(text);
+        self.write_failures(text);
+        for (name, codes) in [("healthz", &self.healthz), ("livez", &self.livez)] {
+            let name = format!("kubeproxy_proxy_{name}_total");
+            text.family(&name, Type::Counter, "Answers on the health port.");
+            text.count(&name, &[("code", "200")], codes.well.value());
+            text.count(&name, &[("code", "503")], codes.ill.value());
+        }
+        self.write_conntrack(text);
+        let name = "podway_repairs_total";
+        text.family(name, Type::Counter, "What somebody else destroyed and the agent mended.");
+        for (what, counter) in Repair::ALL.into_iter().zip(&self.repairs) {
+            text.count(name, &[("what", what.name())], counter.value());
+        }
+    }
+
+    fn each(&self) -> impl Iterator<Item = (String, &OfFamily)> {
+        self.families.iter().map(|family| (family.family.to_string(), family))
+    }
+
+    fn write_syncs(&self, text: &mut Text) {
+        type Row = (&'static str, fn(&OfFamily) -> &Histogram, &'static str);
+        let rows: [Row; 4] = [
+            ("sync_proxy_rules_duration_seconds", |it| &it.all, "Bringing the kernel up to date."),
+            ("sync_full_proxy_rules_duration_seconds", |it| &it.full, "Likewise, with everything."),
+            ("sync_partial_proxy_rules_duration_seconds", |it| &it.partial, "Likewise, a change."),
+            (
+                "network_programming_duration_seconds",
+                |it| &it.programming,
+                "From the change of a pod or Service to the kernel.",
+            ),
+        ];
+        for (name, histogram, help) in rows {
+            let name = format!("kubeproxy_{name}");
+            text.family(&name, Type::Histogram, help);
+            for (family, of_family) in self.each() {
+                histogram(of_family).write(text, &name, &[("ip_family", &family)]);
+            }
+        }
+    }
+
+    fn write_changes(&self, text: &mut Text) {
+        type Row = (&'static str, fn(&OfFamily) -> &Gauge, &'static str);
+        let rows: [Row; 4] = [
+            (
+                "last_timestamp_seconds",
+                |it| &it.last,
+                "When the kernel was last brought up to date.",
+            ),
+            ("last_queued_timestamp_seconds", |it| &it.last_queued, "When a change last came."),
+            ("endpoint_changes_pending", |it| &it.endpoint_changes.pending, "Slices to be told."),
+            ("service_changes_pending", |it| &it.service_changes.pending, "Services to be told."),
+        ];
+        for (name, gauge, help) in rows {
+            let name = format!("kubeproxy_sync_proxy_rules_{name}");
+            text.family(&name, Type::Gauge, help);
+            for (family, of_family) in self.each() {
+                text.sample(&name, &[("ip_family", &family)], gauge(of_family).value());
+            }
+        }
+        let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
+        text.family(name, Type::Gauge, "Service ports with policy Local and no endpoint here.");
+        for (family, of_family) in self.each() {
+            let policies = [
+                ("internal", &of_family.no_local_internal),
+                ("external", &of_family.no_local_external),
+            ];
+            for (policy, gauge) in policies {
+                let labels = [("ip_family", family.as_str()), ("traffic_policy", policy)];
+                text.sample(name, &labels, gauge.value());
+            }
+        }
+    }
+
+    fn write_failures(&self, text: &mut Text) {
+        type Row = (&'static str, fn(&OfFamily) -> &Counter, &'static str);
+        let rows: [Row; 4] = [
+            ("endpoint_changes_total", |it| &it.endpoint_changes.total, "Slices that changed."),
+            ("service_changes_total", |it| &it.service_changes.total, "Services that changed."),
+            ("nftables_sync_failures_total", |it| &it.failures, "Times the kernel said no."),
+            ("nftables_cleanup_failures_total", |it| &it.cleanup_failures, "Leftovers that stay."),
+        ];
+        for (name, counter, help) in rows {
+            if name.starts_with("nftables") && self.mode != Mode::Nft {
+                continue;
+            }
+            let name = format!("kubeproxy_sync_proxy_rules_{name}");
+            text.family(&name, Type::Counter, help);
+            for (family, of_family) in self.each() {
+                text.count(&name, &[("ip_family", &family)], counter(of_family).value());
+            }
+        }
+    }
+
+    fn write_conntrack(&self, text: &mut Text) {
+        let name = "kubeproxy_conntrack_reconciler_sync_duration_seconds";
+        text.family(name, Type::Histogram, "Looking through connections for stale ones.");
+        self.reconciler.write(text, name, &[]);
+        for (name, counter, help) in [
+            (
+                "kubeproxy_conntrack_reconciler_deleted_entries_total",
+                &self.deleted_entries,
+                "Stale connections that were forgotten.",
+            ),
+            (
+                "podway_connections_reset_total",
+                &self.resets,
+                "TCP connections to endpoints that are gone, reset.",
+            ),
+        ] {
+            text.family(name, Type::Counter, help);
+            text.count(name, &[], counter.value());
+        }
+        for (name, gauge, help) in [
+            ("podway_conntrack_entries", &self.conntrack_entries, "Connections that are tracked."),
+            ("podway_conntrack_limit", &self.conntrack_limit, "How many there can be."),
+        ] {
+            text.family(name, Type::Gauge, help);
+            text.sample(name, &[], gauge.value());
+        }
+    }
+}
+
+impl OfFamily {
+    fn new(family: Family) -> Self {
+        let syncs = || Histogram::new(exponential(0.001, 2.0, 15));
+        OfFamily {
+            family,
+            full: syncs(),
+            partial: syncs(),
+            all: syncs(),
+            programming: Histogram::new(programming_bounds()),
+            last: Gauge::default(),
+            last_queued: Gauge::default(),
+            endpoint_changes: Changes::default(),
+            service_changes: Changes::default(),
+            no_local_internal: Gauge::default(),
+            no_local_external: Gauge::default(),
+            failures: Counter::default(),
+            cleanup_failures: Counter::default(),
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> f64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or(Duration::ZERO).as_secs_f64()
+}
+
+fn exponential(first: f64, factor: f64, count: i32) -> Vec<f64> {
+    (0..count).map(|power| first * factor.powi(power)).collect()
+}
+
+/// kube-proxy's: quarters, seconds to a minute, fives to two minutes, halves to five.
+fn programming_bounds() -> Vec<f64> {
+    let steps = |from: u32, step: u32, count: u32| (0..count).map(move |n| from + n * step);
+    let seconds = steps(1, 1, 59).chain(steps(60, 5, 12)).chain(steps(120, 30, 7));
+    [0.25, 0.5].into_iter().chain(seconds.map(f64::from)).collect()
+}

@@ -1,0 +1,240 @@
+//! What others learn of what the loop does: health, metrics, and those who act on changes of the program.
+
+use crate::Options;
+use crate::health::{Health, Status, Versions, note_versions};
+use crate::health_ports::HealthPorts;
+use crate::http::{self, Answer};
+use crate::metrics::{Frontends, Metrics, Text, now};
+use backend::Mode;
+use client::{Event, Kind};
+use jiff::Timestamp;
+use model::Family;
+use program::{Change, Program};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// When the change began that led to this slice (`metav1.Time`, set by the endpoint slice controller).
+const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
+pub(crate) struct Report {
+    status: watch::Sender<Status>,
+    pub(crate) metrics: Arc<Metrics>,
+    ports: HealthPorts,
+    frontends: Frontends,
+    /// What has been heard of and may not be in the kernel yet.
+    seen: Versions,
+    triggers: Vec<(Family, Timestamp)>,
+    pending: Pending,
+    started: Timestamp,
+    servers: Vec<AbortHandle>,
+}
+
+/// Events since the kernel was last up to date, by family.
+#[derive(Default)]
+struct Pending {
+    services: [u32; 2],
+    slices: [u32; 2],
+}
+
+/// Whether everything was compared or a change made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Full,
+    Partial,
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        self.servers.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Report {
+    pub(crate) fn new(options: &Options, mode: Mode) -> Self {
+        let (status, follower) = watch::channel(Status::new());
+        let metrics = Arc::new(Metrics::new(mode));
+        let mut servers = Vec::new();
+        let health = Health { status: follower.clone(), metrics: metrics.clone() };
+        if let Some(address) = options.healthz {
+            servers.push(serve(address, "health", move |path| health.clone().answer(path)));
+        }
+        if let Some(address) = options.metrics {
+            let health = Health { status: follower.clone(), metrics: metrics.clone() };
+            let scrape = Scrape { metrics: metrics.clone(), mode, health };
+            servers.push(serve(address, "metrics", move |path| scrape.clone().answer(path)));
+        }
+        Report {
+            status,
+            metrics,
+            ports: HealthPorts::new(follower),
+            frontends: Frontends::default(),
+            seen: Versions::new(),
+            triggers: Vec::new(),
+            pending: Pending::default(),
+            started: Timestamp::now(),
+            servers,
+        }
+    }
+
+    /// Takes note of an event that is about to be acted on.
+    pub(crate) fn heard(&mut self, event: &Event) {
+        note_versions(&mut self.seen, event);
+        match event {
+            Event::Applied { kind, object } | Event::Deleted { kind, object } => {
+                self.note(*kind, object);
+                let is_news = matches!(event, Event::Applied { .. });
+                self.triggers.extend(
+                    trigger(*kind, object).filter(|(_, moment)| is_news && *moment >= self.started),
+                );
+            }
+            Event::Restarted { kind, objects } => {
+                objects.iter().for_each(|it| self.note(*kind, it))
+            }
+            Event::Synced => {}
+        }
+        self.tell_pending();
+    }
+
+    fn note(&mut self, kind: Kind, object: &Value) {
+        let (families, pending) = match kind {
+            Kind::SERVICE => (families_of(object), &mut self.pending.services),
+            Kind::ENDPOINT_SLICE => {
+                (family_of(object).into_iter().collect(), &mut self.pending.slices)
+            }
+            _ => return,
+        };
+        for family in families {
+            pending[place(family)] += 1;
+            let of = self.metrics.of(family);
+            let changes =
+                if kind == Kind::SERVICE { &of.service_changes } else { &of.endpoint_changes };
+            changes.total.add(1);
+            of.last_queued.set(now());
+        }
+    }
+
+    fn tell_pending(&self) {
+        for family in Family::ALL {
+            let of = self.metrics.of(family);
+            of.service_changes.pending.set(self.pending.services[place(family)].into());
+            of.endpoint_changes.pending.set(self.pending.slices[place(family)].into());
+        }
+    }
+
+    /// Something is about to be brought to the kernel.
+    pub(crate) fn queued(&self) {
+        let is_first = |status: &mut Status| {
+            let first = status.queued.is_none();
+            status.queued.get_or_insert_with(Instant::now);
+            first
+        };
+        self.status.send_if_modified(is_first);
+    }
+
+    /// The kernel has the whole program.
+    pub(crate) fn compared(&mut self, program: &Program) {
+        self.ports.follow(program);
+        self.frontends.follow(program, &self.metrics);
+    }
+
+    /// The kernel has these changes.
+    pub(crate) fn changed(&mut self, changes: &[Change]) {
+        changes.iter().for_each(|change| self.ports.change(change));
+        self.frontends.change(changes, &self.metrics);
+    }
+
+    /// The kernel is as the cluster wants it, as far as it has been heard of.
+    pub(crate) fn is_up_to_date(&mut self, leaving: bool) {
+        self.pending = Pending::default();
+        self.tell_pending();
+        let now = Timestamp::now();
+        for (family, moment) in self.triggers.drain(..) {
+            let delay = Duration::try_from(now.duration_since(moment)).unwrap_or(Duration::ZERO);
+            self.metrics.of(family).programming.observe(delay);
+        }
+        self.status.send_modify(|status| {
+            status.queued = None;
+            status.updated = Some(now);
+            status.leaving = leaving;
+            status.applied.clone_from(&self.seen);
+        });
+    }
+
+    /// How long the kernel's part took.
+    pub(crate) fn took(&self, extent: Extent, families: &BTreeSet<Family>, time: Duration) {
+        for of in families.iter().map(|family| self.metrics.of(*family)) {
+            of.all.observe(time);
+            match extent {
+                Extent::Full => of.full.observe(time),
+                Extent::Partial => of.partial.observe(time),
+            }
+            of.last.set(now());
+        }
+    }
+}
+
+fn serve<A, F>(address: SocketAddr, what: &'static str, answer: A) -> AbortHandle
+where
+    A: Fn(String) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    tokio::spawn(async move { http::serve(address, what, answer).await }).abort_handle()
+}
+
+/// Answers on the metrics port.
+#[derive(Clone)]
+struct Scrape {
+    metrics: Arc<Metrics>,
+    mode: Mode,
+    health: Health,
+}
+
+impl Scrape {
+    async fn answer(self, path: String) -> Answer {
+        match path.split('?').next().unwrap_or_default() {
+            "/metrics" => {
+                let mut text = Text::default();
+                self.metrics.write(&mut text);
+                let body = text.finish();
+                let content_type = "text/plain; version=0.0.4; charset=utf-8";
+                Answer { content_type, ..Answer::text(200, body) }
+            }
+            // kube-proxy's word for it.
+            "/proxyMode" if self.mode == Mode::Nft => Answer::text(200, "nftables".to_owned()),
+            "/proxyMode" => Answer::text(200, self.mode.to_string()),
+            "/healthz" => self.health.answer(path).await,
+            _ => Answer::not_found(),
+        }
+    }
+}
+
+fn trigger(kind: Kind, slice: &Value) -> Option<(Family, Timestamp)> {
+    let annotations =
+        slice.pointer("/metadata/annotations").filter(|_| kind == Kind::ENDPOINT_SLICE)?;
+    let moment = annotations.get(TRIGGER)?.as_str()?.parse().ok()?;
+    Some((family_of(slice)?, moment))
+}
+
+fn family_of(slice: &Value) -> Option<Family> {
+    match slice["addressType"].as_str()? {
+        "IPv4" => Some(Family::V4),
+        "IPv6" => Some(Family::V6),
+        _ => None,
+    }
+}
+
+fn families_of(service: &Value) -> BTreeSet<Family> {
+    let spec = &service["spec"];
+    let listed = spec["clusterIPs"].as_array().into_iter().flatten().chain([&spec["clusterIP"]]);
+    let addresses = listed.filter_map(|it| it.as_str()?.parse::<IpAddr>().ok());
+    addresses.map(Family::of).collect()
+}
+
+fn place(family: Family) -> usize {
+    usize::from(family == Family::V6)
+}

@@ -1,0 +1,174 @@
+//! What the agent answers about itself, and repairs that are told.
+
+use crate::node::{Answer, Node, in_own_namespace};
+use client::{Kind, Watch};
+use serde_json::{Value, json};
+use std::process::Command;
+
+const HEALTH: u16 = 10256;
+const METRICS: u16 = 10249;
+
+fn local_service() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.96.5.5", "externalTrafficPolicy": "Local",
+            "healthCheckNodePort": 30999, "ports": [{"port": 80, "nodePort": 30080}]},
+    })
+}
+
+fn slice(nodes: &[&str]) -> Value {
+    let endpoint = |(host, node): (usize, &&str)| json!({"addresses": [format!("10.244.0.{}", host + 5)], "nodeName": node});
+    let now = jiff::Timestamp::now().to_string();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "web-1", "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "web"},
+            "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": now}},
+        "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
+        "endpoints": nodes.iter().enumerate().map(endpoint).collect::<Vec<_>>(),
+    })
+}
+
+fn version(object: &Value) -> &str {
+    object["metadata"]["resourceVersion"].as_str().unwrap()
+}
+
+#[test]
+fn it_says_what_is_programmed() {
+    in_own_namespace("health::it_says_what_is_programmed", async || {
+        let node = Node::new("programmed").await;
+        let agent = node.start_agent().await;
+        let service = node.apply(local_service()).await;
+        let slice = node.apply(slice(&["node-1"])).await;
+        let query =
+            format!("/programmed?Service={}&EndpointSlice={}", version(&service), version(&slice));
+        let answer = node.ask(HEALTH, &query).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let applied = &answer.json()["applied"];
+        assert!(applied["Service"].as_u64() >= version(&service).parse().ok(), "{applied}");
+        assert_eq!(applied["ServiceCIDR"], 0, "the API does not have to serve this kind");
+        let services = backend::nft::read::all_services().unwrap();
+        assert!(services.iter().any(|served| served.port == 80), "{services:?}");
+        assert_eq!(node.ask(HEALTH, "/programmed?Service=soon").await.status, 400);
+        agent.abort();
+    });
+}
+
+#[test]
+fn a_node_that_leaves_is_no_longer_eligible() {
+    in_own_namespace("health::a_node_that_leaves_is_no_longer_eligible", async || {
+        let node = Node::new("leaving").await;
+        let agent = node.start_agent().await;
+        assert_eq!(node.ask(HEALTH, "/programmed?Node=1").await.status, 200);
+        let answer = node.ask(HEALTH, "/healthz").await;
+        assert_eq!((answer.status, &answer.json()["nodeEligible"]), (200, &json!(true)));
+        let taint = json!({"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"});
+        let patch = json!({"spec": {"taints": [taint]}});
+        let changed =
+            client::patch_merge(&node.client, Kind::NODE, None, "node-1", &patch).await.unwrap();
+        node.ask(HEALTH, &format!("/programmed?Node={}", version(&changed))).await;
+        let answer = node.ask(HEALTH, "/healthz").await;
+        assert_eq!((answer.status, &answer.json()["nodeEligible"]), (503, &json!(false)));
+        assert_eq!(node.ask(HEALTH, "/livez").await.status, 200);
+        let metrics = node.ask(METRICS, "/metrics").await.body;
+        for line in [
+            "kubeproxy_proxy_healthz_total{code=\"200\"} 1",
+            "kubeproxy_proxy_healthz_total{code=\"503\"} 1",
+            "kubeproxy_proxy_livez_total{code=\"200\"} 1",
+        ] {
+            assert!(metrics.lines().any(|have| have == line), "{line} in {metrics}");
+        }
+        assert_eq!(node.ask(METRICS, "/proxyMode").await.body, "nftables");
+        agent.abort();
+    });
+}
+
+#[test]
+fn load_balancers_hear_of_local_endpoints() {
+    in_own_namespace("health::load_balancers_hear_of_local_endpoints", async || {
+        let node = Node::new("ports").await;
+        let agent = node.start_agent().await;
+        node.ask(HEALTH, "/programmed?Node=1").await;
+        let service = node.apply(local_service()).await;
+        let made = node.apply(slice(&["node-1", "node-1", "node-2"])).await;
+        let versions = format!("Service={}&EndpointSlice={}", version(&service), version(&made));
+        node.ask(HEALTH, &format!("/programmed?{versions}")).await;
+        let answer = node.ask(30999, "/").await;
+        assert_eq!(answer.status, 200);
+        for header in [
+            "content-type: application/json",
+            "x-content-type-options: nosniff",
+            "x-load-balancing-endpoint-weight: 2",
+        ] {
+            assert!(answer.head.contains(header), "{header} in {}", answer.head);
+        }
+        let expected = json!({"service": {"namespace": "default", "name": "web"},
+            "localEndpoints": 2, "serviceProxyHealthy": true});
+        assert_eq!(answer.json(), expected);
+        let elsewhere = json!({"endpoints": slice(&["node-2"])["endpoints"]});
+        let (kind, namespace) = (Kind::ENDPOINT_SLICE, Some("default"));
+        let made = client::patch_merge(&node.client, kind, namespace, "web-1", &elsewhere);
+        let versions = format!("EndpointSlice={}", version(&made.await.unwrap()));
+        node.ask(HEALTH, &format!("/programmed?{versions}")).await;
+        let answer = node.ask(30999, "/").await;
+        assert_eq!((answer.status, &answer.json()["localEndpoints"]), (503, &json!(0)));
+        let metrics = node.ask(METRICS, "/metrics").await.body;
+        for line in [
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=\"IPv4\",traffic_policy=\"external\"} 1",
+            "kubeproxy_network_programming_duration_seconds_count{ip_family=\"IPv4\"} 2",
+            "kubeproxy_sync_proxy_rules_endpoint_changes_total{ip_family=\"IPv4\"} 3",
+            "kubeproxy_sync_proxy_rules_endpoint_changes_pending{ip_family=\"IPv4\"} 0",
+        ] {
+            assert!(metrics.lines().any(|have| have == line), "{line} in {metrics}");
+        }
+        agent.abort();
+    });
+}
+
+#[test]
+fn repairs_are_counted_and_told() {
+    in_own_namespace("health::repairs_are_counted_and_told", async || {
+        let mut node = Node::new("told").await;
+        let agent = node.start_agent().await;
+        let service = node.apply(local_service()).await;
+        node.apply(slice(&["node-1"])).await;
+        node.ask(HEALTH, &format!("/programmed?Service={}", version(&service))).await;
+        node.until_served("10.96.5.5", 80, &["10.244.0.5:8080"]).await;
+        assert!(repairs(&node).await.is_empty());
+        let run = |line: &str| {
+            let mut words = line.split_whitespace();
+            let status = Command::new(words.next().unwrap()).args(words).status().unwrap();
+            assert!(status.success(), "{line}");
+        };
+        let rows = [
+            ("nft flush table ip podway", "services"),
+            ("nft delete table ip podway", "services"),
+            ("nft flush chain ip podway dispatch", "services"),
+            ("ip link set flannel.1 down", "links"),
+            ("ip link delete flannel.1", "links"),
+            ("ip link set flannel.1 down name stolen", "links"),
+        ];
+        let mut expected = std::collections::BTreeMap::from([("links", 0), ("services", 0)]);
+        for (destruction, what) in rows {
+            run(destruction);
+            *expected.get_mut(what).unwrap() += 1;
+            let line = format!("podway_repairs_total{{what=\"{what}\"}} {}", expected[what]);
+            node.until_metric(METRICS, &line).await;
+            node.until_served("10.96.5.5", 80, &["10.244.0.5:8080"]).await;
+        }
+        run("ip link show flannel.1");
+        for reason in ["ServicesRepaired", "PodNetworkRepaired"] {
+            let mut events = node.watch(Watch::from(Kind::EVENT));
+            let event = node.until_event(&mut events, reason).await;
+            assert_eq!(event["involvedObject"]["name"], "node-1");
+            assert_eq!(event["type"], "Warning");
+        }
+        agent.abort();
+    });
+}
+
+async fn repairs(node: &Node) -> Vec<String> {
+    let Answer { body, .. } = node.ask(METRICS, "/metrics").await;
+    let counted = |line: &&str| line.starts_with("podway_repairs_total{") && !line.ends_with(" 0");
+    body.lines().filter(counted).map(str::to_owned).collect()
+}
