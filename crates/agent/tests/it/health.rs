@@ -46,7 +46,7 @@ fn it_says_what_is_programmed() {
         assert_eq!(answer.status, 200, "{answer:?}");
         let applied = &answer.json()["applied"];
         assert!(applied["Service"].as_u64() >= version(&service).parse().ok(), "{applied}");
-        assert_eq!(applied["ServiceCIDR"], 0, "the API does not have to serve this kind");
+        assert!(applied["ServiceCIDR"].is_u64(), "{applied}");
         let services = backend::nft::read::all_services().unwrap();
         assert!(services.iter().any(|served| served.port == 80), "{services:?}");
         assert_eq!(node.ask(HEALTH, "/programmed?Service=soon").await.status, 400);
