@@ -7,6 +7,7 @@
 //! *Start at* [`run`], then `reconcile/mod.rs`.
 
 mod cluster;
+mod cron;
 mod error;
 #[cfg(test)]
 mod fixture;

@@ -19,6 +19,14 @@ pub enum Controller {
     Deployment,
     /// ReplicaSets → Pods.
     ReplicaSet,
+    /// StatefulSets → Pods with names that stay.
+    StatefulSet,
+    /// DaemonSets → a Pod on every node that suits.
+    DaemonSet,
+    /// Jobs → Pods that end.
+    Job,
+    /// CronJobs → Jobs.
+    CronJob,
     /// Pods → nodes.
     Scheduler,
     /// Silent nodes → not ready, their pods away.
@@ -28,11 +36,15 @@ pub enum Controller {
 }
 
 impl Controller {
-    pub const ALL: [Controller; 7] = [
+    pub const ALL: [Controller; 11] = [
         Controller::EndpointSlice,
         Controller::EndpointSliceMirroring,
         Controller::Deployment,
         Controller::ReplicaSet,
+        Controller::StatefulSet,
+        Controller::DaemonSet,
+        Controller::Job,
+        Controller::CronJob,
         Controller::Scheduler,
         Controller::NodeLifecycle,
         Controller::NodeIpam,
@@ -49,6 +61,12 @@ impl Controller {
             }
             Controller::Deployment => &[Kind::DEPLOYMENT, Kind::REPLICA_SET, Kind::POD],
             Controller::ReplicaSet => &[Kind::REPLICA_SET, Kind::POD],
+            Controller::StatefulSet => &[Kind::STATEFUL_SET, Kind::CONTROLLER_REVISION, Kind::POD],
+            Controller::DaemonSet => {
+                &[Kind::DAEMON_SET, Kind::CONTROLLER_REVISION, Kind::POD, Kind::NODE]
+            }
+            Controller::Job => &[Kind::JOB, Kind::POD],
+            Controller::CronJob => &[Kind::CRON_JOB, Kind::JOB],
             Controller::Scheduler => &[Kind::POD, Kind::NODE],
             Controller::NodeLifecycle => &[Kind::NODE, Kind::LEASE, Kind::POD],
             Controller::NodeIpam => &[Kind::NODE],
@@ -70,6 +88,8 @@ pub struct Settings {
     pub node_startup_grace: Duration,
     /// Pods of a node that is not ready for so long are deleted.
     pub pod_eviction: Duration,
+    /// How long a Job waits after its first failed pod; after each further one twice as long.
+    pub job_backoff: Duration,
     /// At most so many endpoints in one slice; the API allows 1000.
     pub max_endpoints_per_slice: usize,
     /// Seed of the random names.
@@ -85,6 +105,7 @@ impl Default for Settings {
             node_monitor_grace: Duration::from_secs(40),
             node_startup_grace: Duration::from_secs(60),
             pod_eviction: Duration::from_secs(300),
+            job_backoff: Duration::from_secs(10),
             max_endpoints_per_slice: 100,
             seed: 0,
         }
@@ -98,6 +119,7 @@ impl Settings {
         Settings {
             node_monitor_grace: Duration::from_secs(2),
             pod_eviction: Duration::from_secs(5),
+            job_backoff: Duration::from_secs(1),
             ..Settings::default()
         }
     }

@@ -18,6 +18,10 @@ pub(crate) enum Task {
     Schedule(ObjectKey),
     ReplicaSet(ObjectKey),
     Deployment(ObjectKey),
+    StatefulSet(ObjectKey),
+    DaemonSet(ObjectKey),
+    Job(ObjectKey),
+    CronJob(ObjectKey),
 }
 
 impl Task {
@@ -31,6 +35,10 @@ impl Task {
             Task::Schedule(_) => Controller::Scheduler,
             Task::ReplicaSet(_) => Controller::ReplicaSet,
             Task::Deployment(_) => Controller::Deployment,
+            Task::StatefulSet(_) => Controller::StatefulSet,
+            Task::DaemonSet(_) => Controller::DaemonSet,
+            Task::Job(_) => Controller::Job,
+            Task::CronJob(_) => Controller::CronJob,
         }
     }
 }

@@ -5,6 +5,8 @@
 mod index;
 mod pods;
 mod pulse;
+mod table;
+mod workloads;
 
 pub(crate) use pulse::{LEASES, Pulse};
 
@@ -17,6 +19,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use workloads::Workloads;
 
 /// The objects, their indices, and the tasks that became dirty. Times are durations since the start.
 #[derive(Debug, Default)]
@@ -29,6 +32,7 @@ pub(crate) struct Cluster {
     slices: BTreeMap<ObjectKey, Slice>,
     deployments: BTreeMap<ObjectKey, Deployment>,
     replica_sets: BTreeMap<ObjectKey, ReplicaSet>,
+    pub(crate) workloads: Workloads,
     /// By the uid of the owner.
     pods_of: Index<String, ObjectKey>,
     sets_of: Index<String, ObjectKey>,
@@ -60,7 +64,10 @@ impl Cluster {
             Kind::ENDPOINT_SLICE => Slice::parse(object).map(|slice| self.put_slice(slice)),
             Kind::DEPLOYMENT => Deployment::parse(object).map(|found| self.put_deployment(found)),
             Kind::REPLICA_SET => ReplicaSet::parse(object).map(|set| self.put_replica_set(set)),
-            _ => None,
+            _ => {
+                self.apply_workload(kind, object);
+                None
+            }
         };
     }
 
@@ -77,7 +84,7 @@ impl Cluster {
             }
             Kind::REPLICA_SET => self.remove_replica_set(key),
             // Without its lease a node falls silent by itself.
-            _ => {}
+            _ => self.remove_workload(kind, key),
         }
     }
 
@@ -103,7 +110,7 @@ impl Cluster {
             Kind::ENDPOINT_SLICE => self.slices.keys().cloned().collect(),
             Kind::DEPLOYMENT => self.deployments.keys().cloned().collect(),
             Kind::REPLICA_SET => self.replica_sets.keys().cloned().collect(),
-            _ => Vec::new(),
+            _ => self.workload_keys(kind),
         }
     }
 
@@ -113,6 +120,7 @@ impl Cluster {
             Kind::POD => self.doom_pod(key),
             Kind::ENDPOINT_SLICE => self.remove_slice(key),
             Kind::REPLICA_SET => self.remove_replica_set(key),
+            Kind::CONTROLLER_REVISION => self.remove_workload(kind, key),
             _ => {}
         }
     }
@@ -209,6 +217,7 @@ impl Cluster {
         if moved {
             self.touch_services_on(&name);
         }
+        self.touch_daemons();
         self.dirty.extend(self.pending.iter().cloned().map(Task::Schedule));
     }
 
@@ -224,6 +233,7 @@ impl Cluster {
         self.pulses.insert(name.clone(), Pulse::new(now));
         self.dirty.insert(Task::NodeLife(name.clone()));
         self.touch_services_on(name);
+        self.touch_daemons();
         self.dirty.extend(self.pending.iter().cloned().map(Task::Schedule));
     }
 

@@ -1,6 +1,7 @@
 //! Pods: the objects that everything depends on.
 
 use super::Cluster;
+use super::workloads::owner_task;
 use crate::reconcile::schedule::Load;
 use crate::record::{Pod, Service};
 use crate::task::Task;
@@ -128,14 +129,14 @@ impl Cluster {
     }
 
     fn touch_owner(&mut self, pod: &Pod) {
-        let Some(owner) = pod.owner.as_ref().filter(|owner| owner.kind == "ReplicaSet") else {
-            return;
-        };
-        let set = ObjectKey::new(&pod.base.meta.key.namespace, &owner.name);
-        if let Some(above) = self.replica_sets.get(&set).and_then(|set| set.owner.as_ref()) {
+        let namespace = &pod.base.meta.key.namespace;
+        let owner = pod.owner.as_ref().and_then(|owner| owner_task(namespace, owner));
+        if let Some(Task::ReplicaSet(set)) = &owner
+            && let Some(above) = self.replica_sets.get(set).and_then(|set| set.owner.as_ref())
+        {
             self.dirty.insert(Task::Deployment(ObjectKey::new(&set.namespace, &above.name)));
         }
-        self.dirty.insert(Task::ReplicaSet(set));
+        self.dirty.extend(owner);
     }
 
     fn touch_others(&mut self, pod: &Pod, now: Duration) {

@@ -111,6 +111,12 @@ fn adjust(deployment: &Deployment, set: &ReplicaSet, replicas: u32, highest: u64
         let patch = patch.get_or_insert_with(|| json!({}));
         patch["metadata"]["annotations"][REVISION] = revision.to_string().into();
     }
+    let missing = inherited(deployment)
+        .filter(|(name, value)| set.meta.annotations.get(*name) != Some(value));
+    for (name, value) in missing {
+        let patch = patch.get_or_insert_with(|| json!({}));
+        patch["metadata"]["annotations"][name] = value.as_str().into();
+    }
     let said = deployment.meta.annotations.get(REVISION).map(String::as_str);
     let revision = revision.to_string();
     let annotate = (said != Some(&revision)).then(|| Write::Patch {
@@ -137,6 +143,14 @@ fn scale_patch(deployment: &Deployment, set: &ReplicaSet, replicas: u32) -> Opti
     Some(json!({"metadata": {"annotations": annotations}, "spec": {"replicas": replicas}}))
 }
 
+/// What a set takes over of its Deployment, so that `kubectl rollout history` can tell why it was made.
+fn inherited(deployment: &Deployment) -> impl Iterator<Item = (&String, &String)> {
+    const OWN: &str = "deployment.kubernetes.io/";
+    const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let annotations = deployment.meta.annotations.iter();
+    annotations.filter(|(name, _)| *name != APPLIED && !name.starts_with(OWN))
+}
+
 fn size_annotations(deployment: &Deployment) -> Value {
     let bounds = Bounds::of(deployment.strategy, deployment.replicas);
     json!({
@@ -153,6 +167,9 @@ fn new_set(deployment: &Deployment, replicas: u32, revision: u64) -> Value {
     let mut selector = deployment.spec["selector"].clone();
     selector["matchLabels"][TEMPLATE_HASH] = hash.as_str().into();
     let mut annotations = size_annotations(deployment);
+    for (name, value) in inherited(deployment) {
+        annotations[name] = value.as_str().into();
+    }
     annotations[REVISION] = revision.to_string().into();
     json!({
         "apiVersion": "apps/v1",

@@ -1,16 +1,22 @@
 //! The decisions: values in, writes out. No clock, no I/O; `now` and names are arguments.
 
+pub(crate) mod cron_job;
+pub(crate) mod daemon_set;
 pub(crate) mod deployment;
+pub(crate) mod job;
 pub(crate) mod mirror;
 pub(crate) mod node_cidr;
 pub(crate) mod node_life;
 pub(crate) mod packing;
 pub(crate) mod replica_set;
+mod revision;
 pub(crate) mod rollout;
 pub(crate) mod schedule;
 mod slice_writes;
 pub(crate) mod slices;
+pub(crate) mod stateful_set;
 pub(crate) mod status;
+mod template;
 
 use crate::cluster::Cluster;
 use crate::names::Names;
@@ -45,5 +51,9 @@ pub(crate) fn plan(
         Task::Schedule(pod) => schedule::plan(cluster, pod).into(),
         Task::ReplicaSet(set) => replica_set::plan(cluster, set, names, now.wall),
         Task::Deployment(deployment) => deployment::plan(cluster, deployment, now.wall),
+        Task::StatefulSet(set) => stateful_set::plan(cluster, set, now.wall),
+        Task::DaemonSet(set) => daemon_set::plan(cluster, set, names, now.wall),
+        Task::Job(job) => job::plan(cluster, job, settings, names, now.wall),
+        Task::CronJob(cron) => cron_job::plan(cluster, cron, now.wall),
     }
 }

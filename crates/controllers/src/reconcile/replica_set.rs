@@ -1,6 +1,7 @@
 //! ReplicaSets → Pods.
 
 use super::status::{Tally, differences};
+use super::template;
 use crate::cluster::Cluster;
 use crate::names::Names;
 use crate::record::{Pod, ReplicaSet, owner_reference};
@@ -73,21 +74,12 @@ fn by_worth(mut pods: Vec<&Pod>) -> Vec<&Pod> {
 }
 
 fn new_pod(set: &ReplicaSet, names: &mut Names) -> Value {
-    let prefix = format!("{}-", set.meta.key.name);
-    let template = &set.template["metadata"];
-    let mut metadata = json!({
-        "name": names.name(&prefix),
-        "generateName": prefix,
-        "namespace": &*set.meta.key.namespace,
-        "ownerReferences":
-            [owner_reference("apps/v1", "ReplicaSet", &set.meta.key.name, &set.meta.uid)],
-    });
-    for field in ["labels", "annotations"] {
-        if let Some(value) = template.get(field).filter(|value| value.is_object()) {
-            metadata[field] = value.clone();
-        }
-    }
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": set.template["spec"]})
+    let key = &set.meta.key;
+    let prefix = format!("{}-", key.name);
+    let owner = owner_reference("apps/v1", "ReplicaSet", &key.name, &set.meta.uid);
+    let mut pod = template::pod(&set.template, &key.namespace, &names.name(&prefix), owner);
+    pod["metadata"]["generateName"] = prefix.into();
+    pod
 }
 
 fn report(set: &ReplicaSet, pods: &[&Pod], tally: Tally) -> Option<Write> {

@@ -1,7 +1,7 @@
 //! Pods get their nodes.
 
 use crate::cluster::Cluster;
-use crate::record::{Node, Pod};
+use crate::record::{Node, Pod, Taint};
 use crate::write::{Condition, Write};
 use client::Kind;
 use model::ObjectKey;
@@ -57,11 +57,15 @@ fn choose<'a>(pod: &Pod, nodes: impl Iterator<Item = (&'a Node, Load)>) -> Resul
 
 fn refusal(pod: &Pod, node: &Node) -> Option<String> {
     let labels = &node.base.meta.labels;
-    if node.cordoned {
+    let bears = |taint: &str| Taint::no_schedule(taint).is_borne_by(pod);
+    if node.cordoned && !bears("node.kubernetes.io/unschedulable") {
         return Some("unschedulable".to_owned());
     }
-    if !node.base.ready {
+    if !node.base.ready && !bears("node.kubernetes.io/not-ready") {
         return Some("not ready".to_owned());
+    }
+    if pod.pinned.as_deref().is_some_and(|name| name != node.name()) {
+        return Some("not matching the pod's node affinity".to_owned());
     }
     if pod.node_selector.iter().any(|(name, value)| labels.get(name) != Some(value)) {
         return Some("not matching the pod's node selector".to_owned());
@@ -71,6 +75,31 @@ fn refusal(pod: &Pod, node: &Node) -> Option<String> {
         "with the taint {{{}: {}}} that the pod does not tolerate",
         taint.key, taint.value
     ))
+}
+
+/// Whether a daemon's pod shall be on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Suitability {
+    Suits,
+    /// No new one, but one that is there stays.
+    Bearable,
+    Unbearable,
+}
+
+impl Suitability {
+    pub(super) fn of(pod: &Pod, node: &Node) -> Self {
+        let labels = &node.base.meta.labels;
+        let selected =
+            pod.node_selector.iter().all(|(name, value)| labels.get(name) == Some(value));
+        let named = pod.base.node.as_deref().is_none_or(|name| name == node.name());
+        if !selected || !named || node.expels(pod) {
+            Suitability::Unbearable
+        } else if refusal(pod, node).is_some() {
+            Suitability::Bearable
+        } else {
+            Suitability::Suits
+        }
+    }
 }
 
 fn explain(refused: &BTreeMap<String, usize>) -> String {

@@ -1,25 +1,32 @@
 //! Objects as the controllers see them: the model's types, and the fields beyond the network that they need.
 
+mod daemon_set;
 mod endpoints;
+mod job;
 mod node;
 mod pod;
+mod revision;
 mod service;
 mod slice;
+mod stateful_set;
 mod workload;
 
+pub(crate) use daemon_set::{DaemonSet, tolerate};
 pub(crate) use endpoints::Endpoints;
-pub(crate) use node::Node;
+pub(crate) use job::{CronJob, Job, Overlap};
+pub(crate) use node::{Node, Taint};
 pub(crate) use pod::Pod;
+pub(crate) use revision::Revision;
 pub(crate) use service::{Distribution, Family, Service};
 pub(crate) use slice::{Endpoint, Hints, Manager, Port, Slice, Target, weights};
-#[cfg(test)]
-pub(crate) use workload::Amount;
-pub(crate) use workload::{Deployment, REVISION, ReplicaSet, Strategy, TEMPLATE_HASH};
+pub(crate) use stateful_set::StatefulSet;
+pub(crate) use workload::{Amount, Deployment, REVISION, ReplicaSet, Strategy, TEMPLATE_HASH};
 
 use jiff::Timestamp;
 use model::{Meta, ObjectKey};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The owner that controls an object: the entry of `metadata.ownerReferences` with `controller: true`.
@@ -31,7 +38,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    fn of(object: &Value) -> Option<Self> {
+    pub(crate) fn of(object: &Value) -> Option<Self> {
         let references = object.pointer("/metadata/ownerReferences")?.as_array()?;
         let controller = references.iter().find(|reference| reference["controller"] == true)?;
         let field = |name: &str| Some(controller.get(name)?.as_str()?.to_owned());
@@ -61,6 +68,17 @@ fn meta(value: &Value) -> Option<Meta> {
         annotations: strings(value, "/metadata/annotations"),
         terminating: text(value, "/metadata/deletionTimestamp").is_some(),
     })
+}
+
+/// A part of an object, whole.
+fn part(value: &Value, name: &str) -> Arc<Value> {
+    Arc::new(value.get(name).cloned().unwrap_or_default())
+}
+
+/// `spec.revisionHistoryLimit`.
+fn history(value: &Value) -> usize {
+    let limit = number(value, "/spec/revisionHistoryLimit");
+    limit.and_then(|limit| limit.try_into().ok()).unwrap_or(10)
 }
 
 /// `metadata.resourceVersion` as the number that it is with every API server since Kubernetes 1.35 (KEP-5504).

@@ -66,15 +66,26 @@ impl Node {
 
     /// A taint that keeps the pod away.
     pub(crate) fn repels(&self, pod: &Pod) -> Option<&Taint> {
-        let keeps_off = |taint: &&Taint| {
-            taint.effect != Effect::Other
-                && !pod.tolerations.iter().any(|toleration| taint.is_tolerated_by(toleration))
-        };
-        self.taints.iter().find(keeps_off)
+        self.taints.iter().find(|taint| taint.effect != Effect::Other && !taint.is_borne_by(pod))
+    }
+
+    /// A taint that drives the pod away even if it is there.
+    pub(crate) fn expels(&self, pod: &Pod) -> bool {
+        let drives = |taint: &Taint| taint.effect == Effect::NoExecute && !taint.is_borne_by(pod);
+        self.taints.iter().any(drives)
     }
 }
 
 impl Taint {
+    /// What a node's state amounts to, where nobody wrote it down as a taint.
+    pub(crate) fn no_schedule(key: &str) -> Self {
+        Taint { key: key.to_owned(), value: String::new(), effect: Effect::NoSchedule }
+    }
+
+    pub(crate) fn is_borne_by(&self, pod: &Pod) -> bool {
+        pod.tolerations.iter().any(|toleration| self.is_tolerated_by(toleration))
+    }
+
     fn parse(value: &Value) -> Option<Self> {
         Some(Taint {
             key: owned_text(value, "/key")?,

@@ -18,6 +18,10 @@ pub(crate) struct Pod {
     pub(crate) tolerations: Vec<Toleration>,
     /// Annotation `podway.io/weight`, 1 to 100: its share of a Service's connections against that of others.
     pub(crate) weight: u8,
+    /// Only this node will do, as for a daemon's pod.
+    pub(crate) pinned: Option<String>,
+    /// Of all its containers.
+    pub(crate) restarts: u32,
     /// For us to schedule: no other scheduler named, no gate closed.
     pub(crate) schedulable: bool,
     /// Kept by the kubelet from a file on the node: deleting it here ends nothing.
@@ -45,6 +49,11 @@ impl Pod {
             ready_since: ready.and_then(|ready| time(ready, "/lastTransitionTime")),
             deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or(0),
             weight: weight(&base),
+            pinned: pinned(value),
+            restarts: items(value, "/status/containerStatuses")
+                .iter()
+                .filter_map(|status| super::count(status, "/restartCount"))
+                .sum(),
             node_selector: strings(value, "/spec/nodeSelector"),
             tolerations: items(value, "/spec/tolerations").iter().map(Toleration::parse).collect(),
             schedulable: matches!(scheduler, "" | "default-scheduler")
@@ -69,6 +78,16 @@ impl Pod {
         let others_version = Pod { version: other.version, ..self.clone() };
         others_version == *other
     }
+}
+
+/// The one node that required affinity by name leaves.
+fn pinned(value: &Value) -> Option<String> {
+    const REQUIRED: &str =
+        "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    let terms = items(value.pointer(REQUIRED)?, "/nodeSelectorTerms");
+    let field = terms.first()?.pointer("/matchFields/0")?;
+    let by_name = text(field, "/key") == Some("metadata.name");
+    owned_text(field, "/values/0").filter(|_| by_name)
 }
 
 /// What is no weight is none said.

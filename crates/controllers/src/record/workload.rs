@@ -1,4 +1,4 @@
-use super::{Owner, count, meta, seconds, text, time, version};
+use super::{Owner, count, meta, part, seconds, text, time, version};
 use jiff::Timestamp;
 use model::{Meta, Object};
 use serde_json::Value;
@@ -62,9 +62,7 @@ impl Deployment {
             replicas: base.replicas,
             strategy: Strategy::parse(value),
             paused: value.pointer("/spec/paused") == Some(&Value::Bool(true)),
-            history: super::number(value, "/spec/revisionHistoryLimit")
-                .and_then(|limit| limit.try_into().ok())
-                .unwrap_or(10),
+            history: super::history(value),
             min_ready: seconds(value, "/spec/minReadySeconds").unwrap_or_default(),
             progress_deadline: seconds(value, "/spec/progressDeadlineSeconds")
                 .unwrap_or(Duration::from_secs(600)),
@@ -95,7 +93,7 @@ impl Strategy {
 }
 
 impl Amount {
-    fn parse(value: &Value) -> Option<Self> {
+    pub(super) fn parse(value: &Value) -> Option<Self> {
         if let Some(count) = value.as_u64() {
             return count.try_into().ok().map(Amount::Count);
         }
@@ -139,8 +137,4 @@ impl ReplicaSet {
     pub(crate) fn revision(&self) -> u64 {
         self.meta.annotations.get(REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
-}
-
-fn part(value: &Value, name: &str) -> Arc<Value> {
-    Arc::new(value.get(name).cloned().unwrap_or_default())
 }

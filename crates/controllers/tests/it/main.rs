@@ -1,6 +1,8 @@
 //! The controllers against the embedded API, with kubelets that only pretend.
 
 #[cfg(test)]
+mod batches;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod endpoints;

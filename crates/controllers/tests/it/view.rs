@@ -16,8 +16,18 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn new(client: &Client) -> Self {
-        let kinds =
-            [Kind::NODE, Kind::POD, Kind::DEPLOYMENT, Kind::REPLICA_SET, Kind::ENDPOINT_SLICE];
+        let kinds = [
+            Kind::NODE,
+            Kind::POD,
+            Kind::DEPLOYMENT,
+            Kind::REPLICA_SET,
+            Kind::STATEFUL_SET,
+            Kind::DAEMON_SET,
+            Kind::CONTROLLER_REVISION,
+            Kind::JOB,
+            Kind::CRON_JOB,
+            Kind::ENDPOINT_SLICE,
+        ];
         let watches = kinds.map(Watch::from);
         View { watcher: watch_kinds(client, &watches), objects: BTreeMap::new(), synced: false }
     }

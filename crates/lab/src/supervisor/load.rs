@@ -24,7 +24,7 @@ const NOT_YET: [&str; 9] = [
 ];
 
 /// Kinds that are stored and shown though nothing in a lab acts on them yet: loaded, with a warning.
-const INERT: [&str; 6] = ["CronJob", "DaemonSet", "Ingress", "Job", "NetworkPolicy", "StatefulSet"];
+const INERT: [&str; 2] = ["Ingress", "NetworkPolicy"];
 
 /// What to create.
 #[derive(Debug, Default)]

@@ -6,7 +6,16 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The kinds whose objects can be unready.
-pub(super) const KINDS: [Kind; 4] = [Kind::NODE, Kind::DEPLOYMENT, Kind::POD, Kind::VIRTUAL_IP];
+pub(super) const KINDS: [Kind; 6] = [
+    Kind::NODE,
+    Kind::DEPLOYMENT,
+    Kind::STATEFUL_SET,
+    Kind::DAEMON_SET,
+    Kind::POD,
+    Kind::VIRTUAL_IP,
+];
+/// Those of them that make pods.
+const WORKLOADS: [Kind; 3] = [Kind::DEPLOYMENT, Kind::STATEFUL_SET, Kind::DAEMON_SET];
 
 /// What is known of every object that can be unready.
 #[derive(Debug, Default)]
@@ -63,7 +72,8 @@ impl Readiness {
             let of_kind = self.objects.iter().filter(|((it, _), _)| *it == kind);
             of_kind.filter(|(_, standing)| standing.ready >= standing.wanted).count()
         };
-        let wanted: u64 = self.of_kind(Kind::DEPLOYMENT).map(|standing| standing.wanted).sum();
+        let workloads = WORKLOADS.into_iter().flat_map(|kind| self.of_kind(kind));
+        let wanted: u64 = workloads.map(|standing| standing.wanted).sum();
         let pods = self.pods().max(usize::try_from(wanted).unwrap_or(usize::MAX));
         let (nodes, all) = (ready(Kind::NODE), self.nodes.len());
         format!("{nodes} of {all} nodes and {} of {pods} pods are ready", ready(Kind::POD))
@@ -116,9 +126,14 @@ fn key(object: &Value) -> String {
 fn standing(kind: Kind, object: &Value) -> Standing {
     let number =
         |pointer, default| object.pointer(pointer).and_then(Value::as_u64).unwrap_or(default);
-    if kind == Kind::DEPLOYMENT {
+    if matches!(kind, Kind::DEPLOYMENT | Kind::STATEFUL_SET) {
         let wanted = number("/spec/replicas", 1);
         return Standing { ready: number("/status/readyReplicas", 0), wanted };
+    }
+    if kind == Kind::DAEMON_SET {
+        // Until its controller has counted the nodes nobody knows.
+        let wanted = number("/status/desiredNumberScheduled", 1);
+        return Standing { ready: number("/status/numberReady", 0), wanted };
     }
     let ready = match kind {
         Kind::POD => has_finished(object) || is_ready(object),
@@ -129,10 +144,15 @@ fn standing(kind: Kind, object: &Value) -> Standing {
     Standing { ready: u64::from(ready), wanted: 1 }
 }
 
-/// A pod that ended well, or is about to go, never becomes ready.
+/// A pod that ended well, or is about to go, never becomes ready; of a failed one its Job takes care.
 fn has_finished(pod: &Value) -> bool {
-    let succeeded = pod.pointer("/status/phase").and_then(Value::as_str) == Some("Succeeded");
-    succeeded || pod.pointer("/metadata/deletionTimestamp").is_some_and(|it| !it.is_null())
+    let is_of_job = pod.pointer("/metadata/ownerReferences/0/kind").is_some_and(|it| it == "Job");
+    let over = match pod.pointer("/status/phase").and_then(Value::as_str) {
+        Some("Succeeded") => true,
+        Some("Failed") => is_of_job,
+        _ => false,
+    };
+    over || pod.pointer("/metadata/deletionTimestamp").is_some_and(|it| !it.is_null())
 }
 
 /// The condition `Ready` is `True`.

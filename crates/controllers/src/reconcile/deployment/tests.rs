@@ -289,6 +289,30 @@ fn nothing_moves_while_paused() {
     assert_eq!(bench.images(), ["b"; 3]);
 }
 
+#[test]
+fn sets_tell_why_they_were_made() {
+    let mut bench = Bench::new();
+    let mut manifest = deployment(1, "a", &json!({}));
+    let cause = |text: &str| json!({"kubernetes.io/change-cause": text, "kubectl.kubernetes.io/last-applied-configuration": "{}"});
+    manifest["metadata"]["annotations"] = cause("first");
+    bench.apply(manifest);
+    bench.converge();
+    let mut manifest = deployment(1, "b", &json!({}));
+    manifest["metadata"]["annotations"] = cause("second");
+    bench.apply(manifest);
+    bench.converge();
+    let sets = bench.all(Kind::REPLICA_SET);
+    let told = sets.iter().map(|set| {
+        let annotations = &set["metadata"]["annotations"];
+        assert!(annotations["kubectl.kubernetes.io/last-applied-configuration"].is_null());
+        (annotations[REVISION].clone(), annotations["kubernetes.io/change-cause"].clone())
+    });
+    let told: BTreeMap<_, _> =
+        told.map(|(revision, cause)| (revision.to_string(), cause.to_string())).collect();
+    assert_eq!(told["\"1\""], "\"first\"");
+    assert_eq!(told["\"2\""], "\"second\"");
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Apply(u32, &'static str),

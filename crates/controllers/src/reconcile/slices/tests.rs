@@ -323,7 +323,7 @@ proptest! {
         let marked: Vec<_> =
             marked.into_iter().filter(|task| matches!(task, crate::task::Task::Slices(_))).collect();
         let concerned =
-            before != after && before.iter().chain(&after).any(|draft| draft.labelled);
+            before.map(|it| it.object(0)) != after.map(|it| it.object(0)) && before.iter().chain(&after).any(|draft| draft.labelled);
         let web = crate::task::Task::Slices(ObjectKey::new("default", "web"));
         prop_assert_eq!(marked, if concerned { vec![web] } else { vec![] });
     }

@@ -1,0 +1,242 @@
+//! DaemonSets → one pod on every node that suits.
+
+use super::revision::{self, REVISION_HASH, Subject};
+use super::schedule::Suitability;
+use super::status::{Tally, differences};
+use super::template;
+use crate::cluster::Cluster;
+use crate::names::Names;
+use crate::record::{DaemonSet, Pod, owner_reference, tolerate};
+use crate::write::{Outcome, Write};
+use client::Kind;
+use jiff::Timestamp;
+use model::ObjectKey;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// A node and the set's pods on it.
+#[derive(Debug, Clone, Default)]
+struct Place<'a> {
+    /// A pod shall be there.
+    wanted: bool,
+    /// A pod that is there may stay.
+    bearable: bool,
+    pods: Vec<Daemon<'a>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Daemon<'a> {
+    pod: &'a Pod,
+    available: bool,
+    updated: bool,
+}
+
+pub(super) fn plan(
+    cluster: &Cluster,
+    key: &ObjectKey,
+    names: &mut Names,
+    now: Timestamp,
+) -> Outcome {
+    let Some(set) = cluster.workloads.daemon_sets.get(key) else { return Outcome::default() };
+    if set.meta.terminating {
+        return Outcome::default();
+    }
+    let revisions: Vec<_> = cluster.workloads.revisions.owned_by(&set.meta.uid).collect();
+    let subject = Subject { kind: Kind::DAEMON_SET, meta: &set.meta, template: &set.template };
+    let (latest, write) = subject.latest(&revisions);
+    // The hash in the name, whoever made the revision.
+    let hash = latest.strip_prefix(&format!("{}-", key.name)).unwrap_or(&latest).to_owned();
+    let (places, ended) = places(cluster, set, &hash, now);
+    let mut writes: Vec<_> = write.into_iter().collect();
+    writes.extend(ended.into_iter().map(delete));
+    writes.extend(settle(set, &places, &hash, names));
+    let live = |name: &str| {
+        let uses = |it: &Daemon<'_>| revision_of(it.pod).is_some_and(|hash| name.ends_with(hash));
+        name == latest || places.values().flat_map(|place| &place.pods).any(uses)
+    };
+    writes.extend(revision::forget(&revisions, live, set.history));
+    writes.extend(report(set, &places));
+    let pods = places.values().flat_map(|place| &place.pods).map(|it| it.pod);
+    Outcome { writes, again: Tally::of(pods, set.min_ready, now).next }
+}
+
+/// All nodes with what is on them, and the pods that have ended.
+fn places<'a>(
+    cluster: &'a Cluster,
+    set: &DaemonSet,
+    hash: &str,
+    now: Timestamp,
+) -> (BTreeMap<&'a str, Place<'a>>, Vec<&'a Pod>) {
+    let mut places: BTreeMap<&str, Place<'_>> = BTreeMap::new();
+    for node in cluster.nodes() {
+        let suits = Suitability::of(&set.sample, node);
+        let place = Place {
+            wanted: suits == Suitability::Suits,
+            bearable: suits != Suitability::Unbearable,
+            pods: Vec::new(),
+        };
+        places.insert(node.name(), place);
+    }
+    let mut ended = Vec::new();
+    for pod in cluster.pods_of(&set.meta.uid) {
+        if pod.base.phase.is_over() {
+            ended.extend((!pod.base.meta.terminating).then_some(pod));
+            continue;
+        }
+        // Its node may be gone meanwhile: nothing shall be there.
+        let node = pod.base.node.as_deref().or(pod.pinned.as_deref()).unwrap_or_default();
+        let available = Tally::of(std::iter::once(pod), set.min_ready, now).available == 1;
+        let updated = revision_of(pod) == Some(hash);
+        places.entry(node).or_default().pods.push(Daemon { pod, available, updated });
+    }
+    (places, ended)
+}
+
+fn revision_of(pod: &Pod) -> Option<&str> {
+    pod.base.meta.labels.get(REVISION_HASH).map(String::as_str)
+}
+
+fn delete(pod: &Pod) -> Write {
+    Write::Delete { kind: Kind::POD, key: pod.base.meta.key.clone(), grace: None }
+}
+
+/// Pods that are missing or too many, and the next part of a rolling update.
+fn settle(
+    set: &DaemonSet,
+    places: &BTreeMap<&str, Place<'_>>,
+    hash: &str,
+    names: &mut Names,
+) -> Vec<Write> {
+    let wanted = places.values().filter(|place| place.wanted).count();
+    let count = |amount: Option<u32>| usize::try_from(amount.unwrap_or(0)).unwrap_or(usize::MAX);
+    let of = u32::try_from(wanted).unwrap_or(u32::MAX);
+    let surge = count(set.rolling.map(|rules| rules.surge.rounded_up(of)));
+    let unavailable = count(set.rolling.map(|rules| rules.unavailable.rounded_up(of)));
+    let rolling = set.rolling.is_some();
+    let mut budget = Budget::of(places, surge, unavailable);
+    let mut writes = Vec::new();
+    for (node, place) in places {
+        let active: Vec<_> = place.pods.iter().filter(|it| it.pod.is_active()).collect();
+        if !place.bearable {
+            writes.extend(active.iter().map(|it| delete(it.pod)));
+            continue;
+        }
+        if active.is_empty() {
+            // One that is on its way out may still hold ports of the node.
+            if place.wanted && place.pods.is_empty() {
+                writes.push(Write::Create(new_pod(set, node, hash, names)));
+            }
+            continue;
+        }
+        let (new, old): (Vec<_>, Vec<_>) = active.iter().partition(|it| it.updated || !rolling);
+        writes.extend(surplus(&new).map(|it| delete(it.pod)));
+        writes.extend(surplus(&old).map(|it| delete(it.pod)));
+        match (new.first(), old.first()) {
+            (Some(new), Some(old)) if new.available || !old.available => {
+                writes.push(delete(old.pod));
+            }
+            (None, Some(old)) if !old.available => writes.push(delete(old.pod)),
+            (None, Some(_)) if place.wanted && budget.take_surge() => {
+                writes.push(Write::Create(new_pod(set, node, hash, names)));
+            }
+            (None, Some(old)) if budget.take_unavailable() => writes.push(delete(old.pod)),
+            _ => {}
+        }
+    }
+    writes
+}
+
+/// All but the oldest.
+fn surplus<'a, 'b>(
+    pods: &[&'b &'a Daemon<'a>],
+) -> impl Iterator<Item = &'a Daemon<'a>> + use<'a, 'b> {
+    let mut pods: Vec<&'a Daemon<'a>> = pods.iter().map(|it| **it).collect();
+    pods.sort_by_key(|it| (!it.available, it.pod.created, it.pod.base.meta.key.clone()));
+    pods.into_iter().skip(1)
+}
+
+/// How much further a rolling update may go now.
+struct Budget {
+    surge: usize,
+    unavailable: usize,
+}
+
+impl Budget {
+    fn of(places: &BTreeMap<&str, Place<'_>>, surge: usize, unavailable: usize) -> Self {
+        let wanted = || places.values().filter(|place| place.wanted);
+        let serves =
+            |place: &&Place<'_>| place.pods.iter().any(|it| it.available && it.pod.is_active());
+        let doubled = |place: &&Place<'_>| {
+            let active = || place.pods.iter().filter(|it| it.pod.is_active());
+            active().any(|it| it.updated) && active().any(|it| !it.updated)
+        };
+        let away = wanted().filter(|place| !serves(place)).count();
+        Budget {
+            surge: surge.saturating_sub(wanted().filter(doubled).count()),
+            unavailable: unavailable.saturating_sub(away),
+        }
+    }
+
+    fn take_surge(&mut self) -> bool {
+        let has = self.surge > 0;
+        self.surge -= usize::from(has);
+        has
+    }
+
+    fn take_unavailable(&mut self) -> bool {
+        let has = self.unavailable > 0;
+        self.unavailable -= usize::from(has);
+        has
+    }
+}
+
+/// A pod that only this node will do for.
+fn new_pod(set: &DaemonSet, node: &str, hash: &str, names: &mut Names) -> Value {
+    let key = &set.meta.key;
+    let prefix = format!("{}-", key.name);
+    let owner = owner_reference("apps/v1", "DaemonSet", &key.name, &set.meta.uid);
+    let mut pod = template::pod(&set.template, &key.namespace, &names.name(&prefix), owner);
+    tolerate(&mut pod);
+    pod["metadata"]["generateName"] = prefix.into();
+    pod["metadata"]["labels"][REVISION_HASH] = hash.into();
+    let field = json!({"key": "metadata.name", "operator": "In", "values": [node]});
+    let affinity = &mut pod["spec"]["affinity"]["nodeAffinity"];
+    let required = &mut affinity["requiredDuringSchedulingIgnoredDuringExecution"];
+    match required["nodeSelectorTerms"].as_array_mut() {
+        Some(terms) => terms.iter_mut().for_each(|term| term["matchFields"] = json!([field])),
+        None => *required = json!({"nodeSelectorTerms": [{"matchFields": [field]}]}),
+    }
+    pod
+}
+
+fn report(set: &DaemonSet, places: &BTreeMap<&str, Place<'_>>) -> Option<Write> {
+    let wanted = || places.values().filter(|place| place.wanted);
+    let with = |holds: fn(&Daemon<'_>) -> bool| {
+        wanted().filter(|place| place.pods.iter().any(holds)).count()
+    };
+    let desired = wanted().count();
+    let misplaced = places.values().filter(|place| !place.wanted && !place.pods.is_empty()).count();
+    let available = with(|it| it.available && it.pod.is_active());
+    let status = Map::from_iter([
+        ("desiredNumberScheduled".to_owned(), desired.into()),
+        ("currentNumberScheduled".to_owned(), with(|_| true).into()),
+        ("numberMisscheduled".to_owned(), misplaced.into()),
+        ("numberReady".to_owned(), with(|it| it.pod.base.ready && it.pod.is_active()).into()),
+        ("updatedNumberScheduled".to_owned(), with(|it| it.updated).into()),
+        ("numberAvailable".to_owned(), available.into()),
+        ("numberUnavailable".to_owned(), (desired - available).into()),
+        ("observedGeneration".to_owned(), set.generation.into()),
+    ]);
+    let mut changed = differences(&set.status, status.clone());
+    if changed.is_empty() {
+        return None;
+    }
+    // The API wants these in every status.
+    let needed =
+        ["desiredNumberScheduled", "currentNumberScheduled", "numberMisscheduled", "numberReady"];
+    for name in needed {
+        changed.insert(name.to_owned(), status[name].clone());
+    }
+    let key = set.meta.key.clone();
+    Some(Write::PatchStatus { kind: Kind::DAEMON_SET, key, patch: json!({"status": changed}) })
+}

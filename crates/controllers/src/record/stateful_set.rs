@@ -1,0 +1,62 @@
+use super::{Amount, Owner, count, meta, number, owned_text, part, seconds, text, version};
+use model::Meta;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StatefulSet {
+    pub(crate) meta: Meta,
+    pub(crate) version: u64,
+    pub(crate) generation: u64,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) replicas: u32,
+    /// Number of the first pod.
+    pub(crate) start: u32,
+    /// The headless Service that names its pods.
+    pub(crate) service: Option<String>,
+    /// All pods at once, not one after the other.
+    pub(crate) parallel: bool,
+    /// `None`: pods are renewed only when somebody deletes them.
+    pub(crate) rolling: Option<Partition>,
+    pub(crate) min_ready: Duration,
+    /// How many old revisions to keep.
+    pub(crate) history: usize,
+    pub(crate) template: Arc<Value>,
+    pub(crate) status: Arc<Value>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Partition {
+    /// Pods with lower numbers stay as they are.
+    pub(crate) from: u32,
+    /// So many may be away at once.
+    pub(crate) unavailable: Amount,
+}
+
+impl StatefulSet {
+    pub(crate) fn parse(value: &Value) -> Option<Self> {
+        let rolling = "/spec/updateStrategy/rollingUpdate";
+        let unavailable = value.pointer(rolling).and_then(|rules| rules.get("maxUnavailable"));
+        let partition = Partition {
+            from: count(value, &format!("{rolling}/partition")).unwrap_or(0),
+            unavailable: unavailable.and_then(Amount::parse).unwrap_or(Amount::Count(1)),
+        };
+        let on_delete = text(value, "/spec/updateStrategy/type") == Some("OnDelete");
+        Some(StatefulSet {
+            meta: meta(value)?,
+            version: version(value),
+            generation: number(value, "/metadata/generation").unwrap_or(0),
+            owner: Owner::of(value),
+            replicas: count(value, "/spec/replicas").unwrap_or(1),
+            start: count(value, "/spec/ordinals/start").unwrap_or(0),
+            service: owned_text(value, "/spec/serviceName"),
+            parallel: text(value, "/spec/podManagementPolicy") == Some("Parallel"),
+            rolling: (!on_delete).then_some(partition),
+            min_ready: seconds(value, "/spec/minReadySeconds").unwrap_or_default(),
+            history: super::history(value),
+            template: Arc::new(value.pointer("/spec/template").cloned().unwrap_or_default()),
+            status: part(value, "status"),
+        })
+    }
+}
