@@ -1,7 +1,9 @@
 //! What the container runtime reads: the network configuration list.
 
+use model::Family;
 use program::PodNetwork;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,14 +18,18 @@ pub struct CniFiles {
 
 impl CniFiles {
     /// Writes the list; a runtime that sees it may start pods. Replaced as a whole, never half written.
-    pub fn write(&self, network: &PodNetwork, mtu: u32) -> io::Result<()> {
+    pub fn write(&self, networks: &BTreeMap<Family, PodNetwork>, mtu: u32) -> io::Result<()> {
+        let mut subnets = networks.values().map(|network| network.subnet.to_string());
+        let Some(first) = networks.values().next() else { return Ok(()) };
+        let (subnet, more) = (subnets.next(), subnets.collect::<Vec<_>>());
         let list = json!({
             "cniVersion": "1.1.0",
             "name": "podway",
             "plugins": [{
                 "type": "podway",
-                "subnet": network.subnet.to_string(),
-                "gateway": network.gateway.to_string(),
+                "subnet": subnet,
+                "subnets": more,
+                "gateway": first.gateway.to_string(),
                 "mtu": mtu,
                 "dataDir": self.data_dir,
                 "routeProtocol": 77,

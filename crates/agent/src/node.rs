@@ -11,12 +11,16 @@ use kernel::netlink::{Changed, Monitor};
 use model::{Family, Touched, Vtep, World};
 use program::{Change, PodNetwork, Program};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Instant;
 use tracing::{debug, info, warn};
 
 /// Whether the node passes packets on at all.
-const FORWARDING: &str = "net/ipv4/ip_forward";
+fn forwarding(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "net/ipv4/ip_forward",
+        Family::V6 => "net/ipv6/conf/all/forwarding",
+    }
+}
 
 /// Why the node is not as it should be. The agent goes on and tries again.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +59,8 @@ pub(crate) struct Node {
     findings: BTreeSet<String>,
     links: link::Backend,
     services: Services,
-    underlay: Option<Underlay>,
+    /// One for each family of pods.
+    underlays: Vec<Underlay>,
     doubt: Doubt,
     /// What other modes left is gone.
     cleaned: bool,
@@ -88,7 +93,7 @@ impl Node {
             findings: BTreeSet::new(),
             links: link::Backend::open()?,
             services,
-            underlay: None,
+            underlays: Vec::new(),
             doubt: Doubt::default(),
             cleaned: false,
         })
@@ -202,10 +207,12 @@ impl Node {
             self.doubt.rules = false;
         }
         links?;
-        if let (Some(files), Some(network), Some(underlay)) =
-            (&self.options.cni, self.program.networks.get(&Family::V4), &self.underlay)
+        // Pods whose way out is not made yet must not start.
+        let mtu = self.underlays.iter().map(Underlay::pod_mtu).min();
+        if let (Some(files), Some(mtu)) = (&self.options.cni, mtu)
+            && self.underlays.len() == self.program.networks.len()
         {
-            files.write(network, underlay.pod_mtu())?;
+            files.write(&self.program.networks, mtu)?;
         }
         self.tell();
         Ok(())
@@ -226,20 +233,25 @@ impl Node {
     }
 
     fn reconcile_links(&mut self) -> Result<(), Error> {
-        if kernel::sysctl::read(FORWARDING)? != "1" {
-            kernel::sysctl::write(FORWARDING, "1")?;
+        let mut underlays = Vec::new();
+        for family in self.program.networks.keys() {
+            let switch = forwarding(*family);
+            if kernel::sysctl::read(switch)? != "1" {
+                kernel::sysctl::write(switch, "1")?;
+            }
+            if let Some(address) = self.program.primary_address(*family) {
+                underlays.push(self.links.underlay(address)?);
+            }
         }
-        let Some(address) = self.own_address() else { return Ok(()) };
-        let underlay = self.links.underlay(address)?;
-        let changes = self.links.reconcile(&self.program, &underlay)?;
+        let changes = self.links.reconcile(&self.program, &underlays)?;
         let suspected = std::mem::take(&mut self.suspected.links);
         if changes > 0 {
-            info!(changes, device = underlay.device, "pod network mended");
+            info!(changes, "pod network mended");
             if suspected && self.was_settled() {
                 self.repaired(Repair::Links, changes);
             }
         }
-        self.underlay = Some(underlay);
+        self.underlays = underlays;
         Ok(())
     }
 
@@ -259,10 +271,6 @@ impl Node {
             format!("somebody changed {object} on this node: {pieces} pieces were put right");
         warn!("{message}");
         self.teller.warn(reason, message);
-    }
-
-    fn own_address(&self) -> Option<IpAddr> {
-        self.program.addresses.first().copied()
     }
 
     /// What the other nodes must know, once it is known.

@@ -102,10 +102,6 @@ fn missing(field: &'static str) -> Error {
 
 /// The given gateway counts for the subnet it lies in; else it is the subnet's first host.
 fn pool(subnet: IpNet, gateway: Option<IpAddr>) -> Result<Pool, Error> {
-    if subnet.addr().is_ipv6() {
-        let problem = "IPv6 is not served yet";
-        return Err(Error::Unsupported { field: "subnet", value: subnet.to_string(), problem });
-    }
     let gateway = gateway.filter(|gateway| subnet.contains(gateway));
     Pool::new(subnet, gateway)
         .ok_or(Error::Config { field: "subnet", problem: "has no room for a gateway and a pod" })

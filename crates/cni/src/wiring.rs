@@ -92,11 +92,7 @@ impl Cable {
         apply(socket, &self.host_changes())?;
         route::settle(&mut inside, &self.pod_end.name)?;
         route::settle(socket, &self.host_end.name)?;
-        let forward = "net/ipv4/ip_forward";
-        if kernel::sysctl::read(forward)? != "1" {
-            kernel::sysctl::write(forward, "1")?;
-        }
-        Ok(())
+        self.addresses.iter().try_for_each(|(address, _)| forward(*address))
     }
 
     /// The peer of a new veth device comes up only when told so, whatever its maker asked for.
@@ -162,6 +158,18 @@ impl Cable {
         let (addresses, routes) = (self.host_addresses(), self.host_routes());
         verify_end(&mut Socket::route()?, &self.host_end, &addresses, &routes)
     }
+}
+
+/// Has the node pass on packets of the address's family.
+fn forward(address: IpAddr) -> Result<(), Error> {
+    let switch = match address {
+        IpAddr::V4(_) => "net/ipv4/ip_forward",
+        IpAddr::V6(_) => "net/ipv6/conf/all/forwarding",
+    };
+    if kernel::sysctl::read(switch)? != "1" {
+        kernel::sysctl::write(switch, "1")?;
+    }
+    Ok(())
 }
 
 /// Takes the cable away: with one end goes the other, and all that hangs on them. None there is no error.

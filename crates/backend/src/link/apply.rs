@@ -1,11 +1,12 @@
 //! The tunnel kept as the program wants it.
 
-use super::lower::{self, DEVICE, Underlay};
+use super::lower::{self, Underlay};
 use super::plan;
+use ipnet::IpNet;
 use kernel::netlink::Socket;
 use kernel::route;
 use model::Family;
-use netstate::{Link, LinkKind, NetState, Route};
+use netstate::{Link, NetState, Route};
 use program::{Change, Peer, Program};
 use std::net::IpAddr;
 
@@ -52,34 +53,42 @@ impl Backend {
     /// Reads what is there and changes what differs; returns the number of changes.
     ///
     /// What is right already is not touched, so a restart disturbs nothing.
-    pub fn reconcile(&mut self, program: &Program, underlay: &Underlay) -> Result<usize, Error> {
-        let wanted = lower::lower(program, underlay);
+    pub fn reconcile(&mut self, program: &Program, underlays: &[Underlay]) -> Result<usize, Error> {
+        let wanted = lower::lower(program, underlays);
         let observed = self.read(&wanted)?;
         self.apply(&plan::changes(&observed, &wanted))
     }
 
     /// Makes the changes of the program that concern peers.
     pub fn change_peers(&mut self, changes: &[Change]) -> Result<usize, Error> {
-        let state = |peer: &Option<Peer>| peer.as_ref().map(lower::peer).unwrap_or_default();
+        let state = |family: Family, peer: &Option<Peer>| {
+            peer.as_ref().map(|peer| lower::peer(family, peer)).unwrap_or_default()
+        };
         let steps = changes.iter().flat_map(|change| match change {
-            Change::Peer { family: Family::V4, before, after, .. } => {
-                plan::changes(&state(before), &state(after))
+            Change::Peer { family, before, after, .. } => {
+                plan::changes(&state(*family, before), &state(*family, after))
             }
             _ => Vec::new(),
         });
         self.apply(&steps.collect::<Vec<_>>())
     }
 
-    /// Our part of the configuration: the device, what hangs on it, and the unreachable subnet.
+    /// Our part of the configuration: the devices, what hangs on them, and the unreachable subnets.
     fn read(&mut self, wanted: &NetState) -> Result<NetState, Error> {
         let mut state = route::read(&mut self.socket).map_err(Error::Read)?;
-        let wanted = wanted.links.get(DEVICE);
-        state.links.retain(|name, link| name == DEVICE || is_renamed(link, wanted));
-        state.addresses.retain(|address| address.device == DEVICE && address.net.addr().is_ipv4());
-        state.routes.retain(|route| route.device == DEVICE && route.protocol == Route::PODWAY);
+        let devices = Family::ALL.map(lower::device);
+        let is_ours = |device: &String| devices.contains(&device.as_str());
+        state.links.retain(|name, link| is_ours(name) || is_renamed(link, wanted));
+        // Every device has a link-local address of IPv6, which is the kernel's business.
+        let counts = |net: &IpNet| match net {
+            IpNet::V4(_) => true,
+            IpNet::V6(net) => !net.addr().is_unicast_link_local(),
+        };
+        state.addresses.retain(|address| is_ours(&address.device) && counts(&address.net));
+        state.routes.retain(|route| is_ours(&route.device) && route.protocol == Route::PODWAY);
         state.unreachable.retain(|route| route.protocol == Route::PODWAY);
-        state.neighbours.retain(|neighbour| neighbour.device == DEVICE);
-        state.fdb.retain(|entry| entry.device == DEVICE);
+        state.neighbours.retain(|neighbour| is_ours(&neighbour.device));
+        state.fdb.retain(|entry| is_ours(&entry.device));
         Ok(state)
     }
 
@@ -92,8 +101,8 @@ impl Backend {
     }
 }
 
-/// Whether somebody gave the tunnel device another name: the kernel has no room for a second one of its kind.
-fn is_renamed(link: &Link, wanted: Option<&Link>) -> bool {
-    let is_tunnel = matches!(link.kind, LinkKind::Vxlan(_));
-    is_tunnel && link.mac.is_some() && wanted.is_some_and(|wanted| wanted.mac == link.mac)
+/// Whether somebody gave a tunnel device another name: the kernel has no room for a second one of its kind.
+fn is_renamed(link: &Link, wanted: &NetState) -> bool {
+    let mut tunnels = wanted.links.values();
+    link.mac.is_some() && tunnels.any(|wanted| wanted.mac == link.mac && wanted.kind == link.kind)
 }

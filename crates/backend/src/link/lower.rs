@@ -7,8 +7,13 @@ use netstate::{Address, FdbEntry, Link, LinkKind, Neighbour, NetState, Route, Un
 use program::{Peer, PodNetwork, Program};
 use std::net::IpAddr;
 
-/// flannel's name for the device of VNI 1.
-pub const DEVICE: &str = "flannel.1";
+/// flannel's names for the devices of VNI 1, one for each family of pods.
+pub fn device(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "flannel.1",
+        Family::V6 => "flannel-v6.1",
+    }
+}
 
 /// Outer IPv4 (20), UDP (8), VXLAN (8) and inner Ethernet (14) headers.
 const OVERHEAD_IPV4: u32 = 50;
@@ -33,26 +38,30 @@ impl Underlay {
     }
 }
 
-/// All of it.
-pub fn lower(program: &Program, underlay: &Underlay) -> NetState {
+/// All of it: a tunnel for each family that has both pods and an underlay.
+pub fn lower(program: &Program, underlays: &[Underlay]) -> NetState {
     let mut state = NetState::default();
-    let Some(network) = program.networks.get(&Family::V4) else { return state };
-    own(&mut state, network, underlay);
-    let peers = program.peers.iter().filter(|((family, _), _)| *family == Family::V4);
-    for (_, peer) in peers {
-        add_peer(&mut state, peer);
+    for underlay in underlays {
+        let family = Family::of(underlay.address);
+        let Some(network) = program.networks.get(&family) else { continue };
+        own(&mut state, family, network, underlay);
+        let peers = program.peers.iter().filter(|((of, _), _)| *of == family);
+        for (_, peer) in peers {
+            add_peer(&mut state, family, peer);
+        }
     }
     state
 }
 
 /// What one peer contributes.
-pub fn peer(peer: &Peer) -> NetState {
+pub fn peer(family: Family, peer: &Peer) -> NetState {
     let mut state = NetState::default();
-    add_peer(&mut state, peer);
+    add_peer(&mut state, family, peer);
     state
 }
 
-fn own(state: &mut NetState, network: &PodNetwork, underlay: &Underlay) {
+fn own(state: &mut NetState, family: Family, network: &PodNetwork, underlay: &Underlay) {
+    let device = || device(family).to_owned();
     let kind = LinkKind::Vxlan(Vxlan {
         vni: network.vni,
         port: network.tunnel_port,
@@ -61,25 +70,25 @@ fn own(state: &mut NetState, network: &PodNetwork, underlay: &Underlay) {
         learning: false,
     });
     let link = Link {
-        name: DEVICE.to_owned(),
+        name: device(),
         kind,
         mac: Some(network.tunnel_mac),
         mtu: Some(underlay.pod_mtu()),
         up: true,
     };
-    state.links.insert(DEVICE.to_owned(), link);
+    state.links.insert(device(), link);
     let net = IpNet::from(network.tunnel_address);
-    state.addresses.insert(Address { device: DEVICE.to_owned(), net });
+    state.addresses.insert(Address { device: device(), net });
     // A pod that is gone must not be looked for beyond the node's own door.
     let protocol = Route::PODWAY;
     state.unreachable.insert(Unreachable { destination: network.subnet, protocol });
 }
 
 /// The subnet's own address stands for the peer's tunnel end, as flannel has it.
-fn add_peer(state: &mut NetState, peer: &Peer) {
-    let device = || DEVICE.to_owned();
+fn add_peer(state: &mut NetState, family: Family, peer: &Peer) {
+    let device = || device(family).to_owned();
     state.fdb.insert(FdbEntry { device: device(), mac: peer.tunnel_mac, remote: peer.public_ip });
-    for subnet in peer.subnets.iter().filter(|subnet| subnet.addr().is_ipv4()) {
+    for subnet in peer.subnets.iter().filter(|subnet| Family::of_net(subnet) == family) {
         let address = subnet.network();
         state.neighbours.insert(Neighbour { device: device(), address, mac: peer.tunnel_mac });
         state.routes.insert(Route {

@@ -214,12 +214,12 @@ impl Tunnel {
         let program = compiled(&world, &settings());
         let mut links = space.inside(|| link::Backend::open().unwrap());
         let underlay = links.underlay(ip("10.1.1.111")).unwrap();
-        links.reconcile(&program, &underlay).unwrap();
+        links.reconcile(&program, std::slice::from_ref(&underlay)).unwrap();
         Tunnel { space, _other: other, links, underlay, world, program }
     }
 
     fn reconcile(&mut self) -> usize {
-        self.links.reconcile(&self.program, &self.underlay).unwrap()
+        self.links.reconcile(&self.program, std::slice::from_ref(&self.underlay)).unwrap()
     }
 
     /// What the witnesses see of the tunnel, in order.

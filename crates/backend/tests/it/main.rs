@@ -6,6 +6,7 @@ mod adoption;
 mod agreement;
 mod choice;
 mod cluster;
+mod dual_stack;
 mod lowering;
 mod oracle;
 mod probe;

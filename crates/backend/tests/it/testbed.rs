@@ -128,7 +128,7 @@ impl Testbed {
     pub(crate) fn start(&mut self, program: &Program) {
         self.rules = self.node.inside(|| nft::Backend::open().unwrap());
         self.rules.reconcile(program).unwrap();
-        self.links.reconcile(program, &self.underlay).unwrap();
+        self.links.reconcile(program, std::slice::from_ref(&self.underlay)).unwrap();
         self.wire_pods(program);
         self.node.inside(forget_connections);
     }
@@ -143,7 +143,7 @@ impl Testbed {
     /// Finds nothing to do: what was made piece by piece is the whole.
     pub(crate) fn assert_settled(&mut self, program: &Program) {
         assert_eq!(self.rules.reconcile(program).unwrap(), nft::Applied::default());
-        assert_eq!(self.links.reconcile(program, &self.underlay).unwrap(), 0);
+        assert_eq!(self.links.reconcile(program, std::slice::from_ref(&self.underlay)).unwrap(), 0);
     }
 
     /// The service table as an operator sees it; that `nft` can print it at all is worth proving.
@@ -313,7 +313,7 @@ fn peer(space: &mut Space, number: u8, world: &World) {
     let program = compile::compile(world, &format!("node-{number}"), &settings()).0;
     let mut links = space.inside(|| link::Backend::open().unwrap());
     let underlay = links.underlay(program.addresses[0]).unwrap();
-    links.reconcile(&program, &underlay).unwrap();
+    links.reconcile(&program, std::slice::from_ref(&underlay)).unwrap();
     if number == 2 {
         space.run("ip route add default via 10.244.1.0 dev flannel.1 onlink table 100");
         space.run(&format!("ip rule add from {REMOTE} lookup 100"));

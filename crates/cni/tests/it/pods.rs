@@ -218,3 +218,36 @@ fn results_are_written_as_each_version_has_them() {
         }
     });
 }
+
+#[test]
+fn a_pod_has_an_address_of_each_family() {
+    on_a_node("pods::a_pod_has_an_address_of_each_family", || {
+        let config = with(&config("1.1.0"), json!({"subnets": ["fd00:244::/64"]}));
+        let (one, two) = (Pod::new("0a1b2c3d4e5f"), Pod::new("ffff00001111"));
+        let (first, second) = (one.add(&config), two.add(&config));
+        let addresses = |result: &Value| -> Vec<String> {
+            let ips = result["ips"].as_array().unwrap().iter();
+            ips.map(|ip| ip["address"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(addresses(&first), ["10.244.0.2/32", "fd00:244::2/128"]);
+        assert_eq!(addresses(&second), ["10.244.0.3/32", "fd00:244::3/128"]);
+        assert_eq!(reserved().len(), 4);
+
+        let listener = in_netns(&two.netns, || TcpListener::bind(("::", 80)).unwrap()).unwrap();
+        let to = |text: &str| SocketAddr::new(text.parse().unwrap(), 80);
+        std::thread::scope(|scope| {
+            scope.spawn(|| tell(&listener, 3));
+            let answer = in_netns(&one.netns, || ask(to("fd00:244::3"))).unwrap();
+            assert_eq!(answer.to_string(), "fd00:244::2");
+            let answer = in_netns(&one.netns, || ask(to("10.244.0.3"))).unwrap();
+            assert_eq!(answer.to_canonical().to_string(), "10.244.0.2");
+            assert_eq!(ask(to("fd00:244::3")).to_string(), "fd00:244::1", "the node");
+        });
+        let checked = with(&config, json!({"prevResult": first}));
+        assert_eq!(one.call("CHECK", &checked), (0, Value::Null));
+        for pod in [&one, &two] {
+            assert_eq!(pod.call("DEL", &config), (0, Value::Null));
+        }
+        assert!(reserved().is_empty());
+    });
+}
