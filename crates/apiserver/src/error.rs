@@ -41,6 +41,8 @@ pub enum Error {
     FutureVersion { wanted: u64, current: u64 },
     #[error("Unauthorized")]
     Unauthorized,
+    #[error("Internal error occurred: {message}")]
+    Internal { message: String },
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
     #[error("only the following media types are accepted: application/json")]
@@ -162,7 +164,7 @@ impl Error {
             Self::NotFound { .. } | Self::UnknownPath => 404,
             Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::Contested { .. } => 409,
             Self::Invalid { .. } | Self::BadPatch { .. } | Self::Options { .. } => 422,
-            Self::Untyped { .. } => 500,
+            Self::Untyped { .. } | Self::Internal { .. } => 500,
             Self::Forbidden { .. } => 403,
             Self::BadRequest { .. } => 400,
             Self::Unauthorized => 401,
@@ -182,6 +184,7 @@ impl Error {
             Self::Conflict { .. } | Self::Contested { .. } => "Conflict",
             Self::Invalid { .. } | Self::BadPatch { .. } | Self::Options { .. } => "Invalid",
             Self::Untyped { .. } => "",
+            Self::Internal { .. } => "InternalError",
             Self::Forbidden { .. } => "Forbidden",
             Self::BadRequest { .. } => "BadRequest",
             Self::Unauthorized => "Unauthorized",

@@ -11,6 +11,7 @@
 mod access;
 mod admission;
 mod base64;
+pub mod containers;
 mod error;
 mod http;
 mod managed;

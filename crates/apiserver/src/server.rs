@@ -8,6 +8,7 @@
 
 use crate::access::Access;
 use crate::admission::Pools;
+use crate::containers::ContainerRequest;
 use crate::error::Error;
 use crate::http;
 use crate::registry::{Registry, Write};
@@ -23,7 +24,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -37,6 +38,8 @@ pub struct Config {
     pub advertise: SocketAddr,
     /// How many events of each kind are kept for watchers that come back.
     pub history: usize,
+    /// Who is asked for logs and commands; none: there are no nodes.
+    pub nodes: Option<mpsc::UnboundedSender<ContainerRequest>>,
 }
 
 impl Config {
@@ -44,7 +47,7 @@ impl Config {
     #[must_use]
     pub fn new(advertise: SocketAddr) -> Self {
         let service_cidr = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12).into();
-        Self { service_cidr, node_ports: 30_000..=32_767, advertise, history: 8192 }
+        Self { service_cidr, node_ports: 30_000..=32_767, advertise, history: 8192, nodes: None }
     }
 }
 
@@ -56,6 +59,7 @@ pub struct ApiServer {
     /// By kind: the number of its last write.
     news: Vec<watch::Sender<u64>>,
     pub(crate) advertise: SocketAddr,
+    pub(crate) nodes: Option<mpsc::UnboundedSender<ContainerRequest>>,
 }
 
 impl ApiServer {
@@ -84,7 +88,8 @@ impl ApiServer {
             .iter()
             .map(|r| watch::Sender::new(registry.store.revision_of(r.kind)))
             .collect();
-        Ok(Arc::new(Self { registry: Mutex::new(registry), news, advertise: config.advertise }))
+        let (advertise, nodes) = (config.advertise, config.nodes.clone());
+        Ok(Arc::new(Self { registry: Mutex::new(registry), news, advertise, nodes }))
     }
 
     /// Serves plain HTTP until `shutdown` completes; then all connections end at once. Whoever can connect gets in,

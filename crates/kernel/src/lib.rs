@@ -25,6 +25,7 @@ pub mod route;
 pub mod spawn;
 pub mod stream;
 pub mod sysctl;
+pub mod terminal;
 
 pub use error::{Error, Result};
 pub use nix::errno::Errno;

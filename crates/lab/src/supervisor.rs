@@ -14,8 +14,10 @@
 
 mod api;
 mod cluster;
+mod containers;
 mod control;
 mod events;
+mod exec;
 mod load;
 mod node;
 mod programmed;
@@ -94,8 +96,8 @@ fn build_segment(plan: &Plan) -> Result<()> {
 }
 
 async fn run_cluster(order: &Order, front: &UnixStream) -> Result<()> {
-    let (events, mut inbox) = events::sources(front)?;
-    let mut cluster = Cluster::start(order, outside()?).await?;
+    let (events, ends, mut inbox) = events::sources(front)?;
+    let mut cluster = Cluster::start(order, outside()?, events.clone()).await?;
     step(front, format!("API listens on {}", cluster.server()));
     cluster.load(&order.manifests).await?;
     cluster.switch_on()?;
@@ -106,6 +108,7 @@ async fn run_cluster(order: &Order, front: &UnixStream) -> Result<()> {
     while let Some(event) = inbox.recv().await {
         match event {
             Event::Ended(pid) => cluster.child_ended(pid).await?,
+            Event::Container(request) => cluster.serve_container(request, &ends),
             Event::Asked(request, reply) => {
                 reply.send(control::answer(&mut cluster, request).await).ok();
             }

@@ -115,8 +115,8 @@ fn entries(resource: &Resource) -> Vec<Value> {
     let sub = subresources(resource).into_iter().map(|(name, kind, verbs)| {
         let name = format!("{}/{name}", resource.plural);
         let mut entry = json!({"name": name, "singularName": "", "namespaced": resource.namespaced, "kind": kind, "verbs": verbs});
-        if kind == "Scale" {
-            entry["group"] = "autoscaling".into();
+        if let Some(group) = foreign(kind) {
+            entry["group"] = group.into();
             entry["version"] = "v1".into();
         }
         entry
@@ -124,11 +124,23 @@ fn entries(resource: &Resource) -> Vec<Value> {
     std::iter::once(entry).chain(sub).collect()
 }
 
+/// The group of a subresource's body, where that is not the resource's own.
+fn foreign(kind: &str) -> Option<&'static str> {
+    match kind {
+        "Scale" => Some("autoscaling"),
+        "Eviction" => Some("policy"),
+        _ => None,
+    }
+}
+
 /// Name, kind of the body, verbs.
 fn subresources(resource: &Resource) -> Vec<(&'static str, &'static str, &'static [&'static str])> {
     let mut all: Vec<(&str, &str, &[&str])> = Vec::new();
     if resource.kind == Kind::Pod {
         all.push(("binding", "Binding", &["create"]));
+        all.push(("eviction", "Eviction", &["create"]));
+        all.push(("exec", "PodExecOptions", &["create", "get"]));
+        all.push(("log", "Pod", &["get"]));
     }
     if resource.scale.is_some() {
         all.push(("scale", "Scale", &STATUS_VERBS));
@@ -156,9 +168,9 @@ fn aggregate(core: bool, api_version: &str) -> Value {
 }
 
 fn aggregate_one(resource: &Resource) -> Value {
-    let kind = |name: &str| match name {
-        "Scale" => json!({"group": "autoscaling", "version": "v1", "kind": name}),
-        _ => json!({"group": resource.group, "version": resource.version, "kind": name}),
+    let kind = |name: &str| match foreign(name) {
+        Some(group) => json!({"group": group, "version": "v1", "kind": name}),
+        None => json!({"group": resource.group, "version": resource.version, "kind": name}),
     };
     let sub = subresources(resource).into_iter().map(|(name, sub, verbs)| {
         json!({"subresource": name, "responseKind": kind(sub), "verbs": verbs})

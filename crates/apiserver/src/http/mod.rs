@@ -2,6 +2,7 @@
 
 mod accept;
 mod connection;
+mod containers;
 mod discovery;
 mod objects;
 mod openapi;
@@ -10,6 +11,7 @@ mod reply;
 mod route;
 mod scale;
 mod watch;
+mod websocket;
 
 pub(crate) use connection::serve_connection;
 
@@ -33,21 +35,40 @@ async fn answer(
     caller: Option<User>,
 ) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let reply = handle(server, request, caller).await.unwrap_or_else(|error| {
+    let answered = match route::route(&path) {
+        Some(Route::Objects(place)) if place.subresource == Some(Subresource::Exec) => {
+            exec(&server, &place, request, caller).await
+        }
+        route => handle(server, route, request, caller).await.map(Reply::into_response),
+    };
+    answered.unwrap_or_else(|error| {
         debug!(%method, path, %error, "refused");
-        Reply::error(&error)
-    });
-    reply.into_response()
+        Reply::error(&error).into_response()
+    })
+}
+
+/// A command in a container, the one request whose answer is no reply but a conversation.
+async fn exec(
+    server: &ApiServer,
+    place: &Place,
+    request: Request<Incoming>,
+    caller: Option<User>,
+) -> Result<Response, Error> {
+    caller.ok_or(Error::Unauthorized)?;
+    match *request.method() {
+        Method::GET | Method::POST => containers::exec(server, place, request).await,
+        _ => Err(Error::MethodNotAllowed),
+    }
 }
 
 async fn handle(
     server: Arc<ApiServer>,
+    route: Option<Route>,
     request: Request<Incoming>,
     caller: Option<User>,
 ) -> Result<Reply, Error> {
     let mut query = Query::parse(request.uri().query().unwrap_or_default())?;
     query.agent = agent(&request);
-    let route = route::route(request.uri().path());
     if caller.is_none() && !matches!(route, Some(Route::Health | Route::Version)) {
         return Err(Error::Unauthorized);
     }
@@ -94,6 +115,17 @@ async fn handle_objects(
         },
         (Some(_), Some(Subresource::Binding)) => match method {
             Method::POST => objects::bind(&server, &place, &query, request).await,
+            _ => Err(Error::MethodNotAllowed),
+        },
+        (Some(_), Some(Subresource::Eviction)) => match method {
+            Method::POST => objects::evict(&server, &place, &query, request).await,
+            _ => Err(Error::MethodNotAllowed),
+        },
+        (Some(_), Some(Subresource::Log)) => match method {
+            Method::GET => {
+                let query = request.uri().query().unwrap_or_default();
+                containers::logs(&server, &place, query).await
+            }
             _ => Err(Error::MethodNotAllowed),
         },
         (Some(_), Some(Subresource::Scale)) => match method {

@@ -311,6 +311,21 @@ pub(super) async fn delete_collection(
     Ok(Reply::bytes(page.encode(place, &page.metadata())))
 }
 
+/// An eviction is a deletion that somebody may object to; nobody does here yet.
+pub(super) async fn evict(
+    server: &ApiServer,
+    place: &Place,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Reply, Error> {
+    let eviction = body(request).await?;
+    let (deletion, dry) = query.deletion(&eviction["deleteOptions"])?;
+    let write = Write { dry_run: dry, ..write(query) };
+    server.write(|it| it.delete(place.resource.kind, &place.key(), &deletion, write))?;
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+    Ok(Reply::json(&status).code(201))
+}
+
 pub(super) async fn bind(
     server: &ApiServer,
     place: &Place,

@@ -43,9 +43,11 @@ impl Reply {
         Self::json(&error.status()).code(error.code())
     }
 
-    pub(super) fn stream(pieces: mpsc::Receiver<Bytes>) -> Self {
+    /// A body that comes in pieces, up to `limit` bytes.
+    pub(super) fn stream(pieces: mpsc::Receiver<Bytes>, limit: Option<usize>) -> Self {
+        let left = limit.unwrap_or(usize::MAX);
         let (media, warnings) = (JSON.to_owned(), Vec::new());
-        Self { code: 200, media, warnings, body: Either::Right(Stream { pieces }) }
+        Self { code: 200, media, warnings, body: Either::Right(Stream { pieces, left }) }
     }
 
     pub(super) fn code(self, code: u16) -> Self {
@@ -81,6 +83,8 @@ impl Reply {
 #[derive(Debug)]
 pub(super) struct Stream {
     pieces: mpsc::Receiver<Bytes>,
+    /// Bytes that may still come.
+    left: usize,
 }
 
 impl Body for Stream {
@@ -91,6 +95,16 @@ impl Body for Stream {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.get_mut().pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        let stream = self.get_mut();
+        if stream.left == 0 {
+            return Poll::Ready(None);
+        }
+        stream.pieces.poll_recv(cx).map(|piece| {
+            piece.map(|mut piece| {
+                piece.truncate(stream.left);
+                stream.left -= piece.len();
+                Ok(Frame::data(piece))
+            })
+        })
     }
 }

@@ -38,6 +38,9 @@ pub(super) enum Subresource {
     Status,
     Scale,
     Binding,
+    Eviction,
+    Log,
+    Exec,
 }
 
 impl Place {
@@ -113,12 +116,22 @@ fn within(resource: &'static Resource, namespace: Option<String>, parts: &[&str]
         [name, "scale"] if resource.scale.is_some() => {
             (Some((*name).to_owned()), Some(Subresource::Scale))
         }
-        [name, "binding"] if resource.kind == Kind::Pod => {
-            (Some((*name).to_owned()), Some(Subresource::Binding))
+        [name, part] if resource.kind == Kind::Pod => {
+            (Some((*name).to_owned()), Some(part_of_pod(part)?))
         }
         _ => return None,
     };
     Some(Place { resource, namespace, name, subresource })
+}
+
+fn part_of_pod(name: &str) -> Option<Subresource> {
+    match name {
+        "binding" => Some(Subresource::Binding),
+        "eviction" => Some(Subresource::Eviction),
+        "log" => Some(Subresource::Log),
+        "exec" => Some(Subresource::Exec),
+        _ => None,
+    }
 }
 
 fn decode(part: &str) -> Option<String> {

@@ -81,7 +81,7 @@ pub(super) fn start(
         // Either way the stream ends here, and the client knows how to come back.
         watcher.run(start, end).await.unwrap_or(());
     });
-    Ok(Reply::stream(pieces))
+    Ok(Reply::stream(pieces, None))
 }
 
 /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-watch>

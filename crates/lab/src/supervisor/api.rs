@@ -6,8 +6,10 @@
 //!   lab       10.1.1.1:6443 ──────┴─ TLS ─► API ◄─ plain HTTP ── /run/podway/api.sock
 //! ```
 
+use super::events::{Event, Events};
 use crate::plan::Plan;
 use crate::{Error, Result, layout};
+use apiserver::containers::ContainerRequest;
 use apiserver::{Access, ApiServer, Config};
 use client::Client;
 use controllers::Settings;
@@ -17,6 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
 
 /// Where the API listens on the gateway's address.
 const PORT: u16 = 6443;
@@ -32,9 +35,15 @@ pub(super) struct Api {
 }
 
 /// Starts the API; `outside` is a listener on the machine's loopback.
-pub(super) async fn serve(name: &str, plan: &Plan, outside: std::net::TcpListener) -> Result<Api> {
+pub(super) async fn serve(
+    name: &str,
+    plan: &Plan,
+    outside: std::net::TcpListener,
+    events: Events,
+) -> Result<Api> {
     let address = SocketAddr::new(IpAddr::V4(plan.gateway), PORT);
-    let config = Config { service_cidr: IpNet::V4(plan.service_cidr), ..Config::new(address) };
+    let (service_cidr, nodes) = (IpNet::V4(plan.service_cidr), Some(forward(events)));
+    let config = Config { service_cidr, nodes, ..Config::new(address) };
     let server = ApiServer::new(&config).map_err(|source| Error::Server(Box::new(source)))?;
     let outside = adopted(outside).map_err(Error::file("listen on", LOOPBACK))?;
     let first = Ipv4Addr::from_bits(plan.service_cidr.network().to_bits() + 1);
@@ -53,6 +62,17 @@ pub(super) async fn serve(name: &str, plan: &Plan, outside: std::net::TcpListene
     tokio::spawn(server.serve_unix(socket, pending()));
     let client = client::connect(Some(Path::new(layout::KUBECONFIG)), None).await?;
     Ok(Api { url, client, kubeconfig })
+}
+
+/// Puts what the API wants of containers into the supervisor's queue.
+fn forward(events: Events) -> mpsc::UnboundedSender<ContainerRequest> {
+    let (sender, mut requests) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(request) = requests.recv().await {
+            events.send(Event::Container(request)).ok();
+        }
+    });
+    sender
 }
 
 fn adopted(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {

@@ -1,7 +1,8 @@
 //! The cluster inside a lab: its API, its controllers, its nodes.
 
 use super::api::{self, Api};
-use super::events::{Event, Events};
+use super::containers;
+use super::events::{Ends, Event, Events};
 use super::load::{Load, load};
 use super::node::{self, Node};
 use super::programmed;
@@ -9,6 +10,7 @@ use super::readiness::{self, Readiness};
 use crate::message::{NodeStatus, Order, Place, PodStatus, Status, Summary, VirtualIpStatus};
 use crate::plan::Plan;
 use crate::{Error, Manifest, Result, Target, layout};
+use apiserver::containers::ContainerRequest;
 use client::{Client, Kind, Watch, Watcher, watch_kinds};
 use serde_json::Value;
 use std::net::TcpListener;
@@ -27,9 +29,14 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Starts the API on the gateway's address and on `outside`, a listener on the machine's loopback.
-    pub(super) async fn start(order: &Order, outside: TcpListener) -> Result<Cluster> {
+    pub(super) async fn start(
+        order: &Order,
+        outside: TcpListener,
+        events: Events,
+    ) -> Result<Cluster> {
         let (name, plan) = (order.name.clone(), order.plan.clone());
-        let Api { url: server, client, kubeconfig } = api::serve(&name, &plan, outside).await?;
+        let Api { url: server, client, kubeconfig } =
+            api::serve(&name, &plan, outside, events).await?;
         let nodes = node::all(&plan);
         Ok(Cluster { name, plan, server, kubeconfig, client, nodes, left_out: Vec::new() })
     }
@@ -174,6 +181,14 @@ impl Cluster {
             node.plug(&self.plan)?;
             node.switch_on(&told)
         })
+    }
+
+    /// Logs and commands are served beside everything else, from here on without the cluster.
+    pub(super) fn serve_container(&self, request: ContainerRequest, ends: &Ends) {
+        let (ContainerRequest::Logs { container, .. } | ContainerRequest::Exec { container, .. }) =
+            &request;
+        let init = self.node(&container.node).and_then(Node::init);
+        tokio::spawn(containers::serve(request, init, ends.clone()));
     }
 
     /// A node whose first process dies by itself has lost its power too.

@@ -1,0 +1,66 @@
+//! What only the node of a pod can do: its containers' logs, and commands in them.
+//!
+//! The server asks by messages ([`ContainerRequest`]); whoever runs the nodes answers.
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+/// A container that runs, or ran, on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    pub node: String,
+    pub namespace: String,
+    pub pod: String,
+    /// `metadata.uid` of the pod.
+    pub uid: String,
+    pub name: String,
+}
+
+/// A question to the node of a container.
+#[derive(Debug)]
+pub enum ContainerRequest {
+    Logs {
+        container: Container,
+        options: LogOptions,
+        /// The log in pieces; with `follow` it goes on until the receiver is dropped.
+        reply: oneshot::Sender<Result<mpsc::Receiver<Bytes>, Refusal>>,
+    },
+    Exec {
+        container: Container,
+        command: Vec<String>,
+        /// With a terminal, which the command's input and output share.
+        terminal: bool,
+        reply: oneshot::Sender<Result<Session, Refusal>>,
+    },
+}
+
+/// How much of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogOptions {
+    pub follow: bool,
+    /// Only so many lines of what is there.
+    pub tail_lines: Option<usize>,
+}
+
+/// Why a node does not do it, in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+/// A command that runs. Dropping it ends the command.
+#[derive(Debug)]
+pub struct Session {
+    /// Dropping it closes the command's input.
+    pub input: mpsc::Sender<Bytes>,
+    pub output: mpsc::Receiver<(Output, Bytes)>,
+    /// Columns and rows of the terminal.
+    pub size: mpsc::Sender<(u16, u16)>,
+    /// The command's exit code, after all its output.
+    pub end: oneshot::Receiver<i32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    Standard,
+    Error,
+}

@@ -1,0 +1,34 @@
+//! Terminals for programs that want one.
+
+use crate::{Error, Result};
+use nix::errno::Errno;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// The two ends of a pseudo-terminal: what is written to the one is read from the other.
+#[derive(Debug)]
+pub struct Terminal {
+    /// Where the person sits.
+    pub front: OwnedFd,
+    /// Standard input and output of the program.
+    pub back: OwnedFd,
+}
+
+impl Terminal {
+    pub fn open() -> Result<Terminal> {
+        let pair = nix::pty::openpty(None, None).map_err(|errno| failure("open", errno))?;
+        Ok(Terminal { front: pair.master, back: pair.slave })
+    }
+}
+
+/// Tells the program how large the terminal is now.
+pub fn resize(front: impl AsFd, columns: u16, rows: u16) -> Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads one `winsize`, which lives until the call returns.
+    let answer =
+        unsafe { libc::ioctl(front.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    Errno::result(answer).map(drop).map_err(|errno| failure("resize", errno))
+}
+
+fn failure(operation: &'static str, errno: Errno) -> Error {
+    Error::System { operation, object: "a terminal".to_owned(), errno }
+}
