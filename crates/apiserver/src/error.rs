@@ -16,7 +16,7 @@ pub enum Error {
     AlreadyExists { resource: &'static Resource, name: String },
     #[error("Operation cannot be fulfilled on {} {name:?}: {clash}", resource.qualified())]
     Conflict { resource: &'static Resource, name: String, clash: Clash },
-    #[error("{} {name:?} is invalid: {}", resource.name, listed(causes))]
+    #[error("{} {name:?} is invalid: {}", resource.qualified_kind(), listed(causes))]
     Invalid { resource: &'static Resource, name: String, causes: Vec<Cause> },
     #[error("{} {name:?} is forbidden: {why}", resource.qualified())]
     Forbidden { resource: &'static Resource, name: String, why: Prohibition },
@@ -119,6 +119,8 @@ pub enum Reason {
     NotSupported,
     Duplicate,
     Forbidden,
+    TooLong,
+    TooMany,
 }
 
 impl Reason {
@@ -129,6 +131,8 @@ impl Reason {
             Self::NotSupported => "FieldValueNotSupported",
             Self::Duplicate => "FieldValueDuplicate",
             Self::Forbidden => "FieldValueForbidden",
+            Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
         }
     }
 }
@@ -280,11 +284,11 @@ mod tests {
         let invalid = |causes| Error::Invalid { resource: deployment, name: "web".into(), causes };
         assert_eq!(
             invalid(vec![cause("a")]).to_string(),
-            r#"Deployment "web" is invalid: a: Required value"#
+            r#"Deployment.apps "web" is invalid: a: Required value"#
         );
         assert_eq!(
             invalid(vec![cause("a"), cause("b")]).to_string(),
-            r#"Deployment "web" is invalid: [a: Required value, b: Required value]"#
+            r#"Deployment.apps "web" is invalid: [a: Required value, b: Required value]"#
         );
         assert_eq!(
             invalid(vec![cause("a")]).status()["details"]["causes"][0]["reason"],

@@ -56,7 +56,7 @@ impl Config {
 pub struct ApiServer {
     /// Written by every connection's task.
     registry: Mutex<Registry>,
-    /// By kind: the number of its last write.
+    /// By kind: the number of its last write. The custom ones share the last place.
     news: Vec<watch::Sender<u64>>,
     pub(crate) advertise: SocketAddr,
     pub(crate) nodes: Option<mpsc::UnboundedSender<ContainerRequest>>,
@@ -87,6 +87,7 @@ impl ApiServer {
         let news = RESOURCES
             .iter()
             .map(|r| watch::Sender::new(registry.store.revision_of(r.kind)))
+            .chain(std::iter::once(watch::Sender::new(0)))
             .collect();
         let (advertise, nodes) = (config.advertise, config.nodes.clone());
         Ok(Arc::new(Self { registry: Mutex::new(registry), news, advertise, nodes }))
@@ -149,17 +150,22 @@ impl ApiServer {
     pub(crate) fn write<T>(&self, change: impl FnOnce(&mut Registry) -> T) -> T {
         let mut registry = self.lock();
         let result = change(&mut registry);
-        for resource in &RESOURCES {
-            let latest = registry.store.revision_of(resource.kind);
-            self.news[resource.kind as usize]
-                .send_if_modified(|seen| std::mem::replace(seen, latest) != latest);
+        let customs = registry.customs.kinds().iter();
+        let latest = customs.map(|it| registry.store.revision_of(Kind::Custom(*it))).max();
+        let built_in = RESOURCES.iter().map(|it| registry.store.revision_of(it.kind));
+        for (news, latest) in self.news.iter().zip(built_in.chain(latest)) {
+            news.send_if_modified(|seen| std::mem::replace(seen, latest) != latest);
         }
         result
     }
 
     /// Hears of each write to a kind.
     pub(crate) fn subscribe(&self, kind: Kind) -> watch::Receiver<u64> {
-        self.news[kind as usize].subscribe()
+        self.news[self.place(kind)].subscribe()
+    }
+
+    fn place(&self, kind: Kind) -> usize {
+        kind.index().unwrap_or(self.news.len() - 1)
     }
 
     fn lock(&self) -> MutexGuard<'_, Registry> {

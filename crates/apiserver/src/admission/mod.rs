@@ -3,6 +3,7 @@
 //! Wording follows `k8s.io/kubernetes/pkg/apis/*/validation`: people search for these sentences.
 
 mod causes;
+mod definition;
 mod names;
 mod pod;
 mod pools;
@@ -23,13 +24,22 @@ pub(crate) fn admit(
     object: &mut Value,
     old: Option<&Value>,
 ) -> Result<(), Error> {
-    drop_nulls(object);
+    // A custom kind's null may mean something, and a definition may hold one as a default.
+    match resource.kind {
+        Kind::Custom(_) | Kind::CustomResourceDefinition => drop_nulls(&mut object["metadata"]),
+        _ => drop_nulls(object),
+    }
     let mut causes = Causes::default();
     if old.is_none() {
         names::check(resource, object, &mut causes);
     }
     let fields = object.as_object_mut().expect("the registry adopts objects only");
     match resource.kind {
+        Kind::CustomResourceDefinition => {
+            let born =
+                fields["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
+            definition::admit(fields, old, &born, &mut causes);
+        }
         Kind::Namespace => complete_namespace(fields),
         Kind::Service => service::admit(fields, old, &mut causes),
         Kind::Pod => pod::admit(fields, old, &mut causes),

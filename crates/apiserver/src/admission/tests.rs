@@ -124,7 +124,10 @@ fn defaults_of_other_kinds() {
 fn check_refusals<const N: usize>(rows: [(Kind, Value, &str); N]) {
     for (kind, object, expected) in rows {
         let error = create(&mut registry(), kind, "web", object).unwrap_err();
-        assert_eq!(error, format!("{} \"web\" is invalid: {expected}", kind.resource().name));
+        assert_eq!(
+            error,
+            format!("{} \"web\" is invalid: {expected}", kind.resource().qualified_kind())
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use super::accept;
 use super::reply::Reply;
 use crate::error::Error;
-use crate::resources::{self, Kind, RESOURCES, Resource};
+use crate::resources::{self, Custom, Kind, Resource};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
@@ -25,12 +25,13 @@ pub(super) fn version() -> Value {
     })
 }
 
-pub(super) fn root() -> Value {
-    let groups = resources::groups();
+pub(super) fn root(customs: &[Custom]) -> Value {
+    let groups = resources::groups(customs);
     let mut paths = vec!["/api".to_owned(), "/api/v1".into(), "/apis".into()];
-    paths.extend(groups.iter().flat_map(|(group, version)| {
-        [format!("/apis/{group}"), format!("/apis/{group}/{version}")]
-    }));
+    for (group, versions) in groups {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
+    }
     paths.extend(
         ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
             .map(str::to_owned),
@@ -39,7 +40,7 @@ pub(super) fn root() -> Value {
 }
 
 /// `/api` (the core group) and `/apis` (the others): aggregated where the client asks for it, else the old form.
-pub(super) fn groups(core: bool, accept: &str, advertise: SocketAddr) -> Reply {
+pub(super) fn groups(core: bool, customs: &[Custom], accept: &str, advertise: SocketAddr) -> Reply {
     let aggregated =
         accept::ranges(accept).find_map(|media| match (media.group, media.kind, media.version) {
             ("apidiscovery.k8s.io", "APIGroupDiscoveryList", version @ ("v2" | "v2beta1")) => {
@@ -53,7 +54,7 @@ pub(super) fn groups(core: bool, accept: &str, advertise: SocketAddr) -> Reply {
             let media = format!(
                 "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
             );
-            Reply::json(&aggregate(core, version)).media(&media)
+            Reply::json(&aggregate(core, customs, version)).media(&media)
         }
         None if core => Reply::json(&json!({
             "kind": "APIVersions",
@@ -61,9 +62,9 @@ pub(super) fn groups(core: bool, accept: &str, advertise: SocketAddr) -> Reply {
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": advertise.to_string()}],
         })),
         None => {
-            let groups: Vec<Value> = resources::groups()
+            let groups: Vec<Value> = resources::groups(customs)
                 .iter()
-                .map(|(group, version)| group_of(group, version))
+                .map(|(group, versions)| group_of(group, versions))
                 .collect();
             Reply::json(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
         }
@@ -71,25 +72,26 @@ pub(super) fn groups(core: bool, accept: &str, advertise: SocketAddr) -> Reply {
 }
 
 /// `/apis/GROUP`
-pub(super) fn group(name: &str) -> Result<Value, Error> {
-    let groups = resources::groups();
-    let (group, version) =
+pub(super) fn group(customs: &[Custom], name: &str) -> Result<Value, Error> {
+    let groups = resources::groups(customs);
+    let (group, versions) =
         groups.iter().find(|(group, _)| *group == name).ok_or(Error::UnknownPath)?;
-    let mut group = group_of(group, version);
+    let mut group = group_of(group, versions);
     group["kind"] = "APIGroup".into();
     group["apiVersion"] = "v1".into();
     Ok(group)
 }
 
-fn group_of(group: &str, version: &str) -> Value {
-    let version = json!({"groupVersion": format!("{group}/{version}"), "version": version});
-    json!({"name": group, "versions": [version], "preferredVersion": version})
+fn group_of(group: &str, versions: &[&str]) -> Value {
+    let version = |it: &&str| json!({"groupVersion": format!("{group}/{it}"), "version": it});
+    let versions: Vec<Value> = versions.iter().map(version).collect();
+    json!({"name": group, "versions": versions, "preferredVersion": versions.first()})
 }
 
 /// `/api/v1`, `/apis/GROUP/VERSION`
-pub(super) fn resources(group: &str, version: &str) -> Result<Value, Error> {
+pub(super) fn resources(customs: &[Custom], group: &str, version: &str) -> Result<Value, Error> {
     let served: Vec<&Resource> =
-        RESOURCES.iter().filter(|r| r.group == group && r.version == version).collect();
+        resources::served(customs).filter(|r| r.group == group && r.version == version).collect();
     let first = served.first().ok_or(Error::UnknownPath)?;
     let list: Vec<Value> = served.iter().flat_map(|resource| entries(resource)).collect();
     Ok(
@@ -151,13 +153,18 @@ fn subresources(resource: &Resource) -> Vec<(&'static str, &'static str, &'stati
     all
 }
 
-fn aggregate(core: bool, api_version: &str) -> Value {
-    let groups = if core { vec![("", "v1")] } else { resources::groups() };
-    let item = |(group, version): &(&str, &str)| {
-        let served = RESOURCES.iter().filter(|resource| resource.group == *group);
-        let resources: Vec<Value> = served.map(aggregate_one).collect();
+fn aggregate(core: bool, customs: &[Custom], api_version: &str) -> Value {
+    let groups = if core { vec![("", vec!["v1"])] } else { resources::groups(customs) };
+    let item = |(group, versions): &(&str, Vec<&str>)| {
+        let version = |version: &&str| {
+            let served = resources::served(customs);
+            let served = served.filter(|it| it.group == *group && it.version == *version);
+            let resources: Vec<Value> = served.map(aggregate_one).collect();
+            json!({"version": version, "resources": resources, "freshness": "Current"})
+        };
+        let versions: Vec<Value> = versions.iter().map(version).collect();
         let name = if group.is_empty() { json!({}) } else { json!({"name": group}) };
-        json!({"metadata": name, "versions": [{"version": version, "resources": resources, "freshness": "Current"}]})
+        json!({"metadata": name, "versions": versions})
     };
     json!({
         "kind": "APIGroupDiscoveryList",

@@ -18,6 +18,7 @@ pub(crate) use connection::serve_connection;
 use crate::access::User;
 use crate::error::Error;
 use crate::registry::Part;
+use crate::resources::Custom;
 use crate::server::ApiServer;
 use hyper::body::Incoming;
 use hyper::header::USER_AGENT;
@@ -35,11 +36,12 @@ async fn answer(
     caller: Option<User>,
 ) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let answered = match route::route(&path) {
+    let customs = server.read(|registry| registry.customs.kinds().clone());
+    let answered = match route::route(&path, &customs) {
         Some(Route::Objects(place)) if place.subresource == Some(Subresource::Exec) => {
             exec(&server, &place, request, caller).await
         }
-        route => handle(server, route, request, caller).await.map(Reply::into_response),
+        route => handle(server, route, &customs, request, caller).await.map(Reply::into_response),
     };
     answered.unwrap_or_else(|error| {
         debug!(%method, path, %error, "refused");
@@ -64,6 +66,7 @@ async fn exec(
 async fn handle(
     server: Arc<ApiServer>,
     route: Option<Route>,
+    customs: &[Custom],
     request: Request<Incoming>,
     caller: Option<User>,
 ) -> Result<Reply, Error> {
@@ -78,19 +81,19 @@ async fn handle(
         _ if request.method() != Method::GET => Err(Error::MethodNotAllowed),
         Route::Health => Ok(Reply::text("ok")),
         Route::Version => Ok(Reply::json(&discovery::version())),
-        Route::Root => Ok(Reply::json(&discovery::root())),
+        Route::Root => Ok(Reply::json(&discovery::root(customs))),
         Route::Api | Route::Apis => {
             let accept = accept::header(&request);
-            Ok(discovery::groups(route == Route::Api, accept, server.advertise))
+            Ok(discovery::groups(route == Route::Api, customs, accept, server.advertise))
         }
-        Route::OpenApi => openapi::whole(accept::header(&request)),
-        Route::OpenApiIndex => Ok(Reply::json(&openapi::index())),
+        Route::OpenApi => openapi::whole(customs, accept::header(&request)),
+        Route::OpenApiIndex => Ok(Reply::json(&openapi::index(customs))),
         Route::OpenApiGroup(group, version) => {
-            openapi::group(&group, &version).map(|document| Reply::json(&document))
+            openapi::group(customs, &group, &version).map(|document| Reply::json(&document))
         }
-        Route::Group(group) => discovery::group(&group).map(|group| Reply::json(&group)),
+        Route::Group(group) => discovery::group(customs, &group).map(|group| Reply::json(&group)),
         Route::GroupVersion(group, version) => {
-            discovery::resources(&group, &version).map(|list| Reply::json(&list))
+            discovery::resources(customs, &group, &version).map(|list| Reply::json(&list))
         }
     }
 }

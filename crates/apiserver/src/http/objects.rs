@@ -9,6 +9,7 @@ use crate::error::{Cause, Error, Reason};
 use crate::patch::Patch;
 use crate::protobuf;
 use crate::registry::{Deleted, Part, Registry, Write};
+use crate::resources::{Kind, Resource};
 use crate::server::{ApiServer, now};
 use crate::store::{Key, Object};
 use crate::table;
@@ -36,7 +37,7 @@ pub(super) fn get(
 ) -> Result<Reply, Error> {
     let object = server.read(|registry| registry.get(place.resource.kind, &place.key()))?;
     Ok(match view {
-        View::Json => Reply::bytes(object.json()),
+        View::Json => Reply::bytes(shown(place.resource, &object)),
         View::Metadata => Reply::json(&table::metadata_only(&object.value)),
         View::Table => {
             let metadata = json!({"resourceVersion": object.value["metadata"]["resourceVersion"]});
@@ -127,7 +128,8 @@ impl Page {
         let head = format!(
             r#"{{"kind":"{kind}List","apiVersion":"{version}","metadata":{metadata},"items":["#
         );
-        let items: Vec<Bytes> = self.objects.iter().map(|object| object.json()).collect();
+        let items: Vec<Bytes> =
+            self.objects.iter().map(|object| shown(place.resource, object)).collect();
         let mut text = Vec::with_capacity(
             head.len() + items.iter().map(|item| item.len() + 1).sum::<usize>() + 3,
         );
@@ -165,7 +167,7 @@ pub(super) async fn create(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
-    let object = body(request).await?;
+    let object = stored(place, body(request).await?);
     if object["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
         return Err(Error::BadRequest {
             message: "resourceVersion should not be set on objects to be created".into(),
@@ -176,7 +178,7 @@ pub(super) async fn create(
     let kind = place.resource.kind;
     let (created, warnings) =
         server.write(|registry| told(registry, |it| it.create(kind, namespace, object, write)))?;
-    Ok(Reply::bytes(created.json()).code(201).warn(warnings))
+    Ok(Reply::bytes(shown(place.resource, &created)).code(201).warn(warnings))
 }
 
 pub(super) async fn replace(
@@ -186,12 +188,12 @@ pub(super) async fn replace(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
-    let object = body(request).await?;
+    let object = stored(place, body(request).await?);
     let (kind, write) = (place.resource.kind, write(query));
     let (replaced, warnings) = server.write(|registry| {
         told(registry, |it| it.update(kind, &place.key(), part, object, write))
     })?;
-    Ok(Reply::bytes(replaced.json()).warn(warnings))
+    Ok(Reply::bytes(shown(place.resource, &replaced)).warn(warnings))
 }
 
 pub(super) async fn patch(
@@ -210,10 +212,14 @@ pub(super) async fn patch(
         return Err(bad_options(Reason::Forbidden, "force", message));
     }
     let patch = parse_patch(&media, &bytes(request).await?, place.resource.is_custom())?;
+    let patch = match patch {
+        Patch::Merge(value) => Patch::Merge(stored(place, value)),
+        patch => patch,
+    };
     let (kind, write) = (place.resource.kind, write(query));
     let (patched, warnings) = server
         .write(|registry| told(registry, |it| it.patch(kind, &place.key(), part, &patch, write)))?;
-    Ok(Reply::bytes(patched.json()).warn(warnings))
+    Ok(Reply::bytes(shown(place.resource, &patched)).warn(warnings))
 }
 
 fn apply(
@@ -227,12 +233,33 @@ fn apply(
         let message = "Required value: is required for apply patch";
         return Err(bad_options(Reason::Required, "fieldManager", message));
     }
-    let (config, force) = (parse_yaml(text)?, query.force.unwrap_or(false));
+    let (config, force) = (stored(place, parse_yaml(text)?), query.force.unwrap_or(false));
     let (kind, write) = (place.resource.kind, write(query));
     let ((applied, new), warnings) = server.write(|registry| {
         told(registry, |it| it.apply(kind, &place.key(), part, config, force, write))
     })?;
-    Ok(Reply::bytes(applied.json()).code(if new { 201 } else { 200 }).warn(warnings))
+    Ok(Reply::bytes(shown(place.resource, &applied))
+        .code(if new { 201 } else { 200 })
+        .warn(warnings))
+}
+
+/// An object in the version that the request asks for: versions of custom kinds differ in name only.
+pub(super) fn shown(resource: &Resource, object: &Object) -> Bytes {
+    if resource.version == resource.kind.resource().version {
+        return object.json();
+    }
+    let mut value = object.value.clone();
+    value["apiVersion"] = resource.api_version().into();
+    value.to_string().into()
+}
+
+/// The reverse of [`shown`].
+fn stored(place: &Place, mut value: Value) -> Value {
+    let resource = place.resource;
+    if value["apiVersion"] == resource.api_version() && matches!(resource.kind, Kind::Custom(_)) {
+        value["apiVersion"] = resource.kind.resource().api_version().into();
+    }
+    value
 }
 
 fn bad_options(reason: Reason, field: &str, message: &str) -> Error {
@@ -279,7 +306,7 @@ pub(super) async fn delete(
     })?;
     Ok(match deleted {
         Deleted::Gone(object) => Reply::json(&success(place, object.uid())),
-        Deleted::Going(object) => Reply::bytes(object.json()),
+        Deleted::Going(object) => Reply::bytes(shown(place.resource, &object)),
     })
 }
 

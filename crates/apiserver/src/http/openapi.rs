@@ -5,27 +5,40 @@
 use super::accept;
 use super::reply::Reply;
 use crate::error::Error;
-use crate::resources::{self, RESOURCES, Resource};
+use crate::resources::{self, Custom, Resource};
 use crate::schema::document;
 use serde_json::{Map, Value, json};
+use std::hash::{Hash, Hasher};
 
 /// `/openapi/v3`: where the documents of the groups are.
-pub(super) fn index() -> Value {
+pub(super) fn index(customs: &[Custom]) -> Value {
     let core = std::iter::once("api/v1".to_owned());
-    let groups = resources::groups();
-    let others = groups.iter().map(|(group, version)| format!("apis/{group}/{version}"));
+    let groups = resources::groups(customs);
+    let others = groups.iter().flat_map(|(group, versions)| {
+        versions.iter().map(move |version| format!("apis/{group}/{version}"))
+    });
     let path = |path: String| {
         // Clients keep a document for as long as its address stays the same.
-        let url = format!("/openapi/v3/{path}?hash={}", env!("CARGO_PKG_VERSION"));
+        let url = format!("/openapi/v3/{path}?hash={}", fingerprint(customs));
         (path, json!({"serverRelativeURL": url}))
     };
     json!({"paths": core.chain(others).map(path).collect::<Map<_, _>>()})
 }
 
+/// Changes with every definition.
+fn fingerprint(customs: &[Custom]) -> String {
+    let mut hasher = std::hash::DefaultHasher::new();
+    for resource in customs.iter().flat_map(|custom| custom.served()) {
+        resource.qualified().hash(&mut hasher);
+        document::custom(resource).map(|it| it.to_string()).hash(&mut hasher);
+    }
+    format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), hasher.finish())
+}
+
 /// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`
-pub(super) fn group(group: &str, version: &str) -> Result<Value, Error> {
+pub(super) fn group(customs: &[Custom], group: &str, version: &str) -> Result<Value, Error> {
     let kinds: Vec<&Resource> =
-        RESOURCES.iter().filter(|r| r.group == group && r.version == version).collect();
+        resources::served(customs).filter(|r| r.group == group && r.version == version).collect();
     if kinds.is_empty() {
         return Err(Error::UnknownPath);
     }
@@ -39,12 +52,12 @@ pub(super) fn group(group: &str, version: &str) -> Result<Value, Error> {
 }
 
 /// `/openapi/v2`. Clients that want protobuf are told that there is none, which they can live with.
-pub(super) fn whole(header: &str) -> Result<Reply, Error> {
+pub(super) fn whole(customs: &[Custom], header: &str) -> Result<Reply, Error> {
     let json = |media: accept::Media<'_>| matches!(media.essence, "" | "application/json" | "*/*");
     if !accept::ranges(header).any(json) {
         return Err(Error::NotAcceptable);
     }
-    let kinds: Vec<&Resource> = RESOURCES.iter().collect();
+    let kinds: Vec<&Resource> = resources::served(customs).collect();
     let mut definitions = Value::Object(document::schemas(&kinds));
     rename(&mut definitions);
     let paths = kinds.iter().flat_map(|resource| paths(resource, content_v2));

@@ -1,6 +1,6 @@
 //! Paths: <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-uris>
 
-use crate::resources::{self, Kind, Resource};
+use crate::resources::{self, Custom, Kind, Resource};
 use crate::store::Key;
 use percent_encoding::percent_decode_str;
 
@@ -54,7 +54,7 @@ impl Place {
 }
 
 /// Understands a path; `None` is a path that nothing serves.
-pub(super) fn route(path: &str) -> Option<Route> {
+pub(super) fn route(path: &str, customs: &[Custom]) -> Option<Route> {
     let decoded: Option<Vec<String>> =
         path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
     let decoded = decoded?;
@@ -78,23 +78,33 @@ pub(super) fn route(path: &str) -> Option<Route> {
         ["apis", group, version] => {
             Some(Route::GroupVersion((*group).to_owned(), (*version).to_owned()))
         }
-        ["api", version, rest @ ..] => place("", version, rest).map(Route::Objects),
-        ["apis", group, version, rest @ ..] => place(group, version, rest).map(Route::Objects),
+        ["api", version, rest @ ..] => {
+            place(|plural| resources::find("", version, plural), rest).map(Route::Objects)
+        }
+        ["apis", group, version, rest @ ..] => {
+            let find = |plural: &str| {
+                let mut custom = customs.iter().flat_map(|custom| custom.served());
+                let same = |it: &&Resource| {
+                    it.group == *group && it.version == *version && it.plural == plural
+                };
+                resources::find(group, version, plural).or_else(|| custom.find(same))
+            };
+            place(find, rest).map(Route::Objects)
+        }
         _ => None,
     }
 }
 
-fn place(group: &str, version: &str, parts: &[&str]) -> Option<Place> {
+fn place(find: impl Fn(&str) -> Option<&'static Resource>, parts: &[&str]) -> Option<Place> {
     match parts {
         ["namespaces", namespace, plural, rest @ ..]
             if *plural != "status" && *plural != "finalize" =>
         {
-            let resource =
-                resources::find(group, version, plural).filter(|resource| resource.namespaced)?;
+            let resource = find(plural).filter(|resource| resource.namespaced)?;
             within(resource, Some((*namespace).to_owned()), rest)
         }
         [plural, rest @ ..] => {
-            let resource = resources::find(group, version, plural)?;
+            let resource = find(plural)?;
             // Without a namespace only the collection of a namespaced kind can be named.
             if resource.namespaced && !rest.is_empty() {
                 None
@@ -180,14 +190,14 @@ mod tests {
             ("/api/v1", Some(Route::GroupVersion(String::new(), "v1".into()))),
             ("/metrics", None),
         ] {
-            assert_eq!(route(path), expected, "{path}");
+            assert_eq!(route(path, &[]), expected, "{path}");
         }
     }
 
     proptest! {
         #[test]
         fn any_path_is_safe(path in "(/[a-z0-9%./]{0,12}){0,8}", free in "\\PC{0,60}") {
-            let _both = (route(&path), route(&free));
+            let _both = (route(&path, &[]), route(&free, &[]));
         }
     }
 }

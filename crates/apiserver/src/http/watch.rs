@@ -4,6 +4,7 @@
 //! what the store remembers is told so (410) and lists again.
 
 use super::accept::View;
+use super::objects;
 use super::query::Query;
 use super::reply::Reply;
 use super::route::Place;
@@ -207,7 +208,7 @@ impl Watcher {
             Action::Deleted => "DELETED",
         };
         let json: Bytes = match self.view {
-            View::Json => object.json(),
+            View::Json => objects::shown(self.resource, object),
             View::Metadata => table::metadata_only(&object.value).to_string().into(),
             View::Table => {
                 let metadata =

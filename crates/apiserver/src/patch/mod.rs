@@ -6,7 +6,7 @@ mod strategic;
 
 use crate::error::Error;
 use crate::resources::Kind;
-use crate::schema::{Root, builtin};
+use crate::schema::Root;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ impl Patch {
             Self::Merge(patch) => json_patch::merge(&mut changed, patch),
             Self::Json(patch) => operate(&mut changed, patch)?,
             Self::Strategic(patch) => {
-                let root = builtin::root(kind).unwrap_or(Root::opaque());
+                let root = kind.resource().root().unwrap_or(Root::opaque());
                 strategic::merge(root, &mut changed, patch);
             }
         }

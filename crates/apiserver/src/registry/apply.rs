@@ -5,7 +5,7 @@ use crate::error::{Contest, Error};
 use crate::managed::entries::{Managers, Owner};
 use crate::managed::{self, Collision, Set};
 use crate::resources::{Kind, Resource};
-use crate::schema::{builtin, decode};
+use crate::schema::decode;
 use crate::store::{Key, Object};
 use serde_json::Value;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Registry {
         };
         let managers = old.as_ref().map(|old| &old.value["metadata"]["managedFields"]);
         let managers = managers.map(Managers::from_json).unwrap_or_default();
-        let root = builtin::root(kind).ok_or(Error::UnknownPath)?;
+        let root = resource.root().ok_or(Error::UnknownPath)?;
         if let Some(old) = &old {
             meta::check_same(resource, key, &config, &old.value)?;
         }
@@ -88,7 +88,7 @@ fn check_type(config: &Value) -> Result<(), Error> {
 
 /// A manifest to apply has to be understood in full: who knows which field a slip of the pen was meant to be?
 fn check_declared(resource: &Resource, key: &Key, config: &mut Value) -> Result<(), Error> {
-    let Some(root) = builtin::root(resource.kind) else { return Ok(()) };
+    let Some(root) = resource.root() else { return Ok(()) };
     let (kind, version) = (resource.name, resource.api_version());
     let mut unknown = Vec::new();
     let refused = |why: String| Error::Untyped {
@@ -97,7 +97,10 @@ fn check_declared(resource: &Resource, key: &Key, config: &mut Value) -> Result<
             [&*key.namespace, &*key.name].join("/").trim_start_matches('/'),
         ),
     };
-    decode::decode(root, config, &mut unknown).map_err(refused)?;
+    match resource.kind {
+        Kind::Custom(_) => decode::prune(root, config, &mut unknown),
+        _ => decode::decode(root, config, &mut unknown).map_err(refused)?,
+    }
     let name = |sentence: &String| {
         let path = sentence.split('"').nth(1).unwrap_or_default();
         format!(".{path}: field not declared in schema")

@@ -6,11 +6,13 @@
 //! ```
 
 mod apply;
+mod definitions;
 mod delete;
 mod meta;
 mod settle;
 mod track;
 
+pub(crate) use definitions::Customs;
 pub(crate) use delete::{Deleted, Deletion, Propagation};
 
 use crate::admission::{self, Pools};
@@ -67,6 +69,7 @@ pub(crate) struct Registry {
     pub(crate) store: Store,
     pools: Pools,
     random: Random,
+    pub(crate) customs: Customs,
     /// What the client is to be told about its request, though it succeeds.
     warnings: Vec<String>,
 }
@@ -76,7 +79,8 @@ impl Registry {
     #[must_use]
     pub(crate) fn new(store: Store, pools: Pools, seed: u64, now: i64) -> Self {
         let random = Random::new(seed);
-        let mut registry = Self { store, pools, random, warnings: Vec::new() };
+        let (customs, warnings) = (Customs::default(), Vec::new());
+        let mut registry = Self { store, pools, random, customs, warnings };
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             let namespace = serde_json::json!({"metadata": {"name": name}});
             registry
@@ -128,6 +132,7 @@ impl Registry {
             meta::drop_status(resource, &mut object);
         }
         admission::admit(resource, &mut object, None)?;
+        self.check_custom(resource, &object, None)?;
         if self.store.get(kind, &key).is_some() {
             return Err(Error::AlreadyExists { resource, name: key.name });
         }
@@ -167,6 +172,9 @@ impl Registry {
             Part::Main => meta::keep_status(resource, &mut object, &old.value),
             Part::Status => meta::keep_all_but_status(resource, &mut object, &old.value),
         }
+        if part == Part::Main || definitions::covers_status(resource) {
+            self.check_custom(resource, &object, Some(&old.value))?;
+        }
         if part == Part::Main {
             admission::admit(resource, &mut object, Some(&old.value))?;
             self.pools.allocate(kind, &mut object, Some(&old.value))?;
@@ -192,13 +200,19 @@ impl Registry {
         object: &mut Value,
         validation: Validation,
     ) -> Result<(), Error> {
-        let Some(root) = schema::builtin::root(resource.kind) else { return Ok(()) };
+        let Some(root) = resource.root() else { return Ok(()) };
         let (kind, version) = (resource.name, resource.version);
         let refuse = |why: String| Error::BadRequest {
             message: format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"),
         };
         let mut unknown = Vec::new();
-        schema::decode::decode(root, object, &mut unknown).map_err(refuse)?;
+        match resource.kind {
+            Kind::Custom(custom) => {
+                let version = custom.version(version);
+                unknown.extend(version.into_iter().flat_map(|it| self.complete_custom(it, object)));
+            }
+            _ => schema::decode::decode(root, object, &mut unknown).map_err(refuse)?,
+        }
         match validation {
             _ if unknown.is_empty() => {}
             Validation::Ignore => {}

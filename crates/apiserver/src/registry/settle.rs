@@ -1,7 +1,7 @@
 //! What follows from a write: allocations, garbage, namespaces that emptied.
 
 use super::{Registry, meta};
-use crate::resources::{Kind, RESOURCES};
+use crate::resources::{self, Kind, RESOURCES};
 use crate::store::{Change, Key};
 use serde_json::Value;
 
@@ -10,6 +10,7 @@ impl Registry {
     pub(super) fn settle(&mut self, now: i64) {
         while let Some(change) = self.store.next_change() {
             self.pools.follow(&change);
+            self.settle_definition(&change, now);
             self.settle_owners(&change, now);
             self.settle_namespace(&change, now);
         }
@@ -34,8 +35,7 @@ impl Registry {
             return false;
         };
         let served = |owner: &Value| {
-            RESOURCES
-                .iter()
+            resources::served(self.customs.kinds())
                 .any(|r| owner["kind"] == r.name && owner["apiVersion"] == r.api_version())
         };
         let lives = |owner: &Value| {
@@ -61,14 +61,14 @@ impl Registry {
     }
 
     fn empty(&mut self, namespace: &str, now: i64) {
-        for resource in &RESOURCES {
-            let keys: Vec<Key> = self
-                .store
-                .list(resource.kind, Some(namespace), None)
-                .map(|(key, _)| key.clone())
-                .collect();
+        let kinds = RESOURCES.iter().map(|resource| resource.kind);
+        let kinds: Vec<Kind> =
+            kinds.chain(self.customs.kinds().iter().map(|it| Kind::Custom(*it))).collect();
+        for kind in kinds {
+            let keys: Vec<Key> =
+                self.store.list(kind, Some(namespace), None).map(|(key, _)| key.clone()).collect();
             for key in keys {
-                self.end_if_there(resource.kind, &key, now);
+                self.end_if_there(kind, &key, now);
             }
         }
     }

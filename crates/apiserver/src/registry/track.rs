@@ -4,7 +4,6 @@ use super::{Part, Write, meta};
 use crate::managed::entries::{Managers, Owner};
 use crate::managed::{self, Changes, Set};
 use crate::resources::Resource;
-use crate::schema::builtin;
 use serde_json::{Map, Value};
 
 /// Fields that nobody owns (`k8s.io/apimachinery/pkg/util/managedfields`).
@@ -76,7 +75,7 @@ pub(super) fn follow(
 }
 
 fn changes(resource: &Resource, part: Part, old: &Value, new: &Value) -> Changes {
-    let Some(root) = builtin::root(resource.kind) else { return Changes::default() };
+    let Some(root) = resource.root() else { return Changes::default() };
     let changes = managed::compare(root, old, new);
     let scope = |set: &Set| scope(resource, part, set);
     Changes { written: scope(&changes.written), removed: scope(&changes.removed) }

@@ -1,14 +1,19 @@
-//! The closed table of kinds: what is served, where, and how `kubectl get` shows it.
+//! The kinds: what is served, where, and how `kubectl get` shows it. The built-in ones are a closed table, the
+//! others come from CustomResourceDefinitions ([`custom`]).
 
 mod apps;
 mod batch;
 mod columns;
 mod core;
+pub(crate) mod custom;
 mod network;
 mod rights;
 mod storage;
 
 pub(crate) use columns::Column;
+pub use custom::Custom;
+
+use crate::schema::{Root, builtin};
 
 /// A kind of object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,19 +54,26 @@ pub enum Kind {
     ClusterRoleBinding,
     StorageClass,
     PriorityClass,
+    CustomResourceDefinition,
     VirtualIP,
+    /// A kind that a CustomResourceDefinition declares.
+    Custom(Custom),
 }
 
 impl Kind {
     /// The kind's line of the table.
     #[must_use]
     pub fn resource(self) -> &'static Resource {
-        &RESOURCES[self as usize]
+        match self {
+            Self::Custom(custom) => custom.stored(),
+            // The line of a built-in kind is there: a test sees to it.
+            _ => RESOURCES.iter().find(|resource| resource.kind == self).unwrap_or(&RESOURCES[0]),
+        }
     }
 
-    /// Its place in [`RESOURCES`].
+    /// Its place in [`RESOURCES`], where it is built in.
     pub(crate) fn index(self) -> Option<usize> {
-        Some(self as usize)
+        RESOURCES.iter().position(|resource| resource.kind == self)
     }
 }
 
@@ -145,10 +157,28 @@ impl Resource {
         }
     }
 
+    /// Kind and group, as errors about objects name them: `Deployment.apps`.
+    #[must_use]
+    pub fn qualified_kind(&self) -> String {
+        if self.group.is_empty() {
+            self.name.to_owned()
+        } else {
+            format!("{}.{}", self.name, self.group)
+        }
+    }
+
     /// Whether the kind would come from a CustomResourceDefinition on a real cluster.
     #[must_use]
     pub fn is_custom(&self) -> bool {
-        self.group == "podway.io"
+        self.group == "podway.io" || matches!(self.kind, Kind::Custom(_))
+    }
+
+    /// The types of its objects.
+    pub(crate) fn root(&self) -> Option<Root<'static>> {
+        match self.kind {
+            Kind::Custom(custom) => custom.version(self.version).map(custom::Version::root),
+            kind => builtin::root(kind),
+        }
     }
 }
 
@@ -164,12 +194,22 @@ pub fn of_manifest(api_version: &str, kind: &str) -> Option<&'static Resource> {
     RESOURCES.iter().find(|r| r.name == kind && r.api_version() == api_version)
 }
 
-/// Groups and their one version, in the order of the table, the core group left out.
-#[must_use]
-pub fn groups() -> Vec<(&'static str, &'static str)> {
-    let mut groups: Vec<_> =
-        RESOURCES.iter().map(|r| (r.group, r.version)).filter(|g| !g.0.is_empty()).collect();
-    groups.dedup();
+/// The served resources: the built-in ones, then each version of each custom one.
+pub(crate) fn served(customs: &[Custom]) -> impl Iterator<Item = &'static Resource> {
+    RESOURCES.iter().chain(customs.iter().flat_map(|custom| custom.served()))
+}
+
+/// Groups with their versions, the preferred one first, in the order of the table, the core group left out.
+pub(crate) fn groups(customs: &[Custom]) -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for resource in served(customs).filter(|resource| !resource.group.is_empty()) {
+        match groups.iter_mut().find(|(group, _)| *group == resource.group) {
+            Some((_, versions)) if versions.contains(&resource.version) => {}
+            Some((_, versions)) => versions.push(resource.version),
+            None => groups.push((resource.group, vec![resource.version])),
+        }
+    }
+    groups.iter_mut().for_each(|(_, versions)| versions.sort_by_key(|it| custom::priority(it)));
     groups
 }
 
@@ -191,7 +231,7 @@ const CORE: Resource = Resource {
 };
 
 /// Indexed by [`Kind`]; a group's kinds stand together.
-pub static RESOURCES: [Resource; 37] = [
+pub static RESOURCES: [Resource; 38] = [
     core::NAMESPACE,
     core::NODE,
     core::POD,
@@ -228,6 +268,7 @@ pub static RESOURCES: [Resource; 37] = [
     rights::CLUSTER_ROLE_BINDING,
     storage::STORAGE_CLASS,
     batch::PRIORITY_CLASS,
+    rights::CUSTOM_RESOURCE_DEFINITION,
     network::VIRTUAL_IP,
 ];
 
@@ -238,7 +279,8 @@ mod tests {
     #[test]
     fn each_kind_finds_its_own_line() {
         for (index, resource) in RESOURCES.iter().enumerate() {
-            assert_eq!(resource.kind as usize, index);
+            assert_eq!(resource.kind.index(), Some(index));
+            assert_eq!(resource.kind.resource().name, resource.name);
             assert_eq!(resource.name, format!("{:?}", resource.kind));
             assert_eq!(resource.singular, resource.name.to_lowercase());
             let found =
@@ -251,11 +293,9 @@ mod tests {
     }
 
     #[test]
-    fn groups_come_once() {
-        let mut names: Vec<_> = groups().iter().map(|group| group.0).collect();
-        let count = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), count, "a group's kinds stand together");
+    fn groups_have_their_versions() {
+        let groups = groups(&[]);
+        assert_eq!(groups[0], ("apps", vec!["v1"]));
+        assert!(groups.iter().all(|(_, versions)| versions.len() == 1));
     }
 }

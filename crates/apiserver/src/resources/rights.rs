@@ -1,7 +1,7 @@
-//! Group `rbac.authorization.k8s.io`.
+//! Groups `rbac.authorization.k8s.io` and `apiextensions.k8s.io`.
 
 use super::columns::{AGE, CREATED, NAME, column, wide};
-use super::{CORE, Kind, Resource};
+use super::{CORE, Kind, Resource, StatusRule};
 use crate::table::{Cell, rights};
 
 const RBAC: Resource = Resource { group: "rbac.authorization.k8s.io", ..CORE };
@@ -49,4 +49,19 @@ pub(super) const CLUSTER_ROLE_BINDING: Resource = Resource {
     namespaced: false,
     columns: ROLE_BINDING.columns,
     ..RBAC
+};
+
+pub(super) const CUSTOM_RESOURCE_DEFINITION: Resource = Resource {
+    kind: Kind::CustomResourceDefinition,
+    group: "apiextensions.k8s.io",
+    name: "CustomResourceDefinition",
+    plural: "customresourcedefinitions",
+    singular: "customresourcedefinition",
+    short_names: &["crd", "crds"],
+    categories: &["api-extensions"],
+    namespaced: false,
+    status: StatusRule::Separate,
+    generation: true,
+    columns: &[NAME, CREATED],
+    ..CORE
 };

@@ -4,6 +4,7 @@ use super::compile::{Compiler, compile};
 use super::{Id, Root, Types};
 use crate::resources::{Kind, RESOURCES, Resource};
 use k8s_openapi::api;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -82,7 +83,8 @@ pub(crate) fn definitions(kinds: &mut dyn Iterator<Item = &Resource>) -> Map<Str
     for resource in kinds {
         match schema(resource.kind) {
             Some(add) => add(&mut generator),
-            None => own = Some(name(resource)),
+            None if resource.kind == Kind::VirtualIP => own = Some(name(resource)),
+            None => {}
         }
     }
     let mut definitions = generator.take_definitions(false);
@@ -100,6 +102,10 @@ pub(crate) fn name(resource: &Resource) -> String {
         "podway.io" => format!("io.podway.{version}.{kind}"),
         "apiextensions.k8s.io" => {
             format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}")
+        }
+        _ if matches!(resource.kind, Kind::Custom(_)) => {
+            let parts: Vec<&str> = group.rsplit('.').collect();
+            format!("{}.{version}.{kind}", parts.join("."))
         }
         _ => {
             let short = group.split('.').next().unwrap_or(group);
@@ -153,7 +159,8 @@ fn schema(kind: Kind) -> Option<Add> {
         Kind::ClusterRoleBinding => of::<api::rbac::v1::ClusterRoleBinding>,
         Kind::StorageClass => of::<api::storage::v1::StorageClass>,
         Kind::PriorityClass => of::<api::scheduling::v1::PriorityClass>,
-        Kind::VirtualIP => return None,
+        Kind::CustomResourceDefinition => of::<CustomResourceDefinition>,
+        Kind::VirtualIP | Kind::Custom(_) => return None,
     })
 }
 

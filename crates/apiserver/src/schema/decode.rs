@@ -14,8 +14,14 @@ pub(crate) fn decode(
     value: &mut Value,
     unknown: &mut Vec<String>,
 ) -> Result<(), String> {
-    let mut place = Place::default();
-    place.decode(root, value, unknown)
+    Place::default().decode(root, value, unknown)
+}
+
+/// As [`decode`], with whatever types: schemas of custom kinds are validated elsewhere.
+pub(crate) fn prune(root: Root<'_>, value: &mut Value, unknown: &mut Vec<String>) {
+    let mut place = Place { lenient: true, ..Place::default() };
+    // A lenient place refuses nothing.
+    place.decode(root, value, unknown).unwrap_or_default();
 }
 
 /// Where in an object we are: for people with indices, for Go without.
@@ -24,6 +30,8 @@ struct Place {
     path: String,
     fields: Vec<String>,
     owner: String,
+    /// Types do not matter.
+    lenient: bool,
 }
 
 impl Place {
@@ -111,18 +119,20 @@ impl Place {
                 value.is_string() || value.as_i64().is_some_and(|it| i32::try_from(it).is_ok())
             }
             Type::Bytes => match value.as_str().map(illegal_byte) {
-                Some(Some(at)) => return Err(format!("illegal base64 data at input byte {at}")),
-                Some(None) => true,
+                Some(Some(at)) if !self.lenient => {
+                    return Err(format!("illegal base64 data at input byte {at}"));
+                }
+                Some(_) => true,
                 None => false,
             },
             Type::Quantity => match value {
                 Value::String(text) if is_quantity(text) => true,
-                Value::String(_) => return Err(QUANTITY.to_owned()),
+                Value::String(_) if !self.lenient => return Err(QUANTITY.to_owned()),
                 value => value.is_number(),
             },
             Type::Any | Type::Map { .. } | Type::List { .. } | Type::Struct(_) => false,
         };
-        if fits {
+        if fits || self.lenient {
             return Ok(());
         }
         let (found, wanted) = (go_value(value, root.node()), go_type(root, root.id));

@@ -1,7 +1,7 @@
 //! Schemas as OpenAPI documents show them: with the kinds, the lists' keys and references that may carry more.
 
 use super::builtin;
-use crate::resources::Resource;
+use crate::resources::{Kind, Resource};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -17,12 +17,25 @@ pub(crate) fn schemas(kinds: &[&Resource]) -> Map<String, Value> {
     }
     for resource in kinds {
         let name = builtin::name(resource);
+        if let Some(schema) = custom(resource) {
+            schemas.insert(name.clone(), schema);
+        }
         if let Some(schema) = schemas.get_mut(&name) {
             schema["x-kubernetes-group-version-kind"] = json!([gvk(resource, "")]);
         }
         schemas.insert(format!("{name}List"), list(resource, &name));
     }
     schemas
+}
+
+/// The schema of a version of a custom kind.
+pub(crate) fn custom(resource: &Resource) -> Option<Value> {
+    let Kind::Custom(custom) = resource.kind else { return None };
+    let mut schema = custom.version(resource.version)?.schema().document();
+    if let Some(fields) = schema["properties"].as_object_mut() {
+        fields.values_mut().for_each(wrap);
+    }
+    Some(schema)
 }
 
 pub(crate) fn gvk(resource: &Resource, suffix: &str) -> Value {
@@ -88,7 +101,6 @@ fn tell(schema: &mut Value, rule: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::Kind;
 
     #[test]
     fn a_document_says_how_lists_merge() {

@@ -5,6 +5,7 @@
 
 pub(crate) mod builtin;
 mod compile;
+pub(crate) mod custom;
 pub(crate) mod decode;
 pub(crate) mod document;
 mod virtual_ip;

@@ -9,7 +9,7 @@ use log::Log;
 pub(crate) use log::{Action, Event};
 
 use crate::error::Error;
-use crate::resources::{Kind, RESOURCES};
+use crate::resources::{Kind, RESOURCES, Resource};
 use bytes::Bytes;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -76,12 +76,20 @@ struct Table {
     log: Log,
 }
 
+impl Table {
+    fn new(revision: u64, history: usize) -> Self {
+        Self { objects: BTreeMap::new(), log: Log::new(revision, history) }
+    }
+}
+
 /// All objects of all kinds.
 #[derive(Debug)]
 pub(crate) struct Store {
     revision: u64,
-    /// Indexed by [`Kind`].
-    tables: Vec<Table>,
+    tables: BTreeMap<Kind, Table>,
+    history: usize,
+    /// The number before the first write.
+    first: u64,
     /// uid of an owner → who names it in `ownerReferences`.
     dependents: BTreeMap<String, BTreeSet<(Kind, Key)>>,
     /// uids of the objects that exist.
@@ -93,10 +101,12 @@ impl Store {
     /// An empty store whose first write gets the number after `revision`, with `history` events kept per kind.
     #[must_use]
     pub(crate) fn new(revision: u64, history: usize) -> Self {
-        let table = |_| Table { objects: BTreeMap::new(), log: Log::new(revision, history) };
+        let table = |resource: &Resource| (resource.kind, Table::new(revision, history));
         Self {
             revision,
             tables: RESOURCES.iter().map(table).collect(),
+            history,
+            first: revision,
             dependents: BTreeMap::new(),
             living: BTreeSet::new(),
             changes: VecDeque::new(),
@@ -112,12 +122,12 @@ impl Store {
     /// Number of the kind's last write; 0 before the first.
     #[must_use]
     pub(crate) fn revision_of(&self, kind: Kind) -> u64 {
-        self.table(kind).log.latest()
+        self.tables.get(&kind).map_or(0, |table| table.log.latest())
     }
 
     #[must_use]
     pub(crate) fn get(&self, kind: Kind, key: &Key) -> Option<&Arc<Object>> {
-        self.table(kind).objects.get(key)
+        self.tables.get(&kind)?.objects.get(key)
     }
 
     /// The kind's objects in the order of their keys: of one namespace or all, after a key or from the start.
@@ -132,7 +142,9 @@ impl Store {
             (None, Some(namespace)) => Bound::Included(Key::new(namespace, "")),
             (None, None) => Bound::Unbounded,
         };
-        let objects = self.table(kind).objects.range((start, Bound::Unbounded));
+        let table = self.tables.get(&kind).into_iter();
+        let objects =
+            table.flat_map(move |table| table.objects.range((start.clone(), Bound::Unbounded)));
         objects.take_while(move |(key, _)| {
             namespace.is_none_or(|namespace| key.namespace == namespace)
         })
@@ -145,7 +157,7 @@ impl Store {
         since: u64,
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, Error> {
-        self.table(kind).log.after(since, limit)
+        self.tables.get(&kind).map_or(Ok(Vec::new()), |table| table.log.after(since, limit))
     }
 
     #[must_use]
@@ -162,9 +174,7 @@ impl Store {
     /// Whether a namespace holds nothing.
     #[must_use]
     pub(crate) fn is_empty(&self, namespace: &str) -> bool {
-        RESOURCES
-            .iter()
-            .all(|resource| self.list(resource.kind, Some(namespace), None).next().is_none())
+        self.tables.keys().all(|kind| self.list(*kind, Some(namespace), None).next().is_none())
     }
 
     /// Writes an object and numbers the write in its `metadata.resourceVersion`.
@@ -230,12 +240,10 @@ impl Store {
         }
     }
 
-    fn table(&self, kind: Kind) -> &Table {
-        &self.tables[kind as usize]
-    }
-
+    /// A custom kind's table begins with its first object.
     fn table_mut(&mut self, kind: Kind) -> &mut Table {
-        &mut self.tables[kind as usize]
+        let (first, history) = (self.first, self.history);
+        self.tables.entry(kind).or_insert_with(|| Table::new(first, history))
     }
 }
 

@@ -5,6 +5,7 @@
 pub(crate) mod cluster;
 pub(crate) mod count;
 pub(crate) mod network;
+pub(crate) mod path;
 pub(crate) mod pod;
 pub(crate) mod rights;
 pub(crate) mod service;
@@ -26,6 +27,10 @@ pub(crate) enum Cell {
     Since(&'static str),
     /// Computed from the object.
     Of(fn(&Value) -> Value),
+    /// What a path leads to, nothing without it.
+    Path(&'static path::Path),
+    /// How long ago the moment was that a path leads to.
+    SincePath(&'static path::Path),
     /// Computed from the object and the time.
     Timed(fn(&Value, i64) -> Value),
 }
@@ -94,6 +99,16 @@ fn cell(cell: Cell, object: &Value, now: i64) -> Value {
         Cell::Since(pointer) => match object.pointer(pointer) {
             None if pointer.starts_with("/status") => NONE.into(),
             moment => since(moment.unwrap_or(&Value::Null), now),
+        },
+        Cell::Path(path) => match path.find(object).as_slice() {
+            [] => Value::Null,
+            [Value::Array(_) | Value::Object(_)] => path.find(object)[0].to_string().into(),
+            [one] => (*one).clone(),
+            several => joined(several.iter().map(|it| it.to_string())),
+        },
+        Cell::SincePath(path) => match path.find(object).first() {
+            Some(moment) => since(moment, now),
+            None => Value::Null,
         },
         Cell::Of(compute) => compute(object),
         Cell::Timed(compute) => compute(object, now),

@@ -3,8 +3,12 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod ask;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod cluster;
+#[cfg(test)]
+mod definitions;
 #[cfg(test)]
 mod hostile;

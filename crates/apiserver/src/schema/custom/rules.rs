@@ -1,0 +1,178 @@
+//! Rules in the Common Expression Language (`x-kubernetes-validations`).
+//!
+//! <https://kubernetes.io/docs/reference/using-api/cel/>; of Kubernetes' own functions there is
+//! `split`, which is as far as the Gateway API's definitions go.
+
+use super::Verdict;
+use crate::error::{Cause, Reason};
+use cel::extractors::This;
+use cel::{Context, Program, Value as Cel};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Compiled rules and messages by their text.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    programs: BTreeMap<String, Result<Program, String>>,
+}
+
+/// Words that CEL keeps for itself; fields of that name are `__name__`.
+const RESERVED: [&str; 20] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+];
+
+impl Rules {
+    pub(super) fn add(&mut self, rules: &Value) {
+        for rule in rules.as_array().into_iter().flatten() {
+            for text in ["rule", "messageExpression"].iter().filter_map(|it| rule[*it].as_str()) {
+                let compiled = || Program::compile(text).map_err(|error| error.to_string());
+                self.programs.entry(text.to_owned()).or_insert_with(compiled);
+            }
+        }
+    }
+
+    /// Evaluates the rules of one value; those that compare with an old value need one.
+    pub(super) fn check(
+        &self,
+        rules: &Value,
+        value: &Value,
+        old: Option<&Value>,
+        path: &str,
+        verdict: &mut Verdict,
+    ) {
+        let Some(rules) = rules.as_array().filter(|rules| !rules.is_empty()) else { return };
+        let context = context(value, old);
+        for rule in rules {
+            let text = rule["rule"].as_str().unwrap_or_default();
+            if text.contains("oldSelf") && old.is_none() {
+                continue;
+            }
+            match self.evaluate(text, context.as_ref()) {
+                Ok(Cel::Bool(true)) => {}
+                Ok(Cel::Bool(false)) => {
+                    verdict.causes.push(self.cause(rule, value, path, context.as_ref()))
+                }
+                Ok(_) => verdict
+                    .unchecked
+                    .push(format!("the rule {text:?} has no yes or no as its result")),
+                Err(error) => {
+                    verdict.unchecked.push(format!("the rule {text:?} was not checked: {error}"))
+                }
+            }
+        }
+    }
+
+    fn evaluate(
+        &self,
+        text: &str,
+        context: Result<&Context<'_, '_>, &String>,
+    ) -> Result<Cel, String> {
+        let program = self.programs.get(text).ok_or("it is not compiled")?;
+        let program = program.as_ref().map_err(Clone::clone)?;
+        program.execute(context.map_err(Clone::clone)?).map_err(|error| error.to_string())
+    }
+
+    fn cause(
+        &self,
+        rule: &Value,
+        value: &Value,
+        path: &str,
+        context: Result<&Context<'_, '_>, &String>,
+    ) -> Cause {
+        let text = |field: &str| rule[field].as_str().filter(|text| !text.is_empty());
+        let computed = text("messageExpression").and_then(|it| match self.evaluate(it, context) {
+            Ok(Cel::String(message)) => Some(message.to_string()),
+            _ => None,
+        });
+        let detail = computed.or_else(|| text("message").map(str::to_owned));
+        let detail =
+            detail.unwrap_or_else(|| format!("failed rule: {}", text("rule").unwrap_or_default()));
+        let field = match text("fieldPath") {
+            Some(below) => format!("{path}{below}"),
+            None if path.is_empty() => "<nil>".to_owned(),
+            None => path.to_owned(),
+        };
+        let shown = match value {
+            Value::Object(_) => "\"object\"".to_owned(),
+            Value::Array(_) => "\"array\"".to_owned(),
+            value => value.to_string(),
+        };
+        match rule["reason"].as_str() {
+            Some("FieldValueRequired") => Cause {
+                reason: Reason::Required,
+                field,
+                message: format!("Required value: {detail}"),
+            },
+            Some("FieldValueForbidden") => {
+                Cause { reason: Reason::Forbidden, field, message: format!("Forbidden: {detail}") }
+            }
+            Some("FieldValueDuplicate") => Cause {
+                reason: Reason::Duplicate,
+                field,
+                message: format!("Duplicate value: {shown}"),
+            },
+            _ => Cause {
+                reason: Reason::Invalid,
+                field,
+                message: format!("Invalid value: {shown}: {detail}"),
+            },
+        }
+    }
+}
+
+fn context(value: &Value, old: Option<&Value>) -> Result<Context<'static, 'static>, String> {
+    let mut context = Context::default();
+    let mut add = |name: &str, value: &Value| {
+        let value = cel::to_value(escaped(value)).map_err(|error| error.to_string())?;
+        context.add_variable_from_value(name, value);
+        Ok::<_, String>(())
+    };
+    add("self", value)?;
+    if let Some(old) = old {
+        add("oldSelf", old)?;
+    }
+    context.add_function("split", split).map_err(|error| error.to_string())?;
+    Ok(context)
+}
+
+fn split(This(text): This<Arc<String>>, separator: Arc<String>) -> Cel {
+    let parts = text.split(separator.as_str()).map(|part| Cel::String(Arc::new(part.to_owned())));
+    Cel::List(Arc::new(parts.collect()))
+}
+
+/// With the names of fields as CEL can write them; keys of maps that are no identifiers stay, as they are looked up
+/// by text.
+fn escaped(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let of = |(name, value): (&String, &Value)| (identifier(name), escaped(value));
+            Value::Object(fields.iter().map(of).collect::<Map<_, _>>())
+        }
+        Value::Array(items) => items.iter().map(escaped).collect(),
+        value => value.clone(),
+    }
+}
+
+fn identifier(name: &str) -> String {
+    if RESERVED.contains(&name) { format!("__{name}__") } else { name.to_owned() }
+}

@@ -1,0 +1,27 @@
+//! Single requests, as raw as can be.
+
+use crate::cluster::{Cluster, in_time};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+pub(crate) async fn ask(
+    cluster: &Cluster,
+    method: &str,
+    target: &str,
+    media: &str,
+    body: &str,
+) -> (u16, Value) {
+    let mut stream = TcpStream::connect(cluster.address).await.unwrap();
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: api\r\nConnection: close\r\nContent-Type: {media}\r\n"
+    );
+    let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    in_time(stream.read_to_end(&mut answer)).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
+    (code, serde_json::from_str(body).unwrap_or(Value::String(body.to_owned())))
+}
