@@ -1,45 +1,111 @@
-//! Whether every node's kernel sends to every pod that a Service has: what a user means by ready.
+//! Whether every node sends to every pod that a Service has: what a user means by ready.
 //!
-//! A pod that is ready is in an EndpointSlice a moment later, and in the nodes' tables a moment after that.
+//! A pod that is ready is in an EndpointSlice a moment later, and in the nodes' kernels a moment after that: each
+//! node's agent answers on its health port when it has come that far.
 
-use crate::{Result, layout};
-use client::{Client, Kind, Watch};
+use crate::{Error, Result, layout};
+use client::{Client, Event, Kind, Watch, watch_kinds};
 use kernel::namespace::in_netns;
-use kernel::netlink::Socket;
-use kernel::nft;
 use model::Object;
-use netstate::nft::ElementValue;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-/// Between looks: nothing tells of changes in all of the nodes' kernels at once.
+/// Where agents answer.
+const HEALTH_PORT: u16 = 10256;
+/// Between knocks: nothing tells of an agent that begins to listen.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Returns when it is so, or cannot be told.
 pub(super) async fn wait(client: &Client, nodes: &[String]) {
-    match look_until_it_is_so(client, nodes).await {
+    match until_it_is_so(client, nodes).await {
         Ok(()) => {}
-        Err(error) => tracing::warn!(error = crate::error::chain(&error), "cannot see the tables"),
+        Err(error) => tracing::warn!(error = crate::error::chain(&error), "cannot see the nodes"),
     }
 }
 
-async fn look_until_it_is_so(client: &Client, nodes: &[String]) -> Result<()> {
+async fn until_it_is_so(client: &Client, nodes: &[String]) -> Result<()> {
     let mut objects = client::list(client, &Watch::from(Kind::SERVICE)).await?;
     objects.extend(client::list(client, &Watch::from(Kind::POD)).await?);
-    let wanted = served(&objects);
+    until_in_slices(client, &served(&objects)).await;
+    let mut question = Vec::new();
+    for kind in [Kind::SERVICE, Kind::ENDPOINT_SLICE, Kind::NODE] {
+        let objects = client::list(client, &Watch::from(kind)).await?;
+        question.extend(objects.iter().filter_map(version).max().map(|it| format!("{kind}={it}")));
+    }
+    let question = format!("/programmed?{}", question.join("&"));
     for node in nodes {
-        while !tokio::task::block_in_place(|| programmed(node))?.is_superset(&wanted) {
+        while !is_told_yes(node, &question).await? {
             tokio::time::sleep(PAUSE).await;
         }
     }
     Ok(())
 }
 
-/// The addresses of ready pods behind Services that have an address of their own.
-fn served(objects: &[Value]) -> BTreeSet<Ipv4Addr> {
+fn version(object: &Value) -> Option<u64> {
+    object.pointer("/metadata/resourceVersion")?.as_str()?.parse().ok()
+}
+
+/// Waits until slices hold an address of each of these pods.
+async fn until_in_slices(client: &Client, pods: &BTreeSet<Vec<IpAddr>>) {
+    let mut watcher = watch_kinds(client, &[Kind::ENDPOINT_SLICE.into()]);
+    let mut slices = BTreeMap::new();
+    let is_there = |slices: &BTreeMap<String, BTreeSet<IpAddr>>, address: &IpAddr| {
+        slices.values().any(|addresses| addresses.contains(address))
+    };
+    while !pods.iter().all(|pod| pod.iter().any(|address| is_there(&slices, address))) {
+        match watcher.next().await {
+            Event::Applied { object, .. } => {
+                slices.insert(name(&object), ready_addresses(&object));
+            }
+            Event::Deleted { object, .. } => {
+                slices.remove(&name(&object));
+            }
+            Event::Restarted { objects, .. } => {
+                slices = objects.iter().map(|it| (name(it), ready_addresses(it))).collect();
+            }
+            Event::Synced => {}
+        }
+    }
+}
+
+fn name(object: &Value) -> String {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    format!("{}/{}", text("namespace"), text("name"))
+}
+
+fn ready_addresses(slice: &Value) -> BTreeSet<IpAddr> {
+    let endpoints = slice["endpoints"].as_array().into_iter().flatten();
+    let ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] != false);
+    let addresses = ready.filter_map(|endpoint| endpoint["addresses"].as_array()).flatten();
+    addresses.filter_map(|address| address.as_str()?.parse().ok()).collect()
+}
+
+/// Asks a node's agent, which waits for the answer to become yes; no: too late, or not there yet.
+async fn is_told_yes(node: &str, question: &str) -> Result<bool> {
+    let path = layout::node_netns(node);
+    let netns = File::open(&path).map_err(Error::file("open", path))?;
+    let connect = || std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, HEALTH_PORT));
+    let Ok(stream) = in_netns(&netns, connect)? else { return Ok(false) };
+    Ok(ask(stream, question).await.unwrap_or(false))
+}
+
+async fn ask(stream: std::net::TcpStream, question: &str) -> std::io::Result<bool> {
+    stream.set_nonblocking(true)?;
+    let mut stream = TcpStream::from_std(stream)?;
+    let request = format!("GET {question} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.starts_with("HTTP/1.1 200 "))
+}
+
+/// The addresses of each ready pod behind Services that have an address of their own.
+fn served(objects: &[Value]) -> BTreeSet<Vec<IpAddr>> {
     let objects: Vec<_> = objects.iter().filter_map(|it| Object::parse(it).ok()).collect();
     let services = objects.iter().filter_map(|it| match it {
         Object::Service(service) if !service.cluster_ips.is_empty() => Some(service),
@@ -58,35 +124,7 @@ fn served(objects: &[Value]) -> BTreeSet<Ipv4Addr> {
                 && service.selector.as_ref().is_some_and(selects)
         })
     });
-    behind.flat_map(|pod| &pod.addresses).filter_map(v4).collect()
-}
-
-fn v4(address: &IpAddr) -> Option<Ipv4Addr> {
-    match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    }
-}
-
-/// Every address that some map of a node's tables leads to.
-fn programmed(node: &str) -> Result<BTreeSet<Ipv4Addr>> {
-    let path = layout::node_netns(node);
-    let netns = File::open(&path).map_err(crate::Error::file("open", path))?;
-    let tables = in_netns(&netns, || -> kernel::Result<Vec<_>> {
-        let mut socket = Socket::netfilter()?;
-        let ids = nft::tables(&mut socket)?;
-        ids.iter().map(|id| nft::read_table(&mut socket, id)).collect()
-    })??;
-    let sets = tables.iter().flatten().flat_map(|observed| observed.table.sets.values());
-    let elements = sets.flat_map(|set| set.elements.values());
-    Ok(elements.filter_map(|element| leads_to(&element.value)).collect())
-}
-
-/// The address at the head of an element's data.
-fn leads_to(value: &ElementValue) -> Option<Ipv4Addr> {
-    let ElementValue::Data(data) = value else { return None };
-    let octets: [u8; 4] = data.as_bytes().get(..4)?.try_into().ok()?;
-    Some(Ipv4Addr::from(octets))
+    behind.map(|pod| pod.addresses.clone()).collect()
 }
 
 #[cfg(test)]
@@ -115,6 +153,16 @@ mod tests {
             pod("two", "web", "False", "10.244.0.3"),
             pod("three", "other", "True", "10.244.0.4"),
         ];
-        assert_eq!(served(&objects), BTreeSet::from([Ipv4Addr::new(10, 244, 0, 2)]));
+        assert_eq!(served(&objects), BTreeSet::from([vec![IpAddr::from([10, 244, 0, 2])]]));
+    }
+    #[test]
+    fn slices_offer_what_is_ready() {
+        let slice = json!({"endpoints": [
+            {"addresses": ["10.244.0.2"]},
+            {"addresses": ["10.244.0.3"], "conditions": {"ready": false}},
+            {"addresses": ["fd00::4"], "conditions": {"ready": true}},
+        ]});
+        let expected = ["10.244.0.2", "fd00::4"].map(|address| address.parse().unwrap());
+        assert_eq!(ready_addresses(&slice), BTreeSet::from(expected));
     }
 }
