@@ -31,8 +31,8 @@ use tracing::warn;
 /// What a cluster's API has to know about the cluster.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where cluster IPs come from.
-    pub service_cidr: IpNet,
+    /// Where cluster IPs come from: one range, or one of each family, that of the default family first.
+    pub service_cidrs: Vec<IpNet>,
     pub node_ports: RangeInclusive<u16>,
     /// Where pods and nodes reach this server; the endpoint of the service `default/kubernetes`.
     pub advertise: SocketAddr,
@@ -46,8 +46,8 @@ impl Config {
     /// A server at `advertise` with Kubernetes' usual ranges.
     #[must_use]
     pub fn new(advertise: SocketAddr) -> Self {
-        let service_cidr = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12).into();
-        Self { service_cidr, node_ports: 30_000..=32_767, advertise, history: 8192, nodes: None }
+        let service_cidrs = vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12).into()];
+        Self { service_cidrs, node_ports: 30_000..=32_767, advertise, history: 8192, nodes: None }
     }
 }
 
@@ -72,15 +72,15 @@ impl ApiServer {
         // Numbers of an earlier server, at up to 64 writes a millisecond, are smaller than ours: its watchers are
         // told to list again.
         let first = u64::try_from(since_1970().as_millis()).unwrap_or(0) << 6;
-        let pools = Pools::new(config.service_cidr, &config.node_ports);
-        let address = pools.first_address();
+        let pools = Pools::new(&config.service_cidrs, &config.node_ports);
+        let address = pools.first_address().map(|it| it.to_string()).unwrap_or_default();
         let seed = RandomState::new().hash_one(first);
         let mut registry = Registry::new(Store::new(first, config.history), pools, seed, now);
         let write = Write::own(now);
         registry.create(
             Kind::Service,
             "default",
-            own_service(&address.to_string(), config.advertise),
+            own_service(&address, config.advertise),
             write,
         )?;
         registry.create(Kind::EndpointSlice, "default", own_slice(config.advertise), write)?;

@@ -78,10 +78,12 @@ impl Controller {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub controllers: BTreeSet<Controller>,
-    /// Pods' network, cut into one subnet per node.
-    pub cluster_cidr: IpNet,
-    /// Prefix length of a node's subnet.
+    /// Pods' networks, one or one of each family, cut into subnets, of each of them one per node.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Prefix length of a node's subnet of IPv4.
     pub node_mask: u8,
+    /// The same of IPv6.
+    pub node_mask_v6: u8,
     /// A node whose Lease is not renewed for so long is not ready.
     pub node_monitor_grace: Duration,
     /// The same for a node that never had a Lease: its kubelet may still be starting.
@@ -100,8 +102,9 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             controllers: Controller::ALL.into(),
-            cluster_cidr: IpNet::new_assert([10, 244, 0, 0].into(), 16),
+            cluster_cidrs: vec![IpNet::new_assert([10, 244, 0, 0].into(), 16)],
             node_mask: 24,
+            node_mask_v6: 64,
             node_monitor_grace: Duration::from_secs(40),
             node_startup_grace: Duration::from_secs(60),
             pod_eviction: Duration::from_secs(300),
@@ -125,11 +128,22 @@ impl Settings {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let Settings { cluster_cidr, node_mask, max_endpoints_per_slice: max, .. } = *self;
-        if node_mask < cluster_cidr.prefix_len() || node_mask > cluster_cidr.max_prefix_len() {
-            return Err(Error::NodeMask { cluster_cidr, node_mask });
+        for cluster_cidr in &self.cluster_cidrs {
+            let (cluster_cidr, node_mask) = (*cluster_cidr, self.mask_of(cluster_cidr));
+            if node_mask < cluster_cidr.prefix_len() || node_mask > cluster_cidr.max_prefix_len() {
+                return Err(Error::NodeMask { cluster_cidr, node_mask });
+            }
         }
+        let max = self.max_endpoints_per_slice;
         if (1..=1000).contains(&max) { Ok(()) } else { Err(Error::SliceSize { max }) }
+    }
+
+    /// Prefix length of the subnets that this network is cut into.
+    pub(crate) fn mask_of(&self, cluster_cidr: &IpNet) -> u8 {
+        match cluster_cidr {
+            IpNet::V4(_) => self.node_mask,
+            IpNet::V6(_) => self.node_mask_v6,
+        }
     }
 
     /// What the chosen controllers must follow, and no more.

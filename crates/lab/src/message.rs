@@ -2,10 +2,11 @@
 
 use crate::plan::Plan;
 use crate::{Class, Manifest, Target};
+use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 /// To the new supervisor: what to build.
@@ -24,7 +25,7 @@ pub(crate) struct Order {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Progress {
     Step(String),
-    Ready(Summary),
+    Ready(Box<Summary>),
     Failed { class: Class, text: String },
 }
 
@@ -85,8 +86,9 @@ pub struct Status {
     pub client: Ipv4Addr,
     /// The segment that nodes and client share.
     pub underlay: ipnet::Ipv4Net,
-    pub pod_cidr: ipnet::Ipv4Net,
-    pub service_cidr: ipnet::Ipv4Net,
+    /// All pods' networks, one of each family.
+    pub pod_cidrs: Vec<IpNet>,
+    pub service_cidrs: Vec<IpNet>,
     pub nodes: Vec<NodeStatus>,
     pub pods: Vec<PodStatus>,
     pub virtual_ips: Vec<VirtualIpStatus>,
@@ -95,8 +97,9 @@ pub struct Status {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
     pub name: String,
-    pub address: Ipv4Addr,
-    pub pod_cidr: ipnet::Ipv4Net,
+    /// Its InternalIPs, the one it is known by first.
+    pub addresses: Vec<IpAddr>,
+    pub pod_cidrs: Vec<IpNet>,
     /// Its power is on.
     pub up: bool,
     /// It says of itself that it is ready.

@@ -1,15 +1,18 @@
 //! What a lab's network will be, from manifests and flags. Pure: nothing is made here.
 
 mod address;
+mod family;
 mod node;
 mod virtual_ip;
 
+pub use family::{Families, NodeV6, PlanV6};
+
 use crate::Manifest;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use model::FieldError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// What the user may choose about the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct Wishes {
     pub nodes: u32,
     pub pod_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
+    /// Of which families pods and Services are; none: as the manifests want it.
+    pub families: Option<Families>,
     /// The client's address; none: a free one at the high end of the nodes' subnet.
     pub client_ip: Option<Ipv4Addr>,
 }
@@ -31,6 +36,7 @@ impl Default for Wishes {
             nodes: 3,
             pod_cidr: net(10, 244, 16),
             service_cidr: net(10, 96, 12),
+            families: None,
             client_ip: None,
         }
     }
@@ -49,6 +55,23 @@ pub struct Plan {
     pub service_cidr: Ipv4Net,
     /// Virtual addresses that are on the segment though its prefix does not cover them.
     pub onlink: Vec<Ipv4Addr>,
+    pub families: Families,
+    /// What there is of IPv6 beside; none in a lab of IPv4 alone.
+    pub v6: Option<PlanV6>,
+}
+
+impl Plan {
+    /// All pods' networks, the one that pods' first addresses are from first.
+    pub fn pod_cidrs(&self) -> Vec<IpNet> {
+        let v6 = self.v6.as_ref().map(|v6| IpNet::V6(v6.pod_cidr));
+        self.families.choose(IpNet::V4(self.pod_cidr), v6)
+    }
+
+    /// Where Services' addresses come from, in the same order.
+    pub fn service_cidrs(&self) -> Vec<IpNet> {
+        let v6 = self.v6.as_ref().map(|v6| IpNet::V6(v6.service_cidr));
+        self.families.choose(IpNet::V4(self.service_cidr), v6)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +80,19 @@ pub struct PlannedNode {
     /// Its InternalIP.
     pub address: Ipv4Addr,
     pub pod_cidr: Ipv4Net,
+    pub v6: Option<NodeV6>,
+}
+
+impl PlannedNode {
+    /// Its InternalIPs, the one it is known by first.
+    pub fn addresses(&self, families: Families) -> Vec<IpAddr> {
+        let v6 = self.v6.as_ref().map(|v6| IpAddr::V6(v6.address));
+        families.choose(IpAddr::V4(self.address), v6)
+    }
+
+    pub fn pod_cidrs(&self, families: Families) -> Vec<IpNet> {
+        families.choose(IpNet::V4(self.pod_cidr), self.v6.as_ref().map(|v6| IpNet::V6(v6.pod_cidr)))
+    }
 }
 
 /// Why manifests and flags make no network.
@@ -82,13 +118,13 @@ pub enum Problem {
     #[error("also {0}")]
     Taken(String),
     #[error("outside {0}; set {1}")]
-    Outside(Ipv4Net, &'static str),
+    Outside(Box<IpNet>, &'static str),
     #[error("in the same place as {0}")]
     Overlaps(String),
     #[error("too far from {0} for one subnet")]
     TooFar(Ipv4Addr),
     #[error("not an address of the nodes' subnet {0}")]
-    NotInSubnet(Ipv4Net),
+    NotInSubnet(Box<IpNet>),
     #[error("too small for {0} nodes")]
     TooSmall(usize),
     #[error("no node of this lab")]
@@ -99,6 +135,7 @@ pub enum Problem {
 
 /// Decides the network of a lab with these objects.
 pub fn plan(manifests: &[Manifest], wishes: &Wishes) -> Result<Plan, PlanError> {
+    let families = wishes.families.unwrap_or_else(|| Families::wanted_by(manifests));
     let declared = node::declared(manifests)?;
     let virtual_ips = virtual_ip::addresses(manifests, &declared)?;
     let mut taken: BTreeSet<Ipv4Addr> = virtual_ips.iter().copied().collect();
@@ -115,14 +152,23 @@ pub fn plan(manifests: &[Manifest], wishes: &Wishes) -> Result<Plan, PlanError> 
     taken.insert(gateway);
     let client = wishes.client_ip.or_else(|| address::highest_free(underlay, &taken));
     let client = client.ok_or_else(full)?;
+    let mut nodes = node::with_pod_cidrs(addressed, wishes.pod_cidr)?;
+    let v6 = match families {
+        Families::V4 => None,
+        Families::Dual | Families::V6 => {
+            Some(family::plan(manifests, &mut nodes, gateway, client)?)
+        }
+    };
     Ok(Plan {
         underlay,
         gateway,
         client,
-        nodes: node::with_pod_cidrs(addressed, wishes.pod_cidr)?,
+        nodes,
         pod_cidr: wishes.pod_cidr,
         service_cidr: wishes.service_cidr,
         onlink: virtual_ips.into_iter().filter(|address| !underlay.contains(address)).collect(),
+        families,
+        v6,
     })
 }
 

@@ -115,7 +115,7 @@ async fn run_cluster(order: &Order, front: &UnixStream) -> Result<()> {
             Event::Step(text) => step(front, text),
             Event::Ready { pods, missing } => {
                 ready = true;
-                tell(front, &Progress::Ready(cluster.summary(pods, missing)));
+                tell(front, &Progress::Ready(Box::new(cluster.summary(pods, missing))));
             }
             Event::FrontGone if ready => {}
             Event::FrontGone => return Err(Error::Interrupted),

@@ -2,7 +2,7 @@
 
 use crate::{manifests, output};
 use clap::{Args, Subcommand, ValueEnum};
-use lab::plan::Wishes;
+use lab::plan::{Families, Wishes};
 use lab::{Manifest, Options, Status, Summary, Target};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -79,6 +79,9 @@ struct Up {
     /// Addresses of services
     #[arg(long, default_value_t = Wishes::default().service_cidr)]
     service_cidr: ipnet::Ipv4Net,
+    /// Of which families pods and Services are: ipv4, ipv6 or dual [default: dual where a manifest speaks of IPv6]
+    #[arg(long)]
+    ip_family: Option<Families>,
     /// Address of the client [default: a free one of the nodes' subnet]
     #[arg(long)]
     client_ip: Option<Ipv4Addr>,
@@ -145,6 +148,7 @@ fn up(name: String, options: Up) -> anyhow::Result<ExitCode> {
             nodes: options.nodes,
             pod_cidr: options.pod_cidr,
             service_cidr: options.service_cidr,
+            families: options.ip_family,
             client_ip: options.client_ip,
         },
         patience: Duration::from_secs(options.timeout),
@@ -196,7 +200,7 @@ fn print_status(out: &mut dyn Write, status: &Status) -> anyhow::Result<()> {
             (true, true) => "ready",
             (true, false) => "not ready",
         };
-        [node.name.clone(), state.to_owned(), node.address.to_string(), node.pod_cidr.to_string()]
+        [node.name.clone(), state.to_owned(), join(&node.addresses), join(&node.pod_cidrs)]
     });
     table(out, ["NODE", "STATE", "ADDRESS", "PODS"], nodes.collect())?;
     let none = || "-".to_owned();
@@ -214,6 +218,10 @@ fn print_status(out: &mut dyn Write, status: &Status) -> anyhow::Result<()> {
         [format!("{}/{}", pod.namespace, pod.name), state, address, node]
     });
     table(out, ["POD", "STATE", "ADDRESS", "NODE"], pods.collect())
+}
+
+fn join(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// Columns as wide as their widest entry.

@@ -2,6 +2,7 @@
 //!
 //! Wording follows `k8s.io/kubernetes/pkg/apis/*/validation`: people search for these sentences.
 
+mod addresses;
 mod causes;
 mod definition;
 mod names;

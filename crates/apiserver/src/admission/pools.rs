@@ -3,36 +3,35 @@
 //! Each range has a band at its start that is given out only on demand or when the rest is used up, so that people
 //! can choose addresses there without a collision (KEP-3070, KEP-3668).
 
+use super::addresses::Addresses;
 use super::causes::Causes;
-use super::service::{has_cluster_ip, has_health_port, has_node_ports};
-use super::text;
+use super::service::{has_health_port, has_node_ports};
 use crate::error::Error;
 use crate::resources::Kind;
 use crate::store::{Change, Object};
 use ipnet::IpNet;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 /// What is free and what is taken.
 #[derive(Debug)]
 pub(crate) struct Pools {
-    addresses: Pool,
+    addresses: Addresses,
     node_ports: Pool,
-    cidr: IpNet,
 }
 
 impl Pools {
     #[must_use]
-    pub(crate) fn new(cidr: IpNet, node_ports: &RangeInclusive<u16>) -> Self {
-        Self { addresses: Pool::of_addresses(cidr), node_ports: Pool::of_ports(node_ports), cidr }
+    pub(crate) fn new(cidrs: &[IpNet], node_ports: &RangeInclusive<u16>) -> Self {
+        Self { addresses: Addresses::new(cidrs), node_ports: Pool::of_ports(node_ports) }
     }
 
-    /// The first address of the range: the API's own service.
+    /// The first address of the first range: the API's own service.
     #[must_use]
-    pub(crate) fn first_address(&self) -> IpAddr {
-        self.address(self.addresses.first)
+    pub(crate) fn first_address(&self) -> Option<IpAddr> {
+        self.addresses.first()
     }
 
     /// Gives a service what it needs and checks what it asks for. Nothing is taken before [`Self::follow`] hears of
@@ -50,7 +49,7 @@ impl Pools {
         let held = old.map(|old| self.held(old)).unwrap_or_default();
         let mut causes = Causes::default();
         if let Some(spec) = object["spec"].as_object_mut() {
-            self.allocate_address(spec, &held, &mut causes);
+            self.addresses.allocate(spec, &held.addresses, &mut causes);
             self.allocate_ports(spec, &held, &mut causes);
         }
         causes.into_result(kind.resource(), &name)
@@ -65,59 +64,14 @@ impl Pools {
             object.as_ref().map(|object| self.held(&object.value)).unwrap_or_default()
         };
         let (old, new) = (held(&change.old), held(&change.new));
-        for number in old.addresses {
-            self.addresses.taken.remove(&number);
+        for address in old.addresses {
+            self.addresses.give_back(address);
         }
         for number in old.node_ports {
             self.node_ports.taken.remove(&number);
         }
-        new.addresses.into_iter().for_each(|number| self.addresses.take(number));
+        new.addresses.into_iter().for_each(|address| self.addresses.take(address));
         new.node_ports.into_iter().for_each(|number| self.node_ports.take(number));
-    }
-
-    fn allocate_address(&self, spec: &mut Map<String, Value>, held: &Held, causes: &mut Causes) {
-        if !has_cluster_ip(spec) {
-            return;
-        }
-        let family = if self.cidr.addr().is_ipv4() { "IPv4" } else { "IPv6" };
-        spec.entry("ipFamilies").or_insert_with(|| json!([family]));
-        spec.entry("ipFamilyPolicy").or_insert_with(|| "SingleStack".into());
-        let wanted = text(spec, "clusterIP");
-        if wanted == "None" {
-            return;
-        }
-        if wanted.is_empty() {
-            match self.addresses.pick(&BTreeSet::new()) {
-                Some(number) => {
-                    let address = self.address(number).to_string();
-                    spec.insert("clusterIPs".into(), json!([address]));
-                    spec.insert("clusterIP".into(), address.into());
-                }
-                None => causes.invalid(
-                    "spec.clusterIPs",
-                    &json!([]),
-                    "failed to allocate a ClusterIP: range is full",
-                ),
-            }
-            return;
-        }
-        let Ok(address) = wanted.parse::<IpAddr>() else { return };
-        let number = number(address);
-        if held.addresses.contains(&number) {
-            return;
-        }
-        let why = if !self.holds(address) {
-            let cidr = self.cidr;
-            format!(
-                "the provided IP ({address}) is not in the valid range. The range of valid IPs is {cidr}"
-            )
-        } else if self.addresses.taken.contains(&number) {
-            "provided IP is already allocated".to_owned()
-        } else {
-            return;
-        };
-        let ips = spec.get("clusterIPs").cloned().unwrap_or_default();
-        causes.invalid("spec.clusterIPs", &ips, &format!("failed to allocate IP {address}: {why}"));
     }
 
     fn allocate_ports(&self, spec: &mut Map<String, Value>, held: &Held, causes: &mut Causes) {
@@ -205,27 +159,12 @@ impl Pools {
     fn held(&self, service: &Value) -> Held {
         let spec = &service["spec"];
         let Some(fields) = spec.as_object() else { return Held::default() };
-        let ip = spec["clusterIP"].as_str().and_then(|ip| ip.parse().ok());
-        let ip = ip.filter(|ip| has_cluster_ip(fields) && self.holds(*ip));
         let ports = spec["ports"].as_array().into_iter().flatten().map(|port| &port["nodePort"]);
         let ports =
             ports.chain([&spec["healthCheckNodePort"]]).filter_map(Value::as_u64).map(u128::from);
         Held {
-            addresses: ip.map(number).into_iter().collect(),
+            addresses: self.addresses.held(fields),
             node_ports: ports.filter(|port| self.node_ports.holds(*port)).collect(),
-        }
-    }
-
-    fn holds(&self, address: IpAddr) -> bool {
-        self.cidr.contains(&address) && self.addresses.holds(number(address))
-    }
-
-    fn address(&self, number: u128) -> IpAddr {
-        match self.cidr {
-            IpNet::V4(_) => {
-                Ipv4Addr::from(u32::try_from(number).expect("numbers come from this range")).into()
-            }
-            IpNet::V6(_) => Ipv6Addr::from(number).into(),
         }
     }
 }
@@ -234,7 +173,7 @@ fn port_value(number: u128) -> Value {
     u64::try_from(number).expect("ports have 16 bits").into()
 }
 
-fn number(address: IpAddr) -> u128 {
+pub(super) fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u32::from(address).into(),
         IpAddr::V6(address) => address.into(),
@@ -244,23 +183,23 @@ fn number(address: IpAddr) -> u128 {
 /// What a service has.
 #[derive(Debug, Default)]
 struct Held {
-    addresses: BTreeSet<u128>,
+    addresses: BTreeSet<IpAddr>,
     node_ports: BTreeSet<u128>,
 }
 
 /// A range of numbers, those taken, and where to look next: a number given back rests until the others were used.
 #[derive(Debug)]
-struct Pool {
-    first: u128,
+pub(super) struct Pool {
+    pub(super) first: u128,
     size: u128,
     /// How many numbers at the start are kept for those who ask for them.
     reserved: u128,
-    taken: BTreeSet<u128>,
+    pub(super) taken: BTreeSet<u128>,
     next: u128,
 }
 
 impl Pool {
-    fn of_addresses(cidr: IpNet) -> Self {
+    pub(super) fn of_addresses(cidr: IpNet) -> Self {
         let bits = u32::from(cidr.max_prefix_len() - cidr.prefix_len()).min(64);
         let all = 1_u128 << bits;
         // Neither the network's own address nor IPv4's broadcast address is anybody's.
@@ -277,11 +216,11 @@ impl Pool {
         Self { first, size, reserved, taken: BTreeSet::new(), next: first + reserved }
     }
 
-    fn holds(&self, number: u128) -> bool {
+    pub(super) fn holds(&self, number: u128) -> bool {
         (self.first..self.first + self.size).contains(&number)
     }
 
-    fn take(&mut self, number: u128) {
+    pub(super) fn take(&mut self, number: u128) {
         self.taken.insert(number);
         if number >= self.first + self.reserved {
             self.next = number + 1;
@@ -289,7 +228,7 @@ impl Pool {
     }
 
     /// A free number: from the place to look next to the end, then from the dynamic start, then from the very start.
-    fn pick(&self, planned: &BTreeSet<u128>) -> Option<u128> {
+    pub(super) fn pick(&self, planned: &BTreeSet<u128>) -> Option<u128> {
         let end = self.first + self.size;
         let free =
             |from: u128| (from..end).find(|n| !self.taken.contains(n) && !planned.contains(n));
@@ -313,9 +252,10 @@ mod tests {
             ("10.96.0.0/24", "10.96.0.1", 16),
             ("10.96.0.0/29", "10.96.0.1", 0),
         ] {
-            let pools = Pools::new(cidr.parse().unwrap(), &(30_000..=32_767));
-            assert_eq!(pools.first_address().to_string(), first);
-            assert_eq!(pools.addresses.reserved, reserved, "{cidr}");
+            let cidr: IpNet = cidr.parse().unwrap();
+            let pools = Pools::new(&[cidr], &(30_000..=32_767));
+            assert_eq!(pools.first_address().unwrap().to_string(), first);
+            assert_eq!(Pool::of_addresses(cidr).reserved, reserved, "{cidr}");
         }
         let ports = Pool::of_ports(&(30_000..=32_767));
         assert_eq!(ports.pick(&BTreeSet::new()), Some(30_086));

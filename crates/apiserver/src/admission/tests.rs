@@ -6,7 +6,7 @@ const WRITE: Write<'static> =
     Write { now: 0, dry_run: false, validation: Validation::Warn, manager: "test" };
 
 fn registry() -> Registry {
-    let pools = Pools::new("10.96.0.0/12".parse().unwrap(), &(30_000..=32_767));
+    let pools = Pools::new(&["10.96.0.0/12".parse().unwrap()], &(30_000..=32_767));
     Registry::new(Store::new(0, 100), pools, 1, 0)
 }
 

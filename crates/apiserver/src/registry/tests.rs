@@ -7,7 +7,7 @@ const WRITE: Write<'static> =
     Write { now: 1_000_000, dry_run: false, validation: Validation::Strict, manager: "test" };
 
 fn registry() -> Registry {
-    let pools = Pools::new("10.96.0.0/28".parse().unwrap(), &(30_000..=30_015));
+    let pools = Pools::new(&["10.96.0.0/28".parse().unwrap()], &(30_000..=30_015));
     Registry::new(Store::new(0, 1000), pools, 7, 0)
 }
 

@@ -144,10 +144,10 @@ impl Cluster {
         self.nodes.values()
     }
 
-    /// Takes the node to have the subnet, before the API confirms it.
-    pub(crate) fn assume_subnet(&mut self, name: &str, subnet: ipnet::IpNet) {
+    /// Takes the node to have the subnets, before the API confirms it.
+    pub(crate) fn assume_subnets(&mut self, name: &str, subnets: Vec<ipnet::IpNet>) {
         if let Some(node) = self.nodes.get_mut(name) {
-            node.base.pod_cidrs = vec![subnet];
+            node.base.pod_cidrs = subnets;
         }
     }
 

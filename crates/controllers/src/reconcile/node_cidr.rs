@@ -14,16 +14,20 @@ pub(super) fn plan(cluster: &mut Cluster, name: &str, settings: &Settings) -> Ve
         return Vec::new();
     }
     let used: Vec<_> = cluster.nodes().flat_map(|node| &node.base.pod_cidrs).copied().collect();
-    let Some(free) = free_subnet(settings.cluster_cidr, settings.node_mask, &used) else {
-        tracing::warn!(node = name, cidr = %settings.cluster_cidr, "no subnet left for the node");
-        return Vec::new();
-    };
-    cluster.assume_subnet(name, free);
-    let cidr = free.to_string();
+    let mut subnets = Vec::new();
+    for cidr in &settings.cluster_cidrs {
+        let Some(free) = free_subnet(*cidr, settings.mask_of(cidr), &used) else {
+            tracing::warn!(node = name, %cidr, "no subnet left for the node");
+            return Vec::new();
+        };
+        subnets.push(free);
+    }
+    let texts: Vec<_> = subnets.iter().map(ToString::to_string).collect();
+    cluster.assume_subnets(name, subnets);
     vec![Write::Patch {
         kind: Kind::NODE,
         key: ObjectKey::new("", name),
-        patch: json!({"spec": {"podCIDR": cidr, "podCIDRs": [cidr]}}),
+        patch: json!({"spec": {"podCIDR": texts.first(), "podCIDRs": texts}}),
     }]
 }
 
@@ -44,6 +48,23 @@ fn free_subnet(cluster: IpNet, mask: u8, used: &[IpNet]) -> Option<IpNet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::{apply, node};
+
+    #[test]
+    fn a_node_gets_a_subnet_of_each_family() {
+        let networks = ["10.244.0.0/16", "fd00:244::/48"].map(|net| net.parse().unwrap());
+        let settings = Settings { cluster_cidrs: networks.to_vec(), ..Settings::default() };
+        settings.check().unwrap();
+        let mut cluster = Cluster::default();
+        apply(&mut cluster, ["a", "b"].map(|name| node(name, json!({}))));
+        let given = ["a", "b"].map(|name| match &plan(&mut cluster, name, &settings)[..] {
+            [Write::Patch { patch, .. }] => patch["spec"]["podCIDRs"].clone(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(given[0], json!(["10.244.0.0/24", "fd00:244::/64"]));
+        assert_eq!(given[1], json!(["10.244.1.0/24", "fd00:244:0:1::/64"]));
+        assert_eq!(plan(&mut cluster, "a", &settings), []);
+    }
 
     #[test]
     fn the_first_free_one() {

@@ -2,7 +2,7 @@
 
 use super::node::Addressed;
 use super::{PlanError, Problem};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
@@ -53,7 +53,7 @@ pub(super) fn check_client(
     nodes: &[Addressed],
 ) -> Result<(), PlanError> {
     let problem = if !is_host(underlay, wish) {
-        Problem::NotInSubnet(underlay)
+        Problem::NotInSubnet(Box::new(IpNet::V4(underlay)))
     } else if let Some(node) = nodes.iter().find(|node| node.address == wish) {
         Problem::Taken(format!("the InternalIP of node {}", node.name))
     } else if virtual_ips.contains(&wish) {

@@ -2,7 +2,7 @@
 
 use super::{PlanError, PlannedNode, Problem, address};
 use crate::Manifest;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use model::{Field, FieldError};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -39,7 +39,7 @@ impl Addressed {
     }
 }
 
-fn conflict(
+pub(super) fn conflict(
     source: &str,
     name: &str,
     field: &'static str,
@@ -81,10 +81,30 @@ pub(super) fn declared(manifests: &[Manifest]) -> Result<Vec<Declared>, PlanErro
 fn declare(manifest: &Manifest) -> Result<Declared, FieldError> {
     let root = Field::root(&manifest.value);
     let name = root.at("metadata").at("name").text()?.to_owned();
-    let pod_cidr =
-        root.at("spec").at("podCIDR").optional_parsed("an IPv4 prefix like 10.244.0.0/24")?;
+    let pod_cidr = pod_cidr(&root)?;
     let source = manifest.source.clone();
     Ok(Declared { name, source, address: internal_ip(&root)?, pod_cidr })
+}
+
+/// The first subnet of IP version 4.
+fn pod_cidr(root: &Field<'_>) -> Result<Option<Ipv4Net>, FieldError> {
+    for subnet in subnets(root)? {
+        if let IpNet::V4(subnet) = subnet {
+            return Ok(Some(subnet));
+        }
+    }
+    Ok(None)
+}
+
+/// `spec.podCIDRs`, else `spec.podCIDR`.
+pub(super) fn subnets(root: &Field<'_>) -> Result<Vec<IpNet>, FieldError> {
+    let spec = root.at("spec");
+    let mut listed = spec.at("podCIDRs").items()?;
+    if listed.is_empty() {
+        listed.push(spec.at("podCIDR"));
+    }
+    let subnets = listed.iter().map(|it| it.optional_parsed("a prefix like 10.244.0.0/24"));
+    subnets.filter_map(Result::transpose).collect()
 }
 
 /// The first InternalIP of IP version 4.
@@ -177,7 +197,7 @@ pub(super) fn with_pod_cidrs(
     for node in &nodes {
         let Some(share) = node.pod_cidr else { continue };
         if !pod_cidr.contains(&share) {
-            let problem = Problem::Outside(pod_cidr, "--pod-cidr");
+            let problem = Problem::Outside(Box::new(IpNet::V4(pod_cidr)), "--pod-cidr");
             return Err(node.conflict("spec.podCIDR", share, problem));
         }
         if let Some((other, owner)) = shares.iter().find(|(it, _)| address::overlap(*it, share)) {
@@ -202,7 +222,7 @@ pub(super) fn with_pod_cidrs(
         .into_iter()
         .map(|Addressed { name, address, pod_cidr, .. }| {
             let pod_cidr = pod_cidr.or_else(|| free.next()).ok_or_else(too_small)?;
-            Ok(PlannedNode { name, address, pod_cidr: pod_cidr.trunc() })
+            Ok(PlannedNode { name, address, pod_cidr: pod_cidr.trunc(), v6: None })
         })
         .collect()
 }

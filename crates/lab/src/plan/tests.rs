@@ -164,3 +164,74 @@ fn the_client_gets_its_wish_or_a_reason() {
         check(&[node("a", "10.1.1.8", ""), virtual_ip("10.1.1.200")], wishes, expected);
     }
 }
+
+#[test]
+fn a_second_family_stands_beside_the_first() {
+    let dual = |name: &str, number: u8| {
+        let mut node = node(name, &format!("10.1.1.{number}"), "");
+        let addresses = node["status"]["addresses"].as_array_mut().unwrap();
+        addresses.push(json!({"type": "InternalIP", "address": format!("fd00:1::{number}")}));
+        node["spec"] = json!({"podCIDRs": ["10.244.7.0/24", "fd00:10:244:7::/64"]});
+        node
+    };
+    let service = |spec: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": spec});
+    let outline = |objects: &[Value], families: Option<Families>| match plan(
+        &manifests(objects),
+        &Wishes { nodes: 2, families, ..Wishes::default() },
+    ) {
+        Ok(plan) => {
+            let v6 = plan.v6.as_ref().map_or("-".to_owned(), |v6| {
+                format!("{} {} {} {}", v6.underlay, v6.gateway, v6.client, v6.service_cidr)
+            });
+            let nodes = plan.nodes.iter().map(|node| {
+                let pods = node
+                    .pod_cidrs(plan.families)
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>();
+                let own = node
+                    .addresses(plan.families)
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>();
+                format!(" | {} {}", own.join(","), pods.join(","))
+            });
+            std::iter::once(v6).chain(nodes).collect::<String>()
+        }
+        Err(error) => error.to_string(),
+    };
+    let made_up = "fd00:10::/64 fd00:10::10:1:1:1 fd00:10::10:1:1:254 fd00:10:96::/112";
+    let rows = [
+        (vec![], None, "- | 10.1.1.110 10.244.0.0/24 | 10.1.1.111 10.244.1.0/24".to_owned()),
+        (
+            vec![service(json!({"ipFamilyPolicy": "RequireDualStack"}))],
+            None,
+            format!("{made_up} | 10.1.1.110,fd00:10::10:1:1:110 10.244.0.0/24,fd00:10:244::/64 | 10.1.1.111,fd00:10::10:1:1:111 10.244.1.0/24,fd00:10:244:1::/64"),
+        ),
+        (
+            vec![],
+            Some(Families::V6),
+            format!("{made_up} | fd00:10::10:1:1:110 fd00:10:244::/64 | fd00:10::10:1:1:111 fd00:10:244:1::/64"),
+        ),
+        (
+            vec![dual("a", 8)],
+            None,
+            "fd00:1::/64 fd00:1::10:1:1:1 fd00:1::10:1:1:254 fd00:10:96::/112 | 10.1.1.8,fd00:1::8 10.244.7.0/24,fd00:10:244:7::/64".to_owned(),
+        ),
+        (
+            vec![dual("a", 8), json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "b"},
+                "spec": {"podCIDRs": ["fd00:10:244:7::/64"]}})],
+            None,
+            "lab.yaml: Node b: spec.podCIDRs: fd00:10:244:7::/64 is in the same place as that of node a".to_owned(),
+        ),
+        (
+            vec![json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "b"},
+                "spec": {"podCIDRs": ["fd00:7::/64"]}})],
+            None,
+            "lab.yaml: Node b: spec.podCIDRs: fd00:7::/64 is outside fd00:10:244::/48; set a subnet of it".to_owned(),
+        ),
+    ];
+    for (objects, families, expected) in rows {
+        assert_eq!(outline(&objects, families), expected, "{objects:?}");
+    }
+}

@@ -13,7 +13,7 @@ use apiserver::containers::ContainerRequest;
 use apiserver::{Access, ApiServer, Config};
 use client::Client;
 use controllers::Settings;
-use ipnet::IpNet;
+
 use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -42,12 +42,16 @@ pub(super) async fn serve(
     events: Events,
 ) -> Result<Api> {
     let address = SocketAddr::new(IpAddr::V4(plan.gateway), PORT);
-    let (service_cidr, nodes) = (IpNet::V4(plan.service_cidr), Some(forward(events)));
-    let config = Config { service_cidr, nodes, ..Config::new(address) };
+    let (service_cidrs, nodes) = (plan.service_cidrs(), Some(forward(events)));
+    let config = Config { service_cidrs, nodes, ..Config::new(address) };
     let server = ApiServer::new(&config).map_err(|source| Error::Server(Box::new(source)))?;
     let outside = adopted(outside).map_err(Error::file("listen on", LOOPBACK))?;
-    let first = Ipv4Addr::from_bits(plan.service_cidr.network().to_bits() + 1);
-    let access = Access::new(&[address.ip(), Ipv4Addr::LOCALHOST.into(), first.into()])?;
+    let own = plan
+        .service_cidrs()
+        .into_iter()
+        .filter_map(|cidr| cidr.hosts().find(|it| *it != cidr.network()));
+    let names: Vec<_> = [address.ip(), Ipv4Addr::LOCALHOST.into()].into_iter().chain(own).collect();
+    let access = Access::new(&names)?;
     let context = format!("podway-{name}");
     let port = outside.local_addr().map_err(Error::file("listen on", LOOPBACK))?;
     let kubeconfig = access.kubeconfig(&context, &format!("https://{port}"))?;
@@ -84,8 +88,7 @@ fn adopted(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {
 pub(super) fn control(plan: &Plan, client: Client) {
     // The plan has given every node its part of the pod network, so the mask is only for nodes added later.
     let node_mask = plan.nodes.iter().map(|node| node.pod_cidr.prefix_len()).max().unwrap_or(24);
-    let settings =
-        Settings { cluster_cidr: IpNet::V4(plan.pod_cidr), node_mask, ..Settings::lab() };
+    let settings = Settings { cluster_cidrs: plan.pod_cidrs(), node_mask, ..Settings::lab() };
     tokio::spawn(async move {
         if let Err(error) = controllers::run(client, settings).await {
             tracing::error!(error = crate::error::chain(&error), "the controllers have ended");

@@ -12,6 +12,7 @@ use crate::plan::Plan;
 use crate::{Error, Manifest, Result, Target, layout};
 use apiserver::containers::ContainerRequest;
 use client::{Client, Kind, Watch, Watcher, watch_kinds};
+use ipnet::IpNet;
 use serde_json::Value;
 use std::net::TcpListener;
 use std::time::Duration;
@@ -99,8 +100,8 @@ impl Cluster {
         let virtual_ips = self.list(Kind::VIRTUAL_IP, None).await?;
         let node = |node: &Node| NodeStatus {
             name: node.planned.name.clone(),
-            address: node.planned.address,
-            pod_cidr: node.planned.pod_cidr,
+            addresses: node.planned.addresses(self.plan.families),
+            pod_cidrs: node.planned.pod_cidrs(self.plan.families),
             up: node.init().is_some(),
             ready: objects.iter().any(|it| {
                 text(it, "/metadata/name") == Some(&node.planned.name) && readiness::is_ready(it)
@@ -112,8 +113,8 @@ impl Cluster {
             gateway: self.plan.gateway,
             client: self.plan.client,
             underlay: self.plan.underlay,
-            pod_cidr: self.plan.pod_cidr,
-            service_cidr: self.plan.service_cidr,
+            pod_cidrs: self.plan.pod_cidrs(),
+            service_cidrs: self.plan.service_cidrs(),
             nodes: self.nodes.iter().map(node).collect(),
             pods: pods.iter().map(pod_status).collect(),
             virtual_ips: virtual_ips.iter().map(|it| self.virtual_ip(it)).collect(),
@@ -222,7 +223,7 @@ impl Cluster {
     }
 
     fn told(&self) -> node::Cluster {
-        node::Cluster { lab: self.name.clone(), cluster_cidr: self.plan.pod_cidr.to_string() }
+        node::Cluster { lab: self.name.clone(), cluster_cidr: join(&self.plan.pod_cidrs()) }
     }
 }
 
@@ -272,4 +273,9 @@ fn virtual_ip_status(virtual_ip: &Value) -> VirtualIpStatus {
 
 fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
     object.pointer(pointer).and_then(Value::as_str)
+}
+
+/// With commas between.
+fn join(nets: &[IpNet]) -> String {
+    nets.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",")
 }

@@ -37,7 +37,7 @@ pub(super) struct Load {
 
 pub(super) fn load(manifests: &[Manifest], plan: &Plan) -> Result<Load> {
     let mut load = Load { objects: namespaces(manifests), ..Load::default() };
-    load.objects.extend(plan.nodes.iter().map(|node| complete(node, manifests)));
+    load.objects.extend(plan.nodes.iter().map(|node| complete(plan, node, manifests)));
     for manifest in manifests.iter().filter(|it| !it.is("Namespace") && !it.is("Node")) {
         let (kind, object) = (manifest.text("/kind"), manifest.object());
         if Kind::of(manifest.text("/apiVersion"), kind).is_some() {
@@ -78,22 +78,31 @@ fn namespaces(manifests: &[Manifest]) -> Vec<Manifest> {
 }
 
 /// The node's object as declared, or a new one, with everything in it that the plan decided.
-fn complete(node: &PlannedNode, manifests: &[Manifest]) -> Manifest {
+fn complete(plan: &Plan, node: &PlannedNode, manifests: &[Manifest]) -> Manifest {
     let declared =
         manifests.iter().find(|it| it.is("Node") && it.text("/metadata/name") == node.name);
     let mut manifest = declared.cloned().unwrap_or_else(|| Manifest {
         value: json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}}),
         source: "--nodes".to_owned(),
     });
-    let cidr = node.pod_cidr.to_string();
-    let spec = json!({"podCIDR": cidr, "podCIDRs": [cidr]});
-    let addresses = json!([{"type": "InternalIP", "address": node.address.to_string()},
-        {"type": "Hostname", "address": node.name}]);
+    let cidrs: Vec<_> = node.pod_cidrs(plan.families).iter().map(ToString::to_string).collect();
+    let spec = json!({"podCIDR": cidrs.first(), "podCIDRs": cidrs});
+    let internal = node.addresses(plan.families).into_iter();
+    let internal = internal.map(|it| json!({"type": "InternalIP", "address": it.to_string()}));
     let labels = json!({"kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux"});
     fill(&mut manifest.value, &json!({"spec": spec, "metadata": {"labels": labels}}));
-    if manifest.text("/status/addresses/0/address").is_empty() {
-        fill(&mut manifest.value, &json!({"status": {"addresses": addresses}}));
+    // What is declared stays as it is, and the family that it lacks comes behind.
+    let mut listed = match manifest.value.pointer("/status/addresses").and_then(Value::as_array) {
+        Some(declared) if !declared.is_empty() => declared.clone(),
+        _ => vec![json!({"type": "Hostname", "address": node.name})],
+    };
+    let place = listed.iter().position(|it| it["type"] == "Hostname").unwrap_or(listed.len());
+    let missing: Vec<_> = internal.filter(|it| !listed.contains(it)).collect();
+    listed.splice(place..place, missing);
+    if !manifest.value["status"].is_object() {
+        manifest.value["status"] = json!({});
     }
+    manifest.value["status"]["addresses"] = listed.into();
     manifest
 }
 

@@ -46,7 +46,8 @@ impl Node {
     /// Makes its network namespace and plugs it in; nothing runs there yet.
     pub(super) fn plug(&self, plan: &Plan) -> Result<()> {
         let (netns, port, address) = (&*self.netns, &*self.port, self.planned.address);
-        underlay::plug(plan, &Machine { netns, port, address, forwards: true })
+        let address_v6 = self.planned.v6.as_ref().map(|v6| v6.address);
+        underlay::plug(plan, &Machine { netns, port, address, address_v6, forwards: true })
     }
 
     /// Starts its first process, which starts the rest.

@@ -4,7 +4,7 @@
 
 use crate::plan::Plan;
 use crate::{Error, Feature, Result, layout};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kernel::namespace::{self, Namespace};
 use kernel::netlink::Socket;
 use kernel::nft::Transaction;
@@ -13,7 +13,7 @@ use kernel::{Errno, sysctl};
 use netstate::link::Vxlan;
 use netstate::nft::{Family, TableId};
 use netstate::{Address, Link, LinkKind, Route};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -28,6 +28,8 @@ pub(super) struct Machine<'a> {
     /// The bridge's end of its wire.
     pub(super) port: &'a str,
     pub(super) address: Ipv4Addr,
+    /// None in a lab without IPv6.
+    pub(super) address_v6: Option<Ipv6Addr>,
     /// It passes packets on, as a node does.
     pub(super) forwards: bool,
 }
@@ -35,13 +37,15 @@ pub(super) struct Machine<'a> {
 /// Makes the bridge with the gateway's address.
 pub(super) fn build(plan: &Plan) -> Result<()> {
     let mut socket = Socket::route()?;
-    let gateway = address(BRIDGE, plan.gateway, plan.underlay);
+    let gateway = address(BRIDGE, plan.gateway.into(), plan.underlay.into());
+    let gateway_v6 =
+        plan.v6.as_ref().map(|v6| address(BRIDGE, v6.gateway.into(), v6.underlay.into()));
     let changes = [
         Change::SetUp { device: "lo".into(), up: true },
         Change::AddLink(link(BRIDGE, LinkKind::Bridge)),
-        Change::AddAddress(gateway),
     ];
-    apply(&mut socket, &changes)
+    let addresses = [gateway].into_iter().chain(gateway_v6).map(Change::AddAddress);
+    apply(&mut socket, &changes.into_iter().chain(addresses).collect::<Vec<_>>())
 }
 
 /// Makes a machine's network namespace and plugs it in.
@@ -83,6 +87,18 @@ fn settings(forwards: bool) -> Result<()> {
         ("net/ipv4/conf/all/accept_redirects", "0"),
         ("net/ipv4/conf/default/accept_redirects", "0"),
     ];
+    // A kernel without IPv6 has none of these, and nothing to be set.
+    let values_v6 = [
+        ("net/ipv6/conf/all/disable_ipv6", "0"),
+        ("net/ipv6/conf/default/disable_ipv6", "0"),
+        ("net/ipv6/conf/all/forwarding", forward),
+        ("net/ipv6/conf/default/accept_ra", "0"),
+        ("net/ipv6/conf/default/accept_redirects", "0"),
+        // Every address here is its owner's by plan; asking around would take a second.
+        ("net/ipv6/conf/default/accept_dad", "0"),
+    ];
+    let has_v6 = Path::new("/proc/sys/net/ipv6/conf").exists();
+    let values = values.into_iter().chain(values_v6.into_iter().filter(|_| has_v6));
     for (name, value) in values {
         sysctl::write(name, value)?;
     }
@@ -90,10 +106,10 @@ fn settings(forwards: bool) -> Result<()> {
 }
 
 fn address_machine(plan: &Plan, machine: &Machine<'_>) -> Result<()> {
-    let route = |destination: Ipv4Net, via: Option<Ipv4Addr>| {
+    let route = |destination: IpNet, via: Option<IpAddr>| {
         Change::AddRoute(Route {
-            destination: IpNet::V4(destination),
-            via: via.map(Into::into),
+            destination,
+            via,
             device: WIRE.to_owned(),
             onlink: false,
             source: None,
@@ -104,11 +120,18 @@ fn address_machine(plan: &Plan, machine: &Machine<'_>) -> Result<()> {
         Change::SetUp { device: "lo".into(), up: true },
         // The peer of a new veth device comes up only when told so, whatever its maker asked for.
         Change::SetUp { device: WIRE.into(), up: true },
-        Change::AddAddress(address(WIRE, machine.address, plan.underlay)),
-        route(Ipv4Net::default(), Some(plan.gateway)),
+        Change::AddAddress(address(WIRE, machine.address.into(), plan.underlay.into())),
+        route(Ipv4Net::default().into(), Some(plan.gateway.into())),
     ];
-    let onlink = plan.onlink.iter().map(|address| route(Ipv4Net::from(*address), None));
-    let changes: Vec<Change> = changes.into_iter().chain(onlink).collect();
+    let onlink = plan.onlink.iter().map(|address| route(Ipv4Net::from(*address).into(), None));
+    let v6 = plan.v6.as_ref().zip(machine.address_v6).map(|(v6, own)| {
+        [
+            Change::AddAddress(address(WIRE, own.into(), v6.underlay.into())),
+            route(Ipv6Net::default().into(), Some(v6.gateway.into())),
+        ]
+    });
+    let changes: Vec<Change> =
+        changes.into_iter().chain(onlink).chain(v6.into_iter().flatten()).collect();
     let mut socket = Socket::route()?;
     apply(&mut socket, &changes)?;
     Ok(route::settle(&mut socket, WIRE)?)
@@ -157,9 +180,9 @@ fn link(name: &str, kind: LinkKind) -> Link {
     Link { name: name.to_owned(), kind, mac: None, mtu: None, up: true }
 }
 
-fn address(device: &str, address: Ipv4Addr, net: Ipv4Net) -> Address {
-    let net = Ipv4Net::new_assert(address, net.prefix_len());
-    Address { device: device.to_owned(), net: IpNet::V4(net) }
+fn address(device: &str, address: IpAddr, net: IpNet) -> Address {
+    let net = IpNet::new_assert(address, net.prefix_len());
+    Address { device: device.to_owned(), net }
 }
 
 fn apply(socket: &mut Socket, changes: &[Change]) -> Result<()> {
@@ -182,6 +205,12 @@ pub(super) fn port(index: usize, node: &str) -> String {
 
 pub(super) fn client_machine(plan: &Plan) -> Result<()> {
     let netns = layout::client_netns();
-    let machine = Machine { netns: &netns, port: "client", address: plan.client, forwards: false };
+    let machine = Machine {
+        netns: &netns,
+        port: "client",
+        address: plan.client,
+        address_v6: plan.v6.as_ref().map(|v6| v6.client),
+        forwards: false,
+    };
     plug(plan, &machine)
 }

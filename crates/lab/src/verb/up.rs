@@ -117,7 +117,7 @@ fn follow(front: UnixStream, mut progress: impl FnMut(&str)) -> Result<Summary> 
             };
             match message {
                 Some(Progress::Step(text)) => progress(&text),
-                Some(Progress::Ready(summary)) => return Ok(summary),
+                Some(Progress::Ready(summary)) => return Ok(*summary),
                 Some(Progress::Failed { class, text }) => {
                     return Err(Error::Failed { class, text });
                 }

@@ -22,8 +22,8 @@ pub(super) fn lab(name: &str) -> anyhow::Result<Scene> {
     })?;
     let mut scene = Scene::new(world, Environment::Lab);
     let settings = &mut scene.settings;
-    settings.cluster_cidrs = vec![IpNet::V4(status.pod_cidr)];
-    settings.service_cidrs = vec![IpNet::V4(status.service_cidr)];
+    settings.cluster_cidrs.clone_from(&status.pod_cidrs);
+    settings.service_cidrs.clone_from(&status.service_cidrs);
     settings.underlay = Some(IpNet::V4(status.underlay));
     settings.client = Some(IpAddr::V4(status.client));
     settings.api_server = status.server.trim_start_matches("https://").parse().ok();
@@ -83,6 +83,7 @@ pub(super) fn manifests(arguments: &Explain) -> anyhow::Result<Scene> {
         nodes: arguments.nodes,
         pod_cidr: arguments.pod_cidr,
         service_cidr: arguments.service_cidr,
+        families: None,
         client_ip: arguments.client_ip,
     };
     let plan = plan(&given, &wishes).map_err(lab::Error::from)?;
@@ -90,8 +91,8 @@ pub(super) fn manifests(arguments: &Explain) -> anyhow::Result<Scene> {
     let imagined = imagine(objects, IpNet::V4(plan.service_cidr));
     let world = World::from_objects(imagined.iter().filter_map(understood));
     let mut scene = Scene::new(world, Environment::Lab);
-    scene.settings.cluster_cidrs = vec![IpNet::V4(plan.pod_cidr)];
-    scene.settings.service_cidrs = vec![IpNet::V4(plan.service_cidr)];
+    scene.settings.cluster_cidrs = plan.pod_cidrs();
+    scene.settings.service_cidrs = plan.service_cidrs();
     scene.settings.underlay = Some(IpNet::V4(plan.underlay));
     scene.settings.client = Some(IpAddr::V4(plan.client));
     let text = "nothing runs: what the manifests leave open (pods, their nodes and addresses, endpoints) is made up as a lab would, all of it ready";
@@ -105,21 +106,22 @@ fn with_nodes(manifests: Vec<Manifest>, plan: &Plan) -> Vec<Value> {
     let is_node = |value: &Value| value["kind"] == "Node";
     let (declared, mut objects): (Vec<Value>, Vec<Value>) =
         manifests.into_iter().map(|manifest| manifest.value).partition(is_node);
-    objects.extend(plan.nodes.iter().map(|node| planned(node, &declared)));
+    objects.extend(plan.nodes.iter().map(|node| planned(plan, node, &declared)));
     objects
 }
 
-fn planned(node: &PlannedNode, declared: &[Value]) -> Value {
+fn planned(plan: &Plan, node: &PlannedNode, declared: &[Value]) -> Value {
     let own = declared.iter().find(|value| value["metadata"]["name"] == node.name.as_str());
     let mut value = own.cloned().unwrap_or_else(
         || json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}}),
     );
-    let cidr = node.pod_cidr.to_string();
-    value["spec"]["podCIDR"] = cidr.clone().into();
-    value["spec"]["podCIDRs"] = json!([cidr]);
+    let cidrs: Vec<_> = node.pod_cidrs(plan.families).iter().map(ToString::to_string).collect();
+    value["spec"]["podCIDR"] = json!(cidrs.first());
+    value["spec"]["podCIDRs"] = json!(cidrs);
     if value["status"]["addresses"].is_null() {
-        value["status"]["addresses"] =
-            json!([{"type": "InternalIP", "address": node.address.to_string()}]);
+        let addresses = node.addresses(plan.families).into_iter();
+        let entry = |address: IpAddr| json!({"type": "InternalIP", "address": address.to_string()});
+        value["status"]["addresses"] = addresses.map(entry).collect();
     }
     value
 }

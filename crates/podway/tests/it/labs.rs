@@ -179,6 +179,24 @@ impl Drop for Lab {
     }
 }
 
+/// Manifests in a file that is gone when this is dropped.
+pub(crate) struct Manifest(pub(crate) PathBuf);
+
+impl Manifest {
+    pub(crate) fn of(objects: &[Value]) -> Manifest {
+        let path = std::env::temp_dir().join(format!("{}.yaml", new_name()));
+        let documents: Vec<_> = objects.iter().map(Value::to_string).collect();
+        std::fs::write(&path, documents.join("\n---\n")).unwrap();
+        Manifest(path)
+    }
+}
+
+impl Drop for Manifest {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
 /// Requests that go on in the background.
 pub(crate) struct Traffic {
     child: Child,

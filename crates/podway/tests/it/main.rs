@@ -4,6 +4,7 @@
 
 mod answers;
 mod containers;
+mod dual_stack;
 mod explanations;
 mod faults;
 mod labs;

@@ -1,28 +1,9 @@
 //! Rollouts under traffic: whoever asks is answered, whichever pods come and go.
 
-use crate::labs::{Lab, new_name, wait_until};
+use crate::labs::{Lab, Manifest, wait_until};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 
 const API: &str = "http://10.1.1.1:6443/apis/apps/v1/namespaces/default/deployments/web";
-
-/// A file that is gone when this is dropped.
-struct Manifest(PathBuf);
-
-impl Manifest {
-    fn of(objects: &[Value]) -> Manifest {
-        let path = std::env::temp_dir().join(format!("{}.yaml", new_name()));
-        let documents: Vec<_> = objects.iter().map(Value::to_string).collect();
-        std::fs::write(&path, documents.join("\n---\n")).unwrap();
-        Manifest(path)
-    }
-}
-
-impl Drop for Manifest {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.0).unwrap();
-    }
-}
 
 fn web(container: Value, strategy: Value) -> Manifest {
     let deployment = json!({
