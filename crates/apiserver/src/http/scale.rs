@@ -34,7 +34,7 @@ pub(super) async fn patch(
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
     let media = media(&request);
-    let patch = parse_patch(&media, &bytes(request).await?, true)?;
+    let patch = parse_patch(&media, &bytes(request).await?, place.resource.is_custom())?;
     change(server, place, query, |scale| patch.apply(place.resource.kind, &scale))
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
         Done {
             code: output.status.code().unwrap_or(-1),

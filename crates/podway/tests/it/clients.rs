@@ -1,0 +1,233 @@
+//! Real clients on a real lab: kubectl of two versions, client-go, and the Python client.
+//!
+//! `scripts/clients` builds them where they are not there yet.
+
+use crate::labs::{Done, Lab, new_name};
+use serde_json::json;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+const KUBECTLS: [&str; 2] = ["kubectl-1.34", "kubectl-1.36"];
+
+const WEB: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - {name: c, image: x, command: [sh, -c, 'echo hello; while :; do sleep 1; done']}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The folder of the clients.
+fn clients() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let output = Command::new(root().join("scripts/clients")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+        target.unwrap_or_else(|| root().join("target")).join("clients")
+    })
+}
+
+/// A folder of one lab's files, gone with it.
+struct Session {
+    lab: Lab,
+    folder: PathBuf,
+}
+
+impl Session {
+    fn start() -> Session {
+        clients();
+        let folder = std::env::temp_dir().join(format!("podway-{}", new_name()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let manifest = folder.join("web.yaml");
+        std::fs::write(&manifest, WEB).unwrap();
+        let lab = Lab::up(&[&manifest], &["--nodes", "2"]);
+        let kubeconfig = lab.run("lab kubeconfig");
+        assert_eq!(kubeconfig.code, 0, "{kubeconfig:?}");
+        std::fs::write(folder.join("kubeconfig"), kubeconfig.stdout).unwrap();
+        Session { lab, folder }
+    }
+
+    fn command(&self, client: &str) -> Command {
+        let mut command = Command::new(clients().join(client));
+        command.env("KUBECONFIG", self.folder.join("kubeconfig")).env("HOME", &self.folder);
+        command.env("KUBECTL_EXTERNAL_DIFF", "diff -u -N");
+        command
+    }
+
+    /// Runs kubectl with the words of a line and this standard input.
+    fn kubectl(&self, kubectl: &str, line: &str, input: &str) -> Done {
+        let mut command = self.command(kubectl);
+        command.args(line.split_whitespace()).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        Done::of(&child.wait_with_output().unwrap())
+    }
+
+    /// As [`Self::kubectl`]; it must succeed, and its output hold this text.
+    fn check(&self, kubectl: &str, line: &str, input: &str, expected: &str) {
+        let done = self.kubectl(kubectl, line, input);
+        assert_eq!(done.code, 0, "{kubectl} {line}: {done:?}\n{}", self.lab.logs());
+        assert!(
+            done.stdout.contains(expected),
+            "{kubectl} {line}: {expected:?} is not in {done:?}"
+        );
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+#[test]
+fn kubectl_works_as_on_any_cluster() {
+    let session = Session::start();
+    for kubectl in KUBECTLS {
+        let changed = WEB.replace("replicas: 2", "replicas: 1");
+        for (line, input, expected) in [
+            ("version", "", "Server Version: v1.36"),
+            ("get nodes", "", "node-1   Ready"),
+            ("get pods -l app=web -o wide", "", "10.244."),
+            ("api-resources", "", "statefulsets"),
+            ("explain service.spec.ports.nodePort", "", "FIELD: nodePort <integer>"),
+            ("apply -f -", WEB, "service/web"),
+            ("apply -f -", &*changed, "deployment.apps/web configured"),
+            ("rollout status deployment/web --timeout=30s", "", "successfully rolled out"),
+            ("scale deployment/web --replicas=2", "", "scaled"),
+            ("set env deployment/web A=b", "", "env updated"),
+            ("rollout status deployment/web --timeout=30s", "", "successfully rolled out"),
+            ("rollout undo deployment/web", "", "rolled back"),
+            ("wait --for=condition=Available deployment/web --timeout=30s", "", "condition met"),
+            ("describe service web", "", "Selector:"),
+            ("create configmap cm --from-literal=a=b", "", "created"),
+            ("create deployment two --image=x --replicas=1", "", "created"),
+            ("expose deployment two --port=80", "", "exposed"),
+            ("autoscale deployment two --min=1 --max=2", "", "autoscaled"),
+            ("create job once --image=x", "", "created"),
+            ("create rolebinding rb --clusterrole=view --user=jane", "", "created"),
+            ("label configmap cm x=y", "", "labeled"),
+            (
+                "patch configmap cm --type=json -p [{\"op\":\"add\",\"path\":\"/data/c\",\"value\":\"d\"}]",
+                "",
+                "patched",
+            ),
+            ("get configmap cm -o jsonpath={.data.c}{.metadata.labels.x}", "", "dy"),
+            ("apply --server-side --force-conflicts -f -", WEB, "serverside-applied"),
+            (
+                "delete configmap/cm deployment/two service/two job/once hpa/two rolebinding/rb",
+                "",
+                "deleted",
+            ),
+        ] {
+            session.check(kubectl, line, input, expected);
+        }
+        let differs = session.kubectl(kubectl, "diff -f -", &changed);
+        assert_eq!(differs.code, 1, "{differs:?}");
+        assert!(differs.stdout.contains("-  replicas: 2"), "{differs:?}");
+    }
+}
+
+#[test]
+fn kubectl_says_what_is_wrong() {
+    let session = Session::start();
+    for kubectl in KUBECTLS {
+        let slip = WEB.replace("replicas:", "replcas:");
+        let other = WEB.replace("replicas: 2", "replicas: 7");
+        session.check(kubectl, "apply --server-side --force-conflicts -f -", WEB, "applied");
+        for (line, input, expected) in [
+            ("get nosuch", "", "the server doesn't have a resource type \"nosuch\""),
+            ("get pod nosuch", "", "pods \"nosuch\" not found"),
+            ("create -f -", &*slip, "unknown field \"spec.replcas\""),
+            ("create -f -", WEB, "deployments.apps \"web\" already exists"),
+            (
+                "apply --server-side --field-manager=me -f -",
+                &*other,
+                "conflicts with \"kubectl\":\n- .spec.replicas",
+            ),
+            ("scale deployment/web --replicas=-1", "", "greater than or equal to 0"),
+            ("logs deployment/web -c nosuch", "", "container nosuch is not valid for pod"),
+            ("exec deployment/web -- /nosuch", "", "No such file or directory"),
+        ] {
+            let done = session.kubectl(kubectl, line, input);
+            assert_ne!(done.code, 0, "{kubectl} {line}: {done:?}");
+            assert!(
+                done.stderr.contains(expected),
+                "{kubectl} {line}: {expected:?} is not in {done:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn kubectl_reads_logs_and_runs_commands() {
+    let session = Session::start();
+    for kubectl in KUBECTLS {
+        session.check(kubectl, "logs deployment/web", "", "hello\n");
+        session.check(kubectl, "exec deployment/web -- ip -br addr show eth0", "", "10.244.");
+        session.check(kubectl, "exec -i deployment/web -- tr a-z A-Z", "words", "WORDS");
+        let failed = session.kubectl(kubectl, "exec deployment/web -- sh -c exit\\ 3", "");
+        assert_ne!(failed.code, 0);
+        let failed = session.kubectl(kubectl, "exec deployment/web -- false", "");
+        assert_eq!(failed.code, 1);
+        assert!(failed.stderr.contains("terminated with exit code 1"), "{failed:?}");
+        let large = "x".repeat(300_000);
+        let echoed = session.kubectl(kubectl, "exec -i deployment/web -- cat", &large);
+        assert_eq!(echoed.stdout.len(), large.len());
+    }
+}
+
+#[test]
+fn an_informer_sees_what_is_there_and_what_comes() {
+    let session = Session::start();
+    let mut command = session.command("informer");
+    command.arg("late").env("KUBE_FEATURE_WatchListClient", "true");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    session.check(KUBECTLS[1], "run late --image=x", "", "created");
+    let done = Done::of(&child.wait_with_output().unwrap());
+    assert_eq!(done.code, 0, "{done:?}");
+    let initial = done.stdout.lines().filter(|line| line.starts_with("web-"));
+    assert_eq!(initial.filter(|line| line.ends_with("initial=true")).count(), 2, "{done:?}");
+    assert!(done.stdout.contains("synced"), "{done:?}");
+    assert!(done.stdout.contains("late initial="), "{done:?}");
+}
+
+#[test]
+fn the_python_client_works() {
+    let session = Session::start();
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(root().join("crates/podway/tests/clients/check.py"));
+    command.env("PYTHONPATH", clients().join("python"));
+    command.env("KUBECONFIG", session.folder.join("kubeconfig"));
+    let done = Done::of(&command.output().unwrap());
+    assert_eq!(done.code, 0, "{done:?}");
+    let expected = json!({
+        "version": "36",
+        "data": {"a": "1", "b": "2"},
+        "pods": 2,
+        "ready": 3,
+        "exec": ["err", "out"],
+        "missing": [404, "NotFound"],
+        "nodes": ["node-1", "node-2"],
+    });
+    assert_eq!(done.json(), expected);
+}
