@@ -11,8 +11,10 @@
 )]
 
 pub mod conntrack;
+pub mod descriptors;
 pub mod directory;
 mod error;
+pub mod filter;
 mod identity;
 pub mod ipvs;
 pub mod mount;
@@ -23,6 +25,7 @@ pub mod packet;
 pub mod process;
 pub mod route;
 pub mod spawn;
+pub mod splice;
 pub mod stream;
 pub mod sysctl;
 pub mod terminal;

@@ -17,5 +17,6 @@ pub use change::{Change, add_link, apply, move_link};
 pub(crate) use entry::ip;
 pub use link::{FoundLink, NewLink, Peer};
 pub use read::{
-    addresses, fdb, link, link_by_index, links, neighbours, read, routes, settle, unreachable,
+    addresses, fdb, is_local, link, link_by_index, links, locals, neighbours, read, routes, settle,
+    unreachable,
 };

@@ -13,7 +13,7 @@ pub mod link;
 pub mod nft;
 
 pub use delta::{ElementChange, TableDelta};
-pub use link::{Address, FdbEntry, Link, LinkKind, Neighbour, Route, Unreachable};
+pub use link::{Address, FdbEntry, Link, LinkKind, Local, Neighbour, Route, Unreachable};
 pub use wire::Mac;
 
 use std::collections::{BTreeMap, BTreeSet};

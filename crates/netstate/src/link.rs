@@ -85,6 +85,16 @@ pub struct Unreachable {
     pub protocol: u8,
 }
 
+/// An address that the node answers for without having it on an interface (`RTN_LOCAL`, in table `local`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Local {
+    pub address: IpAddr,
+    /// What the node's own processes have as source when they speak to it (`RTA_PREFSRC`); without it, the address.
+    pub source: Option<IpAddr>,
+    /// Who made it (`rtm_protocol`).
+    pub protocol: u8,
+}
+
 /// A permanent entry of the neighbour table (ARP, NDP).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Neighbour {

@@ -2,14 +2,14 @@
 
 use super::abi::{IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD};
 use super::entry::{
-    Verb, write_address, write_fdb, write_neighbour, write_route, write_unreachable,
+    Verb, write_address, write_fdb, write_local, write_neighbour, write_route, write_unreachable,
 };
 use super::link::{NewLink, write_header, write_named, write_new, write_up};
 use super::names::Names;
 use super::read::read_names;
 use crate::netlink::{Batch, Refusal, Socket};
 use crate::{Error, Result};
-use netstate::{Address, FdbEntry, Link, Neighbour, Route, Unreachable};
+use netstate::{Address, FdbEntry, Link, Local, Neighbour, Route, Unreachable};
 use nix::errno::Errno;
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -53,6 +53,10 @@ pub enum Change {
     DeleteRoute(Route),
     AddUnreachable(Unreachable),
     DeleteUnreachable(Unreachable),
+    /// Leaves an address alone that is local already.
+    AddLocal(Local),
+    /// Deletes only what has this protocol.
+    DeleteLocal(Local),
     AddNeighbour(Neighbour),
     DeleteNeighbour(Neighbour),
     AddFdb(FdbEntry),
@@ -76,6 +80,8 @@ impl Change {
             Change::DeleteRoute(_) => "delete route",
             Change::AddUnreachable(_) => "add unreachable route",
             Change::DeleteUnreachable(_) => "delete unreachable route",
+            Change::AddLocal(_) => "add local address",
+            Change::DeleteLocal(_) => "delete local address",
             Change::AddNeighbour(_) => "add neighbour",
             Change::DeleteNeighbour(_) => "delete neighbour",
             Change::AddFdb(_) => "add forwarding entry",
@@ -83,11 +89,12 @@ impl Change {
         }
     }
 
-    /// Whether the kernel's "not there" means that the wish is already true.
+    /// Whether the kernel's "not there", or "there already", means that the wish is already true.
     fn holds_already(&self, errno: Errno) -> bool {
         let absent =
             matches!(errno, Errno::ENOENT | Errno::ESRCH | Errno::ENODEV | Errno::EADDRNOTAVAIL);
-        absent && self.deletes()
+        let there = errno == Errno::EEXIST && matches!(self, Change::AddLocal(_));
+        absent && self.deletes() || there
     }
 
     fn deletes(&self) -> bool {
@@ -97,6 +104,7 @@ impl Change {
                 | Change::DeleteAddress(_)
                 | Change::DeleteRoute(_)
                 | Change::DeleteUnreachable(_)
+                | Change::DeleteLocal(_)
                 | Change::DeleteNeighbour(_)
                 | Change::DeleteFdb(_)
         )
@@ -143,6 +151,8 @@ impl Change {
             }
             Change::AddUnreachable(route) => write_unreachable(batch, Verb::Add, route),
             Change::DeleteUnreachable(route) => write_unreachable(batch, Verb::Delete, route),
+            Change::AddLocal(local) => write_local(batch, Verb::Add, local),
+            Change::DeleteLocal(local) => write_local(batch, Verb::Delete, local),
             Change::AddNeighbour(entry) => {
                 write_neighbour(batch, Verb::Add, entry, index_of(&entry.device)?)
             }
@@ -183,6 +193,7 @@ impl fmt::Display for Change {
             Change::AddUnreachable(route) | Change::DeleteUnreachable(route) => {
                 write!(f, "unreachable {}", route.destination)
             }
+            Change::AddLocal(local) | Change::DeleteLocal(local) => write!(f, "{}", local.address),
             Change::AddNeighbour(entry) | Change::DeleteNeighbour(entry) => {
                 write!(f, "{} lladdr {} dev {}", entry.address, entry.mac, entry.device)
             }

@@ -5,13 +5,15 @@ use super::link::create_flags;
 use super::names::Names;
 use crate::netlink::{Attributes, Batch, Body, Message};
 use ipnet::IpNet;
-use netstate::{Address, FdbEntry, Neighbour, Route, Unreachable};
+use netstate::{Address, FdbEntry, Local, Neighbour, Route, Unreachable};
 use std::net::IpAddr;
 use wire::Mac;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const AF_BRIDGE: u8 = 7;
+/// `lo` is the first device of every network namespace.
+const LOOPBACK_INDEX: u32 = 1;
 const NTF_SELF: u8 = libc::NTF_SELF;
 
 /// Whether a request brings something or takes it away.
@@ -99,6 +101,44 @@ pub(super) fn write_unreachable(batch: &mut Batch, verb: Verb, route: &Unreachab
         ]);
         body.fixed(&header);
         write_ip(body, RTA_DST, destination.addr());
+    });
+}
+
+/// An addition is refused where the address is local already, whoever made it so.
+pub(super) fn write_local(batch: &mut Batch, verb: Verb, local: &Local) {
+    let (kind, flags, scope) = match verb {
+        Verb::Add => (libc::RTM_NEWROUTE, create_flags(libc::NLM_F_EXCL), libc::RT_SCOPE_HOST),
+        Verb::Delete => (libc::RTM_DELROUTE, 0, libc::RT_SCOPE_NOWHERE),
+    };
+    let length = if local.address.is_ipv4() { 32 } else { 128 };
+    let protocol = local.protocol;
+    batch.request(kind, flags, |body| {
+        let mut header = [0; 12];
+        header[..8].copy_from_slice(&[
+            family(local.address),
+            length,
+            0,
+            0,
+            libc::RT_TABLE_LOCAL,
+            protocol,
+            scope,
+            libc::RTN_LOCAL,
+        ]);
+        body.fixed(&header);
+        write_ip(body, RTA_DST, local.address);
+        body.u32(RTA_OIF, LOOPBACK_INDEX);
+        if let (Verb::Add, Some(source)) = (verb, local.source) {
+            write_ip(body, RTA_PREFSRC, source);
+        }
+    });
+}
+
+/// Asks which way a packet to `address` would go.
+pub(super) fn write_route_query(batch: &mut Batch, address: IpAddr) {
+    let length = if address.is_ipv4() { 32 } else { 128 };
+    batch.request(libc::RTM_GETROUTE, 0, |body| {
+        body.fixed(&[family(address), length, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        write_ip(body, RTA_DST, address);
     });
 }
 
@@ -201,6 +241,21 @@ pub(super) fn read_unreachable(message: Message<'_>) -> Option<Unreachable> {
     let (header, attributes) = message.split::<12>()?;
     let destination = main_destination(header, &attributes, libc::RTN_UNREACHABLE)?;
     Some(Unreachable { destination, protocol: header[5] })
+}
+
+/// Single addresses of table `local` that the kernel did not make itself.
+pub(super) fn read_local(message: Message<'_>) -> Option<Local> {
+    let (header, attributes) = message.split::<12>()?;
+    let [family, length, _, _, table, protocol, _, kind, ..] = *header;
+    let table = attributes.find(RTA_TABLE).and_then(|it| it.u32()).unwrap_or(u32::from(table));
+    let whole = length == if family == AF_INET { 32 } else { 128 };
+    let local = table == u32::from(libc::RT_TABLE_LOCAL) && kind == libc::RTN_LOCAL;
+    if !whole || !local || protocol == Route::KERNEL {
+        return None;
+    }
+    let address = ip(attributes.find(RTA_DST)?.value)?;
+    let source = attributes.find(RTA_PREFSRC).and_then(|source| ip(source.value));
+    Some(Local { address, source, protocol })
 }
 
 /// The destination of a route of this kind in the main table, as `struct rtmsg` and its attributes have it.

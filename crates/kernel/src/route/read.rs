@@ -2,15 +2,17 @@
 
 use super::abi::{IFLA_EXT_MASK, IFLA_IFNAME, RTEXT_FILTER_SKIP_STATS};
 use super::entry::{
-    UnknownDevice, read_address, read_fdb, read_neighbour, read_routes, read_unreachable,
+    UnknownDevice, read_address, read_fdb, read_local, read_neighbour, read_routes,
+    read_unreachable, write_route_query,
 };
 use super::link::{FoundLink, RawLink, write_header};
 use super::names::Names;
 use crate::netlink::{Batch, Message, Socket, flags};
 use crate::{Error, Result};
-use netstate::{Address, FdbEntry, Neighbour, NetState, Route, Unreachable};
+use netstate::{Address, FdbEntry, Local, Neighbour, NetState, Route, Unreachable};
 use nix::errno::Errno;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 const AF_BRIDGE: u8 = 7;
 /// How often entries are read anew because they name a device younger than the names.
@@ -62,6 +64,32 @@ pub fn unreachable(socket: &mut Socket) -> Result<BTreeSet<Unreachable>> {
         into.extend(read_unreachable(message));
         Ok(())
     })
+}
+
+/// The addresses that are local though no interface has them, whoever made them so.
+pub fn locals(socket: &mut Socket) -> Result<BTreeSet<Local>> {
+    let operation = "read local addresses";
+    entries(socket, operation, libc::RTM_GETROUTE, &[0; 12], |message, _names, into| {
+        into.extend(read_local(message));
+        Ok(())
+    })
+}
+
+/// Whether packets to this address end on the machine, as its routes are.
+pub fn is_local(socket: &mut Socket, address: IpAddr) -> Result<bool> {
+    let mut batch = Batch::default();
+    write_route_query(&mut batch, address);
+    let operation = "ask for the route to";
+    let kind = socket.ask(operation, &address.to_string(), &mut batch, |kind, message| {
+        *kind = message.split::<12>().map(|(header, _)| header[7]);
+        Ok(())
+    });
+    match kind {
+        Ok(kind) => Ok(kind == Some(libc::RTN_LOCAL)),
+        // There is no way to it, or one that says so.
+        Err(Error::Refused { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The permanent neighbours.

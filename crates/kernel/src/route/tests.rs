@@ -1,15 +1,15 @@
 //! What is written reads back, through bytes alone, and nothing panics.
 
 use super::entry::{
-    Verb, read_address, read_fdb, read_neighbour, read_routes, read_unreachable, write_address,
-    write_fdb, write_neighbour, write_route, write_unreachable,
+    Verb, read_address, read_fdb, read_local, read_neighbour, read_routes, read_unreachable,
+    write_address, write_fdb, write_local, write_neighbour, write_route, write_unreachable,
 };
 use super::link::{NewLink, RawLink, write_new};
 use super::names::Names;
 use crate::netlink::{Batch, Message, Messages};
 use ipnet::IpNet;
 use netstate::link::Vxlan;
-use netstate::{Address, FdbEntry, Link, LinkKind, Neighbour, Route, Unreachable};
+use netstate::{Address, FdbEntry, Link, LinkKind, Local, Neighbour, Route, Unreachable};
 use proptest::prelude::*;
 use std::net::IpAddr;
 use wire::Mac;
@@ -94,6 +94,10 @@ proptest! {
         let wanted = Unreachable { destination: net, protocol };
         write_unreachable(&mut batch, Verb::Add, &wanted);
         prop_assert_eq!(read_unreachable(message(&batch)), Some(wanted));
+        batch.clear();
+        let wanted = Local { address, source: Some(address), protocol: protocol.max(3) };
+        write_local(&mut batch, Verb::Add, &wanted);
+        prop_assert_eq!(read_local(message(&batch)), Some(wanted));
     }
 
     #[test]
@@ -123,6 +127,7 @@ proptest! {
             let _unused = read_routes(message, &names(), &mut routes);
             let _unused = (read_address(message, &names()), read_fdb(message, &names()));
             let _unused = (read_neighbour(message, &names()), read_unreachable(message));
+            let _unused = read_local(message);
             let _unused = RawLink::read(message).map(|link| link.resolve(&names()));
         }
     }

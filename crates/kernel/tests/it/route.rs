@@ -5,7 +5,7 @@ use kernel::netlink::{Monitor, Socket};
 use kernel::route::{self, Change, NewLink, Peer};
 use kernel::{Errno, Error};
 use netstate::link::Vxlan;
-use netstate::{Address, FdbEntry, Link, LinkKind, Neighbour, Route, Unreachable};
+use netstate::{Address, FdbEntry, Link, LinkKind, Local, Neighbour, Route, Unreachable};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
 use wire::Mac;
@@ -262,5 +262,45 @@ fn a_monitor_hears_of_others_and_not_of_oneself() {
         assert_eq!(poll(&mut watched, PollTimeout::from(5000u16)).unwrap(), 1);
         let changed = monitor.drain().unwrap();
         assert!(changed.addresses && !changed.links, "{changed:?}");
+    });
+}
+
+#[test]
+fn an_address_is_local_without_an_interface() {
+    isolated(|| {
+        let mut socket = Socket::route().unwrap();
+        let local = |address: &str, source: &str, protocol| Local {
+            address: address.parse().unwrap(),
+            source: Some(source.parse().unwrap()),
+            protocol,
+        };
+        let ours = [
+            local("10.96.0.1", "10.1.1.110", Route::PODWAY),
+            local("fd00:96::1", "fd00:1::110", Route::PODWAY),
+        ];
+        let theirs = local("10.96.0.2", "10.1.1.110", 99);
+        let changes = node().into_iter().chain(ours.clone().map(Change::AddLocal));
+        let changes: Vec<_> = changes.chain([Change::AddLocal(theirs.clone())]).collect();
+        route::apply(&mut socket, &changes).unwrap();
+        let all = ours.iter().chain([&theirs]).cloned().collect();
+        assert_eq!(route::locals(&mut socket).unwrap(), all);
+        for local in &ours {
+            assert!(route::is_local(&mut socket, local.address).unwrap());
+            let listener = kernel::stream::listen((local.address, 80).into()).unwrap();
+            let client = std::net::TcpStream::connect((local.address, 80)).unwrap();
+            assert_eq!(client.local_addr().unwrap().ip(), local.source.unwrap());
+            drop(listener);
+        }
+        let not_ours = Local { protocol: Route::PODWAY, ..theirs.clone() };
+        let own = local("10.1.1.110", "10.1.1.110", Route::PODWAY);
+        let mut changes: Vec<_> = ours.clone().map(Change::DeleteLocal).into();
+        changes.extend([Change::AddLocal(own.clone()), Change::DeleteLocal(own)]);
+        changes.extend([Change::DeleteLocal(not_ours), Change::AddLocal(theirs.clone())]);
+        route::apply(&mut socket, &changes).unwrap();
+        assert_eq!(route::locals(&mut socket).unwrap(), [theirs].into());
+        for away in ["10.96.0.1", "fd00:96::1", "192.0.2.1"] {
+            assert!(!route::is_local(&mut socket, away.parse().unwrap()).unwrap(), "{away}");
+        }
+        assert!(route::is_local(&mut socket, "10.1.1.110".parse().unwrap()).unwrap());
     });
 }
