@@ -5,7 +5,7 @@ use crate::metrics::Repair;
 use crate::report::{Extent, Report};
 use crate::{Options, sysctls};
 use backend::link::lower::Underlay;
-use backend::{Mode, Services, link, services};
+use backend::{Mode, Services, ipvs, link, services};
 use compile::Finding;
 use kernel::netlink::{Changed, Monitor};
 use model::{Family, Touched, Vtep, World};
@@ -64,6 +64,8 @@ pub(crate) struct Node {
     doubt: Doubt,
     /// What other modes left is gone.
     cleaned: bool,
+    /// What connections that came by IPVS still need.
+    leftover: Option<ipvs::Leftover>,
     pub(crate) report: Report,
     /// The changes that have not been reported yet: the kernel has not taken them.
     unreported: Unreported,
@@ -83,6 +85,10 @@ impl Node {
         let services = open_services(&options)?;
         options.settings.schedulers = services.schedulers().to_vec();
         sysctls::set(&options.settings, &options.conntrack, false);
+        let leftover = match services.mode() {
+            Mode::Ipvs => None,
+            _other => find_leftover(),
+        };
         Ok(Node {
             report: Report::new(&options, services.mode()),
             unreported: Unreported::Everything,
@@ -96,6 +102,7 @@ impl Node {
             underlays: Vec::new(),
             doubt: Doubt::default(),
             cleaned: false,
+            leftover,
         })
     }
 
@@ -187,9 +194,10 @@ impl Node {
     /// Notes what somebody else has done to the kernel.
     pub(crate) fn suspect(&mut self, changed: Changed) {
         let links = changed.links || changed.addresses || changed.routes || changed.neighbours;
+        let owned = self.services.mode() == Mode::Ipvs && (changed.links || changed.addresses);
         for doubt in [&mut self.doubt, &mut self.suspected] {
             doubt.links |= links;
-            doubt.rules |= changed.rules;
+            doubt.rules |= changed.rules || owned;
         }
     }
 
@@ -284,12 +292,21 @@ impl Node {
 
     /// When [`Node::finish`] has something to do.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.services.due()
+        let leftover = self.leftover.as_ref().map(ipvs::Leftover::due);
+        [self.services.due(), leftover].into_iter().flatten().min()
     }
 
     /// Ends what the back end left to end by itself for a while.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
-        Ok(self.services.finish(Instant::now())?)
+        let now = Instant::now();
+        self.services.finish(now)?;
+        if let Some(leftover) = &mut self.leftover
+            && leftover.sweep(now).map_err(services::Error::from)?
+        {
+            info!("what proxy mode ipvs left is gone");
+            self.leftover = None;
+        }
+        Ok(())
     }
 
     /// What an agent in another mode left behind is in the way of nothing until ours is in place, and goes then.
@@ -299,7 +316,7 @@ impl Node {
         }
         let own = self.services.mode();
         for mode in Mode::ALL.into_iter().filter(|mode| *mode != own) {
-            if let Err(error) = services::clean(mode) {
+            if let Err(error) = services::clean(mode, own) {
                 let all = self.report.metrics.families.iter();
                 all.for_each(|family| family.cleanup_failures.add(1));
                 warn!(%mode, error = %error, "what this mode left behind cannot be removed");
@@ -348,4 +365,13 @@ fn families_of(changes: &[Change]) -> BTreeSet<Family> {
         _ => None,
     };
     changes.iter().filter_map(family).collect()
+}
+
+/// What is left of proxy mode ipvs, which must be known before the service table changes.
+fn find_leftover() -> Option<ipvs::Leftover> {
+    let found = ipvs::Leftover::find(Instant::now());
+    found.unwrap_or_else(|error| {
+        warn!(error = %crate::watch::chain(&error), "what proxy mode ipvs left cannot be removed");
+        None
+    })
 }

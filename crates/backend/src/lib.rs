@@ -2,10 +2,11 @@
 //!
 //! *Here*: one folder per back end, each with the same files: `lower.rs` (pure: program to
 //! configuration), `apply.rs` (configuration to kernel), `read.rs` (kernel to configuration).
-//! `nft` is the service table, `link` the pod network's device, routes and neighbours.
+//! `nft` is the service table, `ipvs` the same with virtual servers behind it, `link` the pod network's device, routes and neighbours.
 //! *Not here*: Kubernetes semantics (crate `compile`), netlink encoding (crate `kernel`).
 //! *Start at* [`Services`], [`nft::Backend`] and [`link::Backend`].
 
+pub mod ipvs;
 pub mod link;
 pub mod nft;
 pub mod served;

@@ -1,6 +1,6 @@
 //! The back ends that serve Services, as a closed set. A new one is a variant here, and an arm in each `match`.
 
-use crate::nft;
+use crate::{Served, ipvs, nft};
 use kernel::netlink::Socket;
 use model::{Family, Scheduler};
 use program::{Change, Program};
@@ -68,6 +68,8 @@ pub enum Error {
     NotBuilt { mode: Mode },
     #[error(transparent)]
     Nft(#[from] nft::Error),
+    #[error(transparent)]
+    Ipvs(#[from] ipvs::Error),
 }
 
 /// What a change took.
@@ -85,23 +87,36 @@ impl From<nft::Applied> for Applied {
     }
 }
 
+impl From<ipvs::Applied> for Applied {
+    fn from(applied: ipvs::Applied) -> Self {
+        let rules = Applied::from(applied.rules);
+        Applied { pieces: rules.pieces + applied.servers + applied.addresses, ..rules }
+    }
+}
+
 /// The door to the Services of the network namespace in which it was opened.
 #[derive(Debug)]
 pub enum Services {
-    Nft(nft::Backend),
+    Nft(Box<nft::Backend>),
+    Ipvs(Box<ipvs::Backend>),
 }
 
 impl Services {
-    pub fn open(mode: Mode, _settings: Settings) -> Result<Self, Error> {
+    pub fn open(mode: Mode, settings: Settings) -> Result<Self, Error> {
         match mode {
-            Mode::Nft => Ok(Services::Nft(nft::Backend::open()?)),
-            Mode::Iptables | Mode::Ipvs | Mode::Userspace => Err(Error::NotBuilt { mode }),
+            Mode::Nft => Ok(Services::Nft(Box::new(nft::Backend::open()?))),
+            Mode::Ipvs => {
+                let settings = settings.scheduler.map(ipvs::Settings::from).unwrap_or_default();
+                Ok(Services::Ipvs(Box::new(ipvs::Backend::open(settings)?)))
+            }
+            Mode::Iptables | Mode::Userspace => Err(Error::NotBuilt { mode }),
         }
     }
 
     pub fn mode(&self) -> Mode {
         match self {
             Services::Nft(_) => Mode::Nft,
+            Services::Ipvs(_) => Mode::Ipvs,
         }
     }
 
@@ -109,6 +124,7 @@ impl Services {
     pub fn schedulers(&self) -> &'static [Scheduler] {
         match self {
             Services::Nft(_) => &program::slots::SCHEDULERS,
+            Services::Ipvs(_) => &ipvs::SCHEDULERS,
         }
     }
 
@@ -116,6 +132,7 @@ impl Services {
     pub fn sockets(&self) -> Vec<&Socket> {
         match self {
             Services::Nft(backend) => vec![backend.socket()],
+            Services::Ipvs(backend) => backend.sockets().into(),
         }
     }
 
@@ -123,6 +140,7 @@ impl Services {
     pub fn reconcile(&mut self, program: &Program) -> Result<Applied, Error> {
         match self {
             Services::Nft(backend) => Ok(backend.reconcile(program)?.into()),
+            Services::Ipvs(backend) => Ok(backend.reconcile(program, Instant::now())?.into()),
         }
     }
 
@@ -131,6 +149,7 @@ impl Services {
     pub fn change(&mut self, program: &Program, changes: &[Change]) -> Result<Applied, Error> {
         match self {
             Services::Nft(backend) => Ok(backend.change(program, changes)?.into()),
+            Services::Ipvs(backend) => Ok(backend.change(program, changes, Instant::now())?.into()),
         }
     }
 
@@ -138,20 +157,31 @@ impl Services {
     pub fn due(&self) -> Option<Instant> {
         match self {
             Services::Nft(_) => None,
+            Services::Ipvs(backend) => backend.due(),
         }
     }
 
     /// Ends what was left to end by itself for a while.
-    pub fn finish(&mut self, _now: Instant) -> Result<(), Error> {
+    pub fn finish(&mut self, now: Instant) -> Result<(), Error> {
         match self {
             Services::Nft(_) => Ok(()),
+            Services::Ipvs(backend) => Ok(backend.sweep(now).map(|_number| ())?),
         }
     }
 }
 
-/// Removes what a back end made in the network namespace of the calling thread: another one has its place.
-pub fn clean(mode: Mode) -> Result<(), Error> {
+/// All front ends in the network namespace of the calling thread, whichever back end made them.
+pub fn served() -> kernel::Result<Vec<Served>> {
+    ipvs::read::complete(nft::read::all_services()?)
+}
+
+/// Removes what a back end made in the network namespace of the calling thread: `own` has its place.
+///
+/// Not what mode ipvs made: connections need it for a while ([`ipvs::Leftover`]).
+pub fn clean(mode: Mode, own: Mode) -> Result<(), Error> {
     match mode {
+        // They share the service table.
+        Mode::Nft if own == Mode::Ipvs => Ok(()),
         Mode::Nft => Ok(Family::ALL.into_iter().try_for_each(nft::clean)?),
         Mode::Iptables | Mode::Ipvs | Mode::Userspace => Ok(()),
     }

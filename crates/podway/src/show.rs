@@ -3,7 +3,7 @@
 use crate::daemon::{Connection, block_on};
 use crate::output;
 use backend::nft::read::{self, ShownRule};
-use backend::{Fate, Served};
+use backend::{Fate, Served, services};
 use clap::{Args, Subcommand, ValueEnum};
 use client::Kind;
 use ipnet::IpNet;
@@ -103,7 +103,7 @@ fn cell(value: &Value) -> String {
 }
 
 fn services() -> anyhow::Result<Table> {
-    let served = read::all_services()?;
+    let served = services::served()?;
     let row = |served: &Served| {
         let address = served.address.map_or("node".to_owned(), |address| address.to_string());
         let protocol = match served.protocol {

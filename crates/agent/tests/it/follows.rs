@@ -1,6 +1,7 @@
 //! What an agent makes of objects, and what it mends.
 
-use crate::node::{Node, in_own_namespace};
+use crate::node::{Node, PATIENCE, in_own_namespace};
+use backend::Mode;
 use client::Kind;
 use serde_json::{Value, json};
 use std::process::Command;
@@ -76,4 +77,55 @@ fn a_successor_catches_up_with_what_its_predecessor_missed() {
             agent.abort();
         },
     );
+}
+
+#[test]
+fn a_proxy_mode_that_the_kernel_lacks_has_a_substitute() {
+    in_own_namespace("follows::a_proxy_mode_that_the_kernel_lacks_has_a_substitute", async || {
+        let mut node = Node::new("substitute").await;
+        node.apply(service()).await;
+        node.apply(slice(&["10.244.0.5"])).await;
+        let agent = node.start_agent_in(Mode::Ipvs).await;
+        node.until_served("10.96.5.5", 80, &["10.244.0.5:8080"]).await;
+        agent.abort();
+    });
+}
+
+#[test]
+#[ignore = "needs a kernel with IPVS: scripts/vm-tests"]
+fn ipvs_follows_objects_and_makes_room_for_others() {
+    in_own_namespace("follows::ipvs_follows_objects_and_makes_room_for_others", async || {
+        let mut node = Node::new("ipvs").await;
+        node.apply(service()).await;
+        node.apply(slice(&["10.244.0.5", "10.244.1.5"])).await;
+        let agent = node.start_agent_in(Mode::Ipvs).await;
+        node.until_served("10.96.5.5", 80, &["10.244.0.5:8080", "10.244.1.5:8080"]).await;
+        let servers = "-A -t 10.96.5.5:80 -s rr\n\
+                       -a -t 10.96.5.5:80 -r 10.244.0.5:8080 -m -w 1\n\
+                       -a -t 10.96.5.5:80 -r 10.244.1.5:8080 -m -w 1\n";
+        until_printed("ip addr", |text| text.contains("10.96.5.5/32")).await;
+        until_printed("ipvsadm -Sn", |text| text.contains(servers)).await;
+        agent.abort();
+        let agent = node.start_agent_in(Mode::Nft).await;
+        until_printed("ip link", |text| !text.contains("kube-ipvs0")).await;
+        until_printed("ipvsadm -Sn", str::is_empty).await;
+        node.until_served("10.96.5.5", 80, &["10.244.0.5:8080", "10.244.1.5:8080"]).await;
+        agent.abort();
+    });
+}
+
+/// Waits until a witness says what is wanted; the kernel tells nobody of virtual servers.
+async fn until_printed(line: &str, wanted: impl Fn(&str) -> bool) {
+    let mut words = line.split(' ');
+    let (program, arguments) = (words.next().unwrap(), words.collect::<Vec<_>>());
+    let printed = || {
+        let output = Command::new(program).args(&arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !wanted(&printed()) {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(waited.await.is_ok(), "{line}: {}", printed());
 }

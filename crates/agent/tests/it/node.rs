@@ -2,6 +2,7 @@
 
 use agent::{CniFiles, Options};
 use apiserver::{ApiServer, Config};
+use backend::Mode;
 use client::{Client, Event, Watch, Watcher};
 use ipnet::IpNet;
 use kernel::namespace::{Kind, in_netns, make_net};
@@ -19,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a test as root of a namespace of its own; an ordinary user's runs anew as root of a user namespace.
 pub(crate) fn in_own_namespace(test: &str, body: impl AsyncFnOnce() + Send) {
@@ -83,11 +84,16 @@ impl Node {
 
     /// An agent that lives until the handle is aborted, as if killed.
     pub(crate) async fn start_agent(&self) -> JoinHandle<()> {
+        self.start_agent_in(Mode::default()).await
+    }
+
+    pub(crate) async fn start_agent_in(&self, mode: Mode) -> JoinHandle<()> {
         let client = client::connect(None, Some(&self.server)).await.unwrap();
         let settings = compile::Settings::new(vec!["10.244.0.0/16".parse().unwrap()]);
         let cni = CniFiles { conflist: self.conflist(), data_dir: self.directory.join("ipam") };
         let options = Options {
             cni: Some(cni),
+            mode,
             healthz: Some(([0, 0, 0, 0], 10256).into()),
             metrics: Some(([127, 0, 0, 1], 10249).into()),
             ..Options::new("node-1", settings)
@@ -190,7 +196,7 @@ impl Drop for Node {
 
 /// What the kernel serves at this address and port.
 fn endpoints(address: &str, port: u16) -> Vec<String> {
-    let services = backend::nft::read::all_services().unwrap();
+    let services = backend::services::served().unwrap();
     let found = services.into_iter().find(|served| {
         served.port == port && served.address.is_some_and(|have| have.to_string() == address)
     });

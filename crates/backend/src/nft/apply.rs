@@ -53,6 +53,9 @@ pub struct Backend {
     tables: [Kept; 2],
 }
 
+/// The sets of a family's table, empty.
+pub(crate) type Sets = fn(Family) -> BTreeMap<String, Set>;
+
 /// What is known of one family's table between changes.
 #[derive(Debug)]
 struct Kept {
@@ -62,17 +65,24 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(family: Family) -> Self {
-        Kept { id: table_id(family), shapes: sets(family), in_use: InUse::none(family) }
+    fn new(family: Family, more: Sets) -> Self {
+        let mut shapes = sets(family);
+        shapes.extend(more(family));
+        Kept { id: table_id(family), shapes, in_use: InUse::none(family) }
     }
 }
 
 impl Backend {
     pub fn open() -> Result<Self, Error> {
+        Backend::open_with(|_family| BTreeMap::new())
+    }
+
+    /// With sets besides those that every table has.
+    pub(crate) fn open_with(more: Sets) -> Result<Self, Error> {
         Ok(Backend {
             socket: Socket::netfilter().map_err(Error::Open)?,
             transaction: Transaction::new(),
-            tables: Family::ALL.map(Kept::new),
+            tables: Family::ALL.map(|family| Kept::new(family, more)),
         })
     }
 
@@ -83,18 +93,32 @@ impl Backend {
 
     /// Reads the tables, compares, and changes what differs, counters and all else left as they are.
     pub fn reconcile(&mut self, program: &Program) -> Result<Applied, Error> {
+        self.reconcile_with(program, |_table, _family| {})
+    }
+
+    /// As [`Backend::reconcile`], with tables that somebody adds to.
+    pub(crate) fn reconcile_with(
+        &mut self,
+        program: &Program,
+        complete: impl Fn(&mut Table, Family),
+    ) -> Result<Applied, Error> {
         let mut applied = Applied::default();
         for place in 0..self.tables.len() {
-            let more = self.reconcile_table(place, program)?;
-            applied = applied.and(more);
+            let family = self.tables[place].in_use.family();
+            let mut wanted = lower::table(program, family);
+            complete(&mut wanted, family);
+            applied = applied.and(self.reconcile_table(place, program, wanted)?);
         }
         Ok(applied)
     }
 
-    fn reconcile_table(&mut self, place: usize, program: &Program) -> Result<Applied, Error> {
-        let kept = &self.tables[place];
-        let family = kept.in_use.family();
-        let wanted = lower::table(program, family);
+    fn reconcile_table(
+        &mut self,
+        place: usize,
+        program: &Program,
+        wanted: Table,
+    ) -> Result<Applied, Error> {
+        let family = self.tables[place].in_use.family();
         let observed = read_table_like(&mut self.socket, &wanted).map_err(Error::Read)?;
         self.tables[place].in_use = InUse::of(program, family);
         match observed {
@@ -149,11 +173,21 @@ impl Backend {
 
     /// Makes the changes of the program. After an error [`Backend::reconcile`] puts things right.
     pub fn change(&mut self, program: &Program, changes: &[Change]) -> Result<Applied, Error> {
-        let deltas = self
-            .tables
-            .iter_mut()
-            .enumerate()
-            .map(|(place, kept)| (place, lower::changes(&mut kept.in_use, program, changes)));
+        self.change_with(program, changes, |_delta, _family| {})
+    }
+
+    /// As [`Backend::change`], with changes of the tables that somebody adds to.
+    pub(crate) fn change_with(
+        &mut self,
+        program: &Program,
+        changes: &[Change],
+        complete: impl Fn(&mut TableDelta, Family),
+    ) -> Result<Applied, Error> {
+        let deltas = self.tables.iter_mut().enumerate().map(|(place, kept)| {
+            let mut delta = lower::changes(&mut kept.in_use, program, changes);
+            complete(&mut delta, kept.in_use.family());
+            (place, delta)
+        });
         let deltas: Vec<_> = deltas.filter(|(_, delta)| !delta.is_empty()).collect();
         let applied = self.apply(&deltas)?;
         for (place, _) in deltas {

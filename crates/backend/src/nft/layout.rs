@@ -248,7 +248,7 @@ pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-pub(super) fn address_key(address: IpAddr) -> Key {
+pub(crate) fn address_key(address: IpAddr) -> Key {
     Key::new().part(&octets(address))
 }
 
@@ -294,6 +294,6 @@ pub(super) fn data_element(data: Key) -> Element {
     Element { until: None, value: ElementValue::Data(data), comment: "".into() }
 }
 
-pub(super) fn bare() -> Element {
+pub(crate) fn bare() -> Element {
     Element { until: None, value: ElementValue::None, comment: "".into() }
 }

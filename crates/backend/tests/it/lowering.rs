@@ -57,7 +57,7 @@ fn traced(program: &Program, packet: Packet, specified: bool) -> Fate {
 }
 
 /// The packet as the first rule sees it.
-fn seen(packet: Packet) -> Seen {
+pub(crate) fn seen(packet: Packet) -> Seen {
     let interface = match arrival(packet.source.ip()) {
         Arrival::LocalProcess => "",
         Arrival::Pod => "pod2",
@@ -149,7 +149,7 @@ fn assert_kept(program: &Program, table: &Table, packet: Packet) {
 }
 
 /// What a table becomes by a change.
-fn changed(mut table: Table, delta: TableDelta) -> Table {
+pub(crate) fn changed(mut table: Table, delta: TableDelta) -> Table {
     assert!(delta.sets.is_empty(), "sets never come or go");
     for (name, chain) in delta.chains {
         match chain {
@@ -221,7 +221,7 @@ proptest! {
 }
 
 /// Whether a change touches no element that stays as it is, and no chain but for a reason.
-fn unchanged(table: &Table, whole: &Table, delta: &TableDelta) -> bool {
+pub(crate) fn unchanged(table: &Table, whole: &Table, delta: &TableDelta) -> bool {
     let needed = TableDelta::between(Some(table), whole);
     let chains = delta.chains.keys().filter(|name| !needed.chains.contains_key(*name)).count();
     delta.elements == needed.elements && (chains == 0 || !needed.chains.is_empty())

@@ -43,6 +43,8 @@ impl Space {
                 ("ipv4/conf/default/rp_filter", "0"),
                 ("ipv4/conf/all/send_redirects", "0"),
                 ("ipv4/conf/default/send_redirects", "0"),
+                // IPv6 routers cannot be kept from sending any.
+                ("ipv6/conf/default/accept_redirects", "0"),
                 ("ipv4/icmp_ratemask", "0"),
                 // An address is an address at once, not only after a second.
                 ("ipv6/conf/all/accept_dad", "0"),

@@ -10,13 +10,14 @@
 
 use crate::cluster::{NODE, arrival, nodes, settings};
 use crate::probe::{Servers, Sight};
+use crate::proxy::{Kind, Proxy};
 use crate::space::{Space, address, host, ip, route};
-use backend::{link, nft};
+use backend::link;
 use compile::Settings;
 use kernel::conntrack::{self, Which};
 use kernel::netlink::Socket;
 use kernel::route::Change;
-use model::{Protocol, World};
+use model::{Protocol, Scheduler, World};
 use netstate::{Link, LinkKind, Route};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use program::{Arrival, Packet, Program};
@@ -51,13 +52,17 @@ pub(crate) struct Testbed {
     /// Addresses that there is a route to.
     wired: BTreeSet<IpAddr>,
     servers: Servers,
-    rules: nft::Backend,
+    proxy: Proxy,
     links: link::Backend,
     underlay: link::lower::Underlay,
 }
 
 impl Testbed {
     pub(crate) fn new() -> Self {
+        Testbed::with(Kind::Nft)
+    }
+
+    pub(crate) fn with(kind: Kind) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
@@ -92,8 +97,8 @@ impl Testbed {
         for (peer, number) in peers.iter_mut().zip(2..) {
             self::peer(peer, number, &world);
         }
-        let (rules, mut links) =
-            node.inside(|| (nft::Backend::open().unwrap(), link::Backend::open().unwrap()));
+        let (proxy, mut links) =
+            node.inside(|| (Proxy::open(kind), link::Backend::open().unwrap()));
         let underlay = links.underlay(NODE_ADDRESS).unwrap();
         let mut servers = Servers::default();
         let pods: BTreeMap<u8, Space> = pods;
@@ -118,7 +123,7 @@ impl Testbed {
             pods,
             wired,
             servers,
-            rules,
+            proxy,
             links,
             underlay,
         }
@@ -126,23 +131,63 @@ impl Testbed {
 
     /// As an agent does that starts, whatever is there.
     pub(crate) fn start(&mut self, program: &Program) {
-        self.rules = self.node.inside(|| nft::Backend::open().unwrap());
-        self.rules.reconcile(program).unwrap();
+        let kind = self.proxy.kind();
+        self.proxy = self.node.inside(|| Proxy::open(kind));
+        let proxy = &mut self.proxy;
+        self.node.inside(|| proxy.reconcile(program));
         self.links.reconcile(program, std::slice::from_ref(&self.underlay)).unwrap();
         self.wire_pods(program);
         self.node.inside(forget_connections);
     }
 
+    /// As an agent does that starts with another back end.
+    pub(crate) fn switch(&mut self, kind: Kind, program: &Program) {
+        self.proxy = self.node.inside(|| Proxy::open(kind));
+        let proxy = &mut self.proxy;
+        self.node.inside(|| proxy.reconcile(program));
+    }
+
+    /// What Services may ask for.
+    pub(crate) fn schedulers(&self) -> Vec<Scheduler> {
+        match self.proxy.kind() {
+            Kind::Nft => program::slots::SCHEDULERS.into(),
+            Kind::Ipvs => backend::ipvs::SCHEDULERS.into(),
+        }
+    }
+
+    /// Whether the back end made the address one of the node's.
+    pub(crate) fn owns(&self, address: IpAddr) -> bool {
+        self.proxy.owns(address)
+    }
+
+    pub(crate) fn node(&self) -> &Space {
+        &self.node
+    }
+
+    pub(crate) fn client(&self) -> &Space {
+        &self.client
+    }
+
+    pub(crate) fn pod(&self, host: u8) -> &Space {
+        &self.pods[&host]
+    }
+
+    pub(crate) fn proxy(&mut self) -> &mut Proxy {
+        &mut self.proxy
+    }
+
     /// As an agent does that hears of changes.
     pub(crate) fn change(&mut self, program: &Program, changes: &[program::Change]) {
-        self.rules.change(program, changes).unwrap();
+        let proxy = &mut self.proxy;
+        self.node.inside(|| proxy.change(program, changes));
         self.links.change_peers(changes).unwrap();
         self.wire_pods(program);
     }
 
     /// Finds nothing to do: what was made piece by piece is the whole.
     pub(crate) fn assert_settled(&mut self, program: &Program) {
-        assert_eq!(self.rules.reconcile(program).unwrap(), nft::Applied::default());
+        let proxy = &mut self.proxy;
+        assert!(!self.node.inside(|| proxy.reconcile(program)), "there was something to do");
         assert_eq!(self.links.reconcile(program, std::slice::from_ref(&self.underlay)).unwrap(), 0);
     }
 
@@ -155,7 +200,8 @@ impl Testbed {
 
     /// Whether the node still knows any client's endpoint.
     pub(crate) fn remembers(&self) -> bool {
-        let listed = self.node.run(&format!("nft list map ip podway {}", nft::layout::set::MEMORY));
+        let listed =
+            self.node.run(&format!("nft list map ip podway {}", backend::nft::layout::set::MEMORY));
         listed.contains("expires")
     }
 
@@ -210,7 +256,7 @@ impl Testbed {
         program: &Program,
         changes: &[Vec<program::Change>],
     ) -> Vec<Sight> {
-        let Testbed { client, servers, rules, .. } = self;
+        let Testbed { client, node, servers, proxy, .. } = self;
         let done = AtomicBool::new(false);
         let watch = || {
             let packets = packets.take_while(|_| !done.load(Ordering::Relaxed));
@@ -219,7 +265,7 @@ impl Testbed {
         std::thread::scope(|scope| {
             let watching = scope.spawn(|| client.inside(watch));
             for change in changes {
-                rules.change(program, change).unwrap();
+                node.inside(|| proxy.change(program, change));
             }
             done.store(true, Ordering::Relaxed);
             watching.join().unwrap()

@@ -3,8 +3,7 @@
 use super::Misuse;
 use ::explain::verify::{Answer, Counted, Observation, Tracked, Tuple};
 use ::explain::{Explanation, Host, Stage};
-use backend::Served;
-use backend::nft::read;
+use backend::{Served, services};
 use kernel::conntrack::{self, Which};
 use kernel::namespace::{self, Kind, Namespace};
 use kernel::netlink::Socket;
@@ -146,7 +145,7 @@ type Counters = BTreeMap<Arc<str>, Vec<Counted>>;
 fn counters(world: &World) -> anyhow::Result<Counters> {
     let mut found = Counters::new();
     for (name, netns) in living(world) {
-        let services = namespace::in_netns(&netns, read::all_services)??;
+        let services = namespace::in_netns(&netns, services::served)??;
         let front_end = |served: Served| {
             let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
             Some(Counted {
