@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build demo test tidy bench bench-services bench-failover bench-lab
+.PHONY: help build demo test tidy bench bench-services bench-datapath bench-failover bench-lab
 
 help:
 	@echo 'make demo            a cluster network on this machine, explained; needs Rust only, no root'
@@ -11,6 +11,7 @@ help:
 	@echo 'make tidy            formatting, rules of the house, lints'
 	@echo 'make bench           all benchmarks, printed as ratios'
 	@echo 'make bench-services  programming 10 000 Services, against the shape of kube-proxy 1.36'
+	@echo 'make bench-datapath  connections and requests through a Service, against direct ones and the shapes of kube-proxy'
 	@echo 'make bench-failover  a virtual IP whose owner dies, against keepalived'
 	@echo 'make bench-lab       from `podway lab up` to the first answered request'
 
@@ -28,10 +29,13 @@ tidy:
 	$(CARGO) xtask tidy
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 
-bench: bench-services bench-failover bench-lab
+bench: bench-services bench-datapath bench-failover bench-lab
 
 bench-services:
 	@bench/services
+
+bench-datapath:
+	@bench/datapath
 
 bench-failover:
 	@bench/failover

@@ -29,6 +29,8 @@ const PROGRAMS: [&str; 3] = ["agent", "edge", "kubelet"];
 pub struct Node {
     pub lab: String,
     pub name: String,
+    /// More arguments for its agent.
+    pub agent_arguments: Vec<String>,
 }
 
 /// Runs a node's first process, in the namespaces that the supervisor made for it. Returns only with an error.
@@ -110,6 +112,7 @@ impl Service {
             "agent" => {
                 command.arg("--cni-conf-dir").arg(layout::cni_conf(&node.name));
                 command.arg("--cni-data-dir").arg(layout::node_root(&node.name).join("ipam"));
+                command.args(&node.agent_arguments);
             }
             "kubelet" => {
                 command.arg("--root").arg(layout::node_root(&node.name));

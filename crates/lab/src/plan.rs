@@ -25,6 +25,8 @@ pub struct Wishes {
     pub families: Option<Families>,
     /// The client's address; none: a free one at the high end of the nodes' subnet.
     pub client_ip: Option<Ipv4Addr>,
+    /// More arguments for the agent of every node, such as `--proxy-mode=ipvs`.
+    pub agent_arguments: Vec<String>,
 }
 
 impl Default for Wishes {
@@ -38,6 +40,7 @@ impl Default for Wishes {
             service_cidr: net(10, 96, 12),
             families: None,
             client_ip: None,
+            agent_arguments: Vec::new(),
         }
     }
 }
@@ -58,6 +61,7 @@ pub struct Plan {
     pub families: Families,
     /// What there is of IPv6 beside; none in a lab of IPv4 alone.
     pub v6: Option<PlanV6>,
+    pub agent_arguments: Vec<String>,
 }
 
 impl Plan {
@@ -169,6 +173,7 @@ pub fn plan(manifests: &[Manifest], wishes: &Wishes) -> Result<Plan, PlanError> 
         onlink: virtual_ips.into_iter().filter(|address| !underlay.contains(address)).collect(),
         families,
         v6,
+        agent_arguments: wishes.agent_arguments.clone(),
     })
 }
 

@@ -85,6 +85,9 @@ struct Up {
     /// Address of the client [default: a free one of the nodes' subnet]
     #[arg(long)]
     client_ip: Option<Ipv4Addr>,
+    /// One more argument for the agent of every node, as --agent-arg=--proxy-mode=ipvs; may be given several times
+    #[arg(long = "agent-arg", value_name = "ARG", allow_hyphen_values = true)]
+    agent_arguments: Vec<String>,
     /// Seconds to wait for nodes and pods
     #[arg(long, default_value_t = 60)]
     timeout: u64,
@@ -149,6 +152,7 @@ fn up(name: String, options: Up) -> anyhow::Result<ExitCode> {
             pod_cidr: options.pod_cidr,
             service_cidr: options.service_cidr,
             families: options.ip_family,
+            agent_arguments: options.agent_arguments,
             client_ip: options.client_ip,
         },
         patience: Duration::from_secs(options.timeout),
@@ -282,6 +286,8 @@ pub(crate) struct Node {
     lab: String,
     #[arg(long)]
     node: String,
+    #[arg(long = "agent-arg", allow_hyphen_values = true)]
+    agent_arguments: Vec<String>,
 }
 
 /// Runs as the first process of a lab.
@@ -292,6 +298,6 @@ pub(crate) fn supervise() -> anyhow::Result<ExitCode> {
 
 /// Runs as the first process of a node.
 pub(crate) fn be_node(node: Node) -> anyhow::Result<ExitCode> {
-    let Node { lab, node: name } = node;
-    match lab::node_init::run(&lab::node_init::Node { lab, name })? {}
+    let Node { lab, node: name, agent_arguments } = node;
+    match lab::node_init::run(&lab::node_init::Node { lab, name, agent_arguments })? {}
 }

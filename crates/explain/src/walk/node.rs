@@ -7,7 +7,7 @@ use crate::finding::{Code, Finding};
 use crate::path::{End, Host, Outer, Stage, Translation, Verdict};
 use crate::why;
 use model::{Family, Kind, Origin};
-use program::service::{Endpoint, Masquerade, Scope};
+use program::service::{Endpoint, Frontend, Masquerade, Scope};
 use program::trace::{MasqueradeReason, StepKind};
 use program::{Arrival, Outcome, Program, Step, trace};
 use std::net::{IpAddr, SocketAddr};
@@ -53,7 +53,12 @@ impl Walk<'_> {
         if self.cluster.living(node).is_none() {
             return self.at_dead_node(node);
         }
-        if let Some(vip) = self.held_here(node) {
+        // What the node's rules take for a Service never comes as far as a process on the address.
+        let (protocol, to) = (self.packet.protocol, self.packet.destination);
+        let frontend = Frontend { scope: Scope::Address(to.ip()), protocol, port: to.port() };
+        if program.services.get(&frontend).is_none()
+            && let Some(vip) = self.held_here(node)
+        {
             return self.at_virtual_ip(node, vip);
         }
         self.run_program(node, program, arrival)

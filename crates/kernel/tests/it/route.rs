@@ -291,9 +291,9 @@ fn an_address_is_local_without_an_interface() {
             assert_eq!(client.local_addr().unwrap().ip(), local.source.unwrap());
             drop(listener);
         }
-        let not_ours = Local { protocol: Route::PODWAY, ..theirs.clone() };
+        let not_ours = Local { protocol: Route::PODWAY, ..theirs };
         let own = local("10.1.1.110", "10.1.1.110", Route::PODWAY);
-        let mut changes: Vec<_> = ours.clone().map(Change::DeleteLocal).into();
+        let mut changes: Vec<_> = ours.map(Change::DeleteLocal).into();
         changes.extend([Change::AddLocal(own.clone()), Change::DeleteLocal(own)]);
         changes.extend([Change::DeleteLocal(not_ours), Change::AddLocal(theirs.clone())]);
         route::apply(&mut socket, &changes).unwrap();

@@ -13,7 +13,7 @@ use crate::{Error, Manifest, Result, Target, layout};
 use apiserver::containers::ContainerRequest;
 use client::{Client, Kind, Watch, Watcher, watch_kinds};
 use ipnet::IpNet;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -56,10 +56,19 @@ impl Cluster {
         let Load { objects, warnings } = load(manifests, &self.plan)?;
         self.left_out = warnings;
         for manifest in objects {
-            client::create(&self.client, &manifest.value).await.map_err(|source| {
+            let rejected = |source| {
                 let (origin, object) = (manifest.source.clone(), manifest.object());
                 Error::Rejected { origin, object, answer: Box::new(source) }
-            })?;
+            };
+            client::create(&self.client, &manifest.value).await.map_err(rejected)?;
+            if let Some(status) = assigned(&manifest) {
+                let (namespace, name) =
+                    (manifest.text("/metadata/namespace"), manifest.text("/metadata/name"));
+                let namespace = Some(namespace).filter(|it| !it.is_empty()).unwrap_or("default");
+                client::patch_status(&self.client, Kind::SERVICE, Some(namespace), name, &status)
+                    .await
+                    .map_err(rejected)?;
+            }
         }
         Ok(())
     }
@@ -223,8 +232,19 @@ impl Cluster {
     }
 
     fn told(&self) -> node::Cluster {
-        node::Cluster { lab: self.name.clone(), cluster_cidr: join(&self.plan.pod_cidrs()) }
+        node::Cluster {
+            lab: self.name.clone(),
+            cluster_cidr: join(&self.plan.pod_cidrs()),
+            agent_arguments: self.plan.agent_arguments.clone(),
+        }
     }
+}
+
+/// What a cloud gave a Service: nobody does so in a lab, so what the manifest says is taken for it.
+fn assigned(manifest: &Manifest) -> Option<Value> {
+    let ingress = manifest.value.pointer("/status/loadBalancer/ingress")?;
+    let balanced = manifest.is("Service") && manifest.text("/spec/type") == "LoadBalancer";
+    balanced.then(|| json!({"status": {"loadBalancer": {"ingress": ingress}}}))
 }
 
 /// Hears what becomes ready until all is, and says how far it is.

@@ -29,6 +29,7 @@ pub(super) struct Cluster {
     pub(super) lab: String,
     /// All pods' addresses; the agent finds it in its environment.
     pub(super) cluster_cidr: String,
+    pub(super) agent_arguments: Vec<String>,
 }
 
 impl Node {
@@ -65,6 +66,7 @@ impl Node {
         let mut command = Command::new(super::own_program());
         command.arg0("podway").arg(node_init::SUBCOMMAND);
         command.args(["--lab", &cluster.lab, "--node", name]);
+        command.args(cluster.agent_arguments.iter().map(|it| format!("--agent-arg={it}")));
         command.env("PODWAY_CLUSTER_CIDR", &cluster.cluster_cidr);
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let place = Place {

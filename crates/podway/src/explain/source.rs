@@ -85,6 +85,7 @@ pub(super) fn manifests(arguments: &Explain) -> anyhow::Result<Scene> {
         service_cidr: arguments.service_cidr,
         families: None,
         client_ip: arguments.client_ip,
+        ..Wishes::default()
     };
     let plan = plan(&given, &wishes).map_err(lab::Error::from)?;
     let objects = with_nodes(given, &plan);

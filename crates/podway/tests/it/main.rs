@@ -12,5 +12,6 @@ mod labs;
 mod lifetimes;
 mod refusals;
 mod rollouts;
+mod services;
 mod supervision;
 mod views;

@@ -3,7 +3,7 @@
 use crate::labs::{Lab, Manifest, wait_until};
 use serde_json::{Value, json};
 
-const API: &str = "http://10.1.1.1:6443/apis/apps/v1/namespaces/default/deployments/web";
+const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/default/deployments/web";
 
 fn web(container: Value, strategy: Value) -> Manifest {
     let deployment = json!({
@@ -30,9 +30,10 @@ fn web(container: Value, strategy: Value) -> Manifest {
 
 fn patch(lab: &Lab, patch: &Value) {
     let line = format!(
-        "curl -sS -f -X PATCH -H 'Content-Type: application/merge-patch+json' {API} -d '{patch}'"
+        "curl -sS -f --unix-socket /run/podway/api.sock -X PATCH \
+         -H 'Content-Type: application/merge-patch+json' http://api{DEPLOYMENT} -d '{patch}'"
     );
-    let done = lab.shell("client", &line);
+    let done = lab.shell("underlay", &line);
     assert_eq!(done.code, 0, "{done:?}");
 }
 
@@ -41,7 +42,7 @@ fn roll(lab: &Lab, round: usize) {
     let annotations = json!({"round": round.to_string()});
     patch(lab, &json!({"spec": {"template": {"metadata": {"annotations": annotations}}}}));
     wait_until("the rollout is over", || {
-        let deployment = lab.get("client", API);
+        let deployment = lab.api("GET", DEPLOYMENT);
         let status = &deployment["status"];
         let is = |field: &str, count: u64| status[field].as_u64().unwrap_or(0) == count;
         status["observedGeneration"] == deployment["metadata"]["generation"]
@@ -51,13 +52,18 @@ fn roll(lab: &Lab, round: usize) {
     });
 }
 
-fn answered_always(manifest: &Manifest) {
-    let lab = Lab::up(&[&manifest.0], &["--nodes", "2"]);
+/// Rollouts of each test; many more: `PODWAY_ROUNDS=50`.
+const ROUNDS: usize = 3;
+
+fn answered_always(manifest: &Manifest, mode: &str) {
+    let proxy = format!("--agent-arg=--proxy-mode={mode}");
+    let lab = Lab::up(&[&manifest.0], &["--nodes", "2", &proxy]);
     let traffic: Vec<_> = ["10.1.1.110", "10.1.1.111"]
         .iter()
         .map(|node| lab.traffic(&format!("http://{node}:30080/")))
         .collect();
-    for round in 0..3 {
+    let rounds = std::env::var("PODWAY_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    for round in 0..rounds.unwrap_or(ROUNDS) {
         roll(&lab, round);
     }
     for traffic in traffic {
@@ -73,7 +79,7 @@ fn a_rolling_update_of_the_built_in_server_loses_no_request() {
         "name": "c", "image": "x", "ports": [{"containerPort": 80}],
         "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1},
     });
-    answered_always(&web(container, json!({"maxSurge": 1, "maxUnavailable": 1})));
+    answered_always(&web(container, json!({"maxSurge": 1, "maxUnavailable": 1})), "nft");
 }
 
 /// A server that ends at once when told to, as most do: its `preStop` gives others the time to learn of it.
@@ -92,5 +98,5 @@ s.ThreadingTCPServer(('', 80), Server).serve_forever()";
         "readinessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 1},
         "lifecycle": {"preStop": {"sleep": {"seconds": 1}}},
     });
-    answered_always(&web(container, json!({"maxSurge": "50%", "maxUnavailable": 0})));
+    answered_always(&web(container, json!({"maxSurge": "50%", "maxUnavailable": 0})), "nft");
 }

@@ -1,0 +1,79 @@
+//! `examples/services`: what each kind of Service does is explained, and the explanation is what the kernel does.
+
+use crate::labs::{Lab, example, wait_until};
+use serde_json::Value;
+
+/// Who asks, for what, how it ends, and the code that says why.
+const ROWS: [(&str, &str, &str, Option<&str>); 17] = [
+    ("client", "10.1.1.200:80", "delivered", None),
+    ("pod/default/asker", "10.1.1.200:80", "dropped", Some("source-not-allowed")),
+    ("pod/default/asker", "svc/default/shop:80", "delivered", None),
+    ("client", "10.1.1.110:30080", "delivered", None),
+    ("client", "10.1.1.111:30081", "delivered", None),
+    ("client", "10.1.1.110:30081", "dropped", Some("no-local-endpoint")),
+    ("pod/default/asker", "10.1.1.110:30081", "delivered", None),
+    ("node/node-1", "10.1.1.110:30081", "delivered", None),
+    ("pod/default/asker", "svc/default/node-local:80", "dropped", Some("no-local-endpoint")),
+    ("pod/default/web-2", "svc/default/node-local:80", "delivered", None),
+    ("pod/default/asker", "svc/default/near:80", "delivered", None),
+    ("pod/default/web-1", "svc/default/near:80", "delivered", None),
+    ("pod/default/asker", "svc/default/hashed:80", "delivered", None),
+    ("node/node-2", "10.1.1.201:80", "delivered", None),
+    ("pod/default/asker", "svc/default/empty:80", "refused", Some("no-endpoints")),
+    ("pod/default/asker", "10.96.0.11:81", "refused", Some("unknown-service-port")),
+    ("pod/default/asker", "10.96.0.77:80", "dropped", Some("unallocated-service-address")),
+];
+
+fn agrees(lab: &Lab) {
+    for (from, to, verdict, code) in ROWS {
+        let done = lab.run(&format!("explain --from {from} --to {to} --verify -o json"));
+        let told = format!("{from} to {to}: {done:?}\n{}", lab.logs());
+        assert_eq!(done.code, i32::from(verdict != "delivered"), "{told}");
+        let json = done.json();
+        assert_eq!(json["verdict"], verdict, "{told}");
+        assert_eq!(json["code"].as_str(), code, "{told}");
+    }
+}
+
+fn services() -> Lab {
+    let lab = Lab::up(&[&example("services")], &[]);
+    wait_until("the virtual IP is held", || !lab.owner("shop").is_empty());
+    lab
+}
+
+#[test]
+fn every_kind_of_service_is_explained_as_it_is() {
+    let lab = services();
+    agrees(&lab);
+    shown(&lab);
+    health_checked(&lab);
+}
+
+/// `podway show services` says all of it.
+fn shown(lab: &Lab) {
+    let done = lab.run("lab exec node/node-1 -- podway show services -o json");
+    let rows = done.json();
+    let row = |address: &str, port: u16| -> Value {
+        let rows = rows.as_array().unwrap().iter();
+        let mut rows = rows.filter(|row| row["address"] == address && row["port"] == port);
+        rows.next().cloned().unwrap_or_else(|| panic!("no {address}:{port} in {done:?}"))
+    };
+    let shop = row("10.1.1.200", 80);
+    assert_eq!(shop["affinity"], 10_800, "{shop}");
+    assert_eq!(shop["sources"][0], "10.1.1.0/24", "{shop}");
+    assert_eq!(shop["local"].as_array().unwrap().len(), 1, "{shop}");
+    assert!(shop["endpoints"][0].as_str().unwrap().ends_with(":8080=3"), "{shop}");
+    assert_eq!(row("10.96.0.12", 80)["endpoints"], "dropped");
+    assert_eq!(row("10.96.0.16", 80)["endpoints"], "refused");
+    assert_eq!(row("10.96.0.13", 80)["endpoints"].as_array().unwrap().len(), 1);
+    let origin = row("node", 30_081)["origin"].clone();
+    assert_eq!(origin, "Service default/api .spec.ports[0]");
+}
+
+/// A cloud's load balancer asks each node whether it has endpoints.
+fn health_checked(lab: &Lab) {
+    let done = lab.try_get("client", "http://10.1.1.110:30900/");
+    let json = done.json();
+    assert_eq!((json["localEndpoints"].as_u64(), done.code), (Some(1), 0), "{json}");
+    assert_eq!(json["service"]["name"], "shop");
+}
