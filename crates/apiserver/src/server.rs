@@ -77,6 +77,8 @@ impl ApiServer {
         let seed = RandomState::new().hash_one(first);
         let mut registry = Registry::new(Store::new(first, config.history), pools, seed, now);
         let write = Write::own(now);
+        let range = own_range(config.service_cidr);
+        registry.create(Kind::ServiceCIDR, "", range, write)?;
         registry.create(
             Kind::Service,
             "default",
@@ -209,6 +211,11 @@ pub(crate) fn now() -> i64 {
 
 fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The range that cluster IPs come from.
+fn own_range(cidr: IpNet) -> Value {
+    json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [cidr.to_string()]}})
 }
 
 fn own_service(address: &str, advertise: SocketAddr) -> Value {

@@ -42,6 +42,7 @@ pub(crate) fn admit(
             definition::admit(fields, old, &born, &mut causes);
         }
         Kind::Namespace => complete_namespace(fields),
+        Kind::ServiceCIDR if old.is_none() => complete_range(fields),
         Kind::Service => service::admit(fields, old, &mut causes),
         Kind::Pod => pod::admit(fields, old, &mut causes),
         Kind::Deployment | Kind::ReplicaSet => {
@@ -65,6 +66,14 @@ pub(crate) fn drop_nulls(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(drop_nulls),
         _ => {}
     }
+}
+
+/// A range is ready as soon as it is there: addresses are given out here.
+fn complete_range(range: &mut Map<String, Value>) {
+    let born = range["metadata"]["creationTimestamp"].clone();
+    let ready = json!({"type": "Ready", "status": "True", "reason": "", "lastTransitionTime": born,
+        "message": "Kubernetes Service CIDR is ready"});
+    preset(child(range, "status"), "conditions", || json!([ready]));
 }
 
 fn complete_namespace(namespace: &mut Map<String, Value>) {

@@ -3,6 +3,7 @@
 use super::causes::Causes;
 use crate::resources::{Kind, Resource};
 use serde_json::Value;
+use std::net::IpAddr;
 
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
@@ -16,6 +17,9 @@ pub(super) fn check(resource: &Resource, object: &Value, causes: &mut Causes) {
     let wrong = match resource.kind {
         Kind::Service => label_1035(name),
         Kind::Namespace => label(name),
+        // An address in its canonical form.
+        Kind::IPAddress if name.parse::<IpAddr>().is_ok_and(|it| it.to_string() == name) => Ok(()),
+        Kind::IPAddress => Err("must be a valid IP address in canonical form"),
         _ => subdomain(name),
     };
     if let Err(detail) = wrong {

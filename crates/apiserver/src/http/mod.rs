@@ -8,6 +8,7 @@ mod objects;
 mod openapi;
 mod query;
 mod reply;
+mod reviews;
 mod route;
 mod scale;
 mod watch;
@@ -78,6 +79,11 @@ async fn handle(
     let route = route.ok_or(Error::UnknownPath)?;
     match route {
         Route::Objects(place) => handle_objects(server, place, query, request).await,
+        Route::Review(kind) if request.method() == Method::POST => {
+            let user = caller.unwrap_or_else(User::administrator);
+            reviews::answer(kind, &user, request).await
+        }
+        Route::Review(_) => Err(Error::MethodNotAllowed),
         _ if request.method() != Method::GET => Err(Error::MethodNotAllowed),
         Route::Health => Ok(Reply::text("ok")),
         Route::Version => Ok(Reply::json(&discovery::version())),

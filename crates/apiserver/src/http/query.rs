@@ -60,7 +60,9 @@ impl Query {
             "dryRun" => self.dry_run = dry_run(value)?,
             "gracePeriodSeconds" => self.deletion.grace = number(name, value)?,
             "propagationPolicy" => self.deletion.propagation = propagation(value),
-            "orphanDependents" if flag(value) => self.deletion.propagation = Propagation::Orphan,
+            "orphanDependents" if flag(value) => {
+                self.deletion.propagation = Some(Propagation::Orphan);
+            }
             "fieldManager" => {
                 self.field_manager = Some(value.to_owned()).filter(|it| !it.is_empty())
             }
@@ -136,8 +138,13 @@ fn validation(value: &str) -> Result<Validation, Error> {
     }
 }
 
-fn propagation(policy: &str) -> Propagation {
-    if policy == "Orphan" { Propagation::Orphan } else { Propagation::Background }
+fn propagation(policy: &str) -> Option<Propagation> {
+    match policy {
+        "Orphan" => Some(Propagation::Orphan),
+        "Foreground" => Some(Propagation::Foreground),
+        "Background" => Some(Propagation::Background),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Paths: <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-uris>
 
+use super::reviews;
 use crate::resources::{self, Custom, Kind, Resource};
 use crate::store::Key;
 use percent_encoding::percent_decode_str;
@@ -21,6 +22,8 @@ pub(super) enum Route {
     OpenApiIndex,
     OpenApiGroup(String, String),
     Objects(Place),
+    /// A question of this kind.
+    Review(&'static str),
 }
 
 /// A collection, an object in it, or a part of the object.
@@ -89,7 +92,9 @@ pub(super) fn route(path: &str, customs: &[Custom]) -> Option<Route> {
                 };
                 resources::find(group, version, plural).or_else(|| custom.find(same))
             };
-            place(find, rest).map(Route::Objects)
+            let review = rest.first().filter(|_| rest.len() == 1);
+            let review = review.and_then(|plural| reviews::find(group, version, plural));
+            review.map(Route::Review).or_else(|| place(find, rest).map(Route::Objects))
         }
         _ => None,
     }

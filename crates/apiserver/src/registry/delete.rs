@@ -14,6 +14,8 @@ pub(crate) enum Propagation {
     /// They are deleted after it.
     #[default]
     Background,
+    /// They are deleted before it, which waits for those that block it.
+    Foreground,
     /// They stay and forget it.
     Orphan,
 }
@@ -23,7 +25,8 @@ pub(crate) enum Propagation {
 pub(crate) struct Deletion {
     /// Seconds a pod gets to end; `None` is what its spec says.
     pub(crate) grace: Option<i64>,
-    pub(crate) propagation: Propagation,
+    /// None: as the kind has it by default.
+    pub(crate) propagation: Option<Propagation>,
     /// Delete only the object with this uid.
     pub(crate) uid: Option<String>,
     /// Delete only this state.
@@ -61,10 +64,16 @@ impl Registry {
         if write.dry_run {
             return Ok(Deleted::Gone(old));
         }
-        if deletion.propagation == Propagation::Orphan {
-            self.orphan(old.uid());
-        }
-        let deleted = self.end(kind, key, &old, deletion.grace, write.now);
+        let deleted = match deletion.propagation.unwrap_or_else(|| default_propagation(kind)) {
+            Propagation::Orphan => {
+                self.orphan(old.uid());
+                self.end(kind, key, &old, deletion.grace, write.now)
+            }
+            Propagation::Foreground if self.waits_for_dependents(old.uid()) => {
+                Deleted::Going(self.hold(kind, key, &old, write.now))
+            }
+            _ => self.end(kind, key, &old, deletion.grace, write.now),
+        };
         self.settle(write.now);
         Ok(deleted)
     }
@@ -97,6 +106,60 @@ impl Registry {
         Deleted::Going(self.store.put(kind, key.clone(), object))
     }
 
+    /// Marks an object that goes after its dependents, which are deleted now in the same way.
+    fn hold(&mut self, kind: Kind, key: &Key, old: &Arc<Object>, now: i64) -> Arc<Object> {
+        let mut object = old.value.clone();
+        let metadata = meta::metadata(&mut object);
+        metadata.entry("deletionTimestamp").or_insert_with(|| time::rfc3339(now).into());
+        metadata.insert("deletionGracePeriodSeconds".into(), 0.into());
+        let finalizers = metadata.entry("finalizers").or_insert_with(|| json!([]));
+        if let Some(list) =
+            finalizers.as_array_mut().filter(|list| !list.contains(&FOREGROUND.into()))
+        {
+            list.push(FOREGROUND.into());
+        }
+        let held = self.store.put(kind, key.clone(), object);
+        for (kind, key) in self.store.dependents(old.uid()) {
+            let Some(dependent) = self.store.get(kind, &key).cloned() else { continue };
+            if self.waits_for_dependents(dependent.uid()) {
+                self.hold(kind, &key, &dependent, now);
+            } else {
+                self.end(kind, &key, &dependent, None, now);
+            }
+        }
+        held
+    }
+
+    /// Whether somebody is to be gone before the object with this uid.
+    fn waits_for_dependents(&self, uid: &str) -> bool {
+        let blocks = |owner: &Value| owner["uid"] == uid && owner["blockOwnerDeletion"] == true;
+        self.store.dependents(uid).iter().any(|(kind, key)| {
+            let owners =
+                self.store.get(*kind, key).map(|it| &it.value["metadata"]["ownerReferences"]);
+            owners.and_then(Value::as_array).is_some_and(|owners| owners.iter().any(blocks))
+        })
+    }
+
+    /// Lets go an owner that waited for its dependents, when the last has gone.
+    pub(super) fn release(&mut self, owner: &str) {
+        let Some((kind, key)) = self.store.find(owner).cloned() else { return };
+        let Some(object) = self.store.get(kind, &key) else { return };
+        let mut object = object.value.clone();
+        let finalizers = object["metadata"]["finalizers"].as_array_mut();
+        let Some(finalizers) = finalizers.filter(|list| list.contains(&FOREGROUND.into())) else {
+            return;
+        };
+        if self.waits_for_dependents(owner) {
+            return;
+        }
+        finalizers.retain(|finalizer| finalizer != FOREGROUND);
+        if meta::is_finished(&object) {
+            self.store.remove(kind, &key);
+        } else {
+            self.store.put(kind, key, object);
+        }
+    }
+
     fn orphan(&mut self, uid: &str) {
         for (kind, key) in self.store.dependents(uid) {
             let Some(object) = self.store.get(kind, &key) else { continue };
@@ -106,6 +169,17 @@ impl Registry {
             }
             self.store.put(kind, key, object);
         }
+    }
+}
+
+/// What waits for dependents, as the real server calls it.
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// For some kinds the pods stay unless the client says otherwise, as in their first versions.
+fn default_propagation(kind: Kind) -> Propagation {
+    match kind {
+        Kind::Job | Kind::ReplicationController => Propagation::Orphan,
+        _ => Propagation::Background,
     }
 }
 

@@ -5,6 +5,7 @@
 //!                       │ dry run: stop here                             (allocations, dependents, namespaces)
 //! ```
 
+mod addresses;
 mod apply;
 mod definitions;
 mod delete;

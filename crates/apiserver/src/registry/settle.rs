@@ -11,6 +11,7 @@ impl Registry {
         while let Some(change) = self.store.next_change() {
             self.pools.follow(&change);
             self.settle_definition(&change, now);
+            self.settle_addresses(&change, now);
             self.settle_owners(&change, now);
             self.settle_namespace(&change, now);
         }
@@ -21,6 +22,10 @@ impl Registry {
             self.end_if_there(change.kind, &change.key, now);
         }
         let (Some(old), None) = (&change.old, &change.new) else { return };
+        let owners = old.value["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+        for owner in owners.filter_map(|owner| owner["uid"].as_str()) {
+            self.release(owner);
+        }
         for (kind, key) in self.store.dependents(old.uid()) {
             if self.is_orphaned(kind, &key) {
                 self.end_if_there(kind, &key, now);

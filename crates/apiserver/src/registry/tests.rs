@@ -102,13 +102,51 @@ fn orphans_stay_and_forget() {
     owned["metadata"]["ownerReferences"] =
         json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid()}]);
     registry.create(Kind::ConfigMap, "default", owned.clone(), WRITE).unwrap();
-    let orphan = Deletion { propagation: Propagation::Orphan, ..Deletion::default() };
+    let orphan = Deletion { propagation: Some(Propagation::Orphan), ..Deletion::default() };
     registry.delete(Kind::ConfigMap, &key("owner"), &orphan, WRITE).unwrap();
     let left = registry.get(Kind::ConfigMap, &key("owned")).unwrap();
     assert_eq!(left.value["metadata"]["ownerReferences"], json!([]));
     owned["metadata"]["name"] = "late".into();
     registry.create(Kind::ConfigMap, "default", owned, WRITE).unwrap();
     assert!(registry.store.get(Kind::ConfigMap, &key("late")).is_none(), "its owner is gone");
+}
+
+#[test]
+fn in_the_foreground_owners_go_last() {
+    let mut registry = registry();
+    let mut make = |kind: Kind, mut object: Value, owner: Option<(&str, &str, &str)>| {
+        if let Some((api_version, kind, uid)) = owner {
+            object["metadata"]["ownerReferences"] = json!([{"apiVersion": api_version, "kind": kind, "name": "x",
+                "uid": uid, "blockOwnerDeletion": true}]);
+        }
+        registry.create(kind, "default", object, WRITE).unwrap().uid().to_owned()
+    };
+    let top = make(Kind::ConfigMap, map("top"), None);
+    let middle = make(Kind::ConfigMap, map("middle"), Some(("v1", "ConfigMap", &top)));
+    make(Kind::Pod, pod("n1"), Some(("v1", "ConfigMap", &middle)));
+    let foreground = Deletion { propagation: Some(Propagation::Foreground), ..Deletion::default() };
+    let going = registry.delete(Kind::ConfigMap, &key("top"), &foreground, WRITE).unwrap();
+    let Deleted::Going(top) = going else { panic!("{going:?}") };
+    assert_eq!(top.value["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+    let middle = registry.get(Kind::ConfigMap, &key("middle")).unwrap();
+    assert!(middle.value["metadata"]["deletionTimestamp"].is_string());
+    let now = Deletion { grace: Some(0), ..Deletion::default() };
+    registry.delete(Kind::Pod, &key("p"), &now, WRITE).unwrap();
+    for name in ["middle", "top"] {
+        assert!(registry.store.get(Kind::ConfigMap, &key(name)).is_none(), "{name} is left");
+    }
+}
+
+#[test]
+fn each_cluster_ip_has_an_object() {
+    let mut registry = registry();
+    let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}});
+    let service = registry.create(Kind::Service, "default", service, WRITE).unwrap();
+    let address = service.value["spec"]["clusterIP"].as_str().unwrap();
+    let object = registry.get(Kind::IPAddress, &Key::new("", address)).unwrap();
+    assert_eq!(object.value["spec"]["parentRef"]["name"], "web");
+    registry.delete(Kind::Service, &key("web"), &Deletion::default(), WRITE).unwrap();
+    assert!(registry.store.get(Kind::IPAddress, &Key::new("", address)).is_none());
 }
 
 #[test]

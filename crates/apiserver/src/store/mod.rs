@@ -92,8 +92,8 @@ pub(crate) struct Store {
     first: u64,
     /// uid of an owner → who names it in `ownerReferences`.
     dependents: BTreeMap<String, BTreeSet<(Kind, Key)>>,
-    /// uids of the objects that exist.
-    living: BTreeSet<String>,
+    /// Where the objects that exist are, by uid.
+    living: BTreeMap<String, (Kind, Key)>,
     changes: VecDeque<Change>,
 }
 
@@ -108,7 +108,7 @@ impl Store {
             history,
             first: revision,
             dependents: BTreeMap::new(),
-            living: BTreeSet::new(),
+            living: BTreeMap::new(),
             changes: VecDeque::new(),
         }
     }
@@ -162,7 +162,13 @@ impl Store {
 
     #[must_use]
     pub(crate) fn is_living(&self, uid: &str) -> bool {
-        self.living.contains(uid)
+        self.living.contains_key(uid)
+    }
+
+    /// Where the object with this uid is.
+    #[must_use]
+    pub(crate) fn find(&self, uid: &str) -> Option<&(Kind, Key)> {
+        self.living.get(uid)
     }
 
     /// Who names this uid as an owner.
@@ -223,7 +229,7 @@ impl Store {
     }
 
     fn index(&mut self, kind: Kind, key: &Key, object: &Object) {
-        self.living.insert(object.uid().to_owned());
+        self.living.insert(object.uid().to_owned(), (kind, key.clone()));
         for owner in owners(object) {
             self.dependents.entry(owner.to_owned()).or_default().insert((kind, key.clone()));
         }
