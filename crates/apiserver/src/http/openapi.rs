@@ -51,11 +51,15 @@ pub(super) fn group(customs: &[Custom], group: &str, version: &str) -> Result<Va
     }))
 }
 
-/// `/openapi/v2`. Clients that want protobuf are told that there is none, which they can live with.
+/// `/openapi/v2`. Clients that understand protobuf alone get a document of the server's name without paths: kubectl
+/// asks for it only about kinds that version 3 does not know, and what is not there is not there.
 pub(super) fn whole(customs: &[Custom], header: &str) -> Result<Reply, Error> {
     let json = |media: accept::Media<'_>| matches!(media.essence, "" | "application/json" | "*/*");
     if !accept::ranges(header).any(json) {
-        return Err(Error::NotAcceptable);
+        if !accept::ranges(header).any(|media| media.essence == PROTOBUF) {
+            return Err(Error::NotAcceptable);
+        }
+        return Ok(Reply::bytes(head().into()).media(&PROTOBUF.replace('@', ".")));
     }
     let kinds: Vec<&Resource> = resources::served(customs).collect();
     let mut definitions = Value::Object(document::schemas(&kinds));
@@ -67,6 +71,21 @@ pub(super) fn whole(customs: &[Custom], header: &str) -> Result<Reply, Error> {
         "paths": paths.collect::<Map<_, _>>(),
         "definitions": definitions,
     })))
+}
+
+/// As it is asked for; the answer says it with a dot, since `@` is no letter of a media type.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// `openapi.v2.Document {swagger = 1, info = 2 {title = 1, version = 2}}` in protobuf.
+fn head() -> Vec<u8> {
+    let field = |number: u8, bytes: &[u8]| {
+        let length = u8::try_from(bytes.len()).unwrap_or(0);
+        [&[number << 3 | 2, length], &bytes[..usize::from(length)]].concat()
+    };
+    let info = info();
+    let text = |name: &str| info[name].as_str().unwrap_or_default().as_bytes().to_vec();
+    let info = [field(1, &text("title")), field(2, &text("version"))].concat();
+    [field(1, b"2.0"), field(2, &info)].concat()
 }
 
 fn info() -> Value {

@@ -162,6 +162,11 @@ fn kubectl_says_what_is_wrong() {
             ("get nosuch", "", "the server doesn't have a resource type \"nosuch\""),
             ("get pod nosuch", "", "pods \"nosuch\" not found"),
             ("create -f -", &*slip, "unknown field \"spec.replcas\""),
+            (
+                "create -f -",
+                "{apiVersion: v1, kind: Widget, metadata: {name: x}}",
+                "no matches for kind \"Widget\" in version \"v1\"",
+            ),
             ("create -f -", WEB, "deployments.apps \"web\" already exists"),
             (
                 "apply --server-side --field-manager=me -f -",
