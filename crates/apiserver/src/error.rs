@@ -25,6 +25,9 @@ pub enum Error {
     /// A patch whose result is no object of the kind.
     #[error("\"\" is invalid: patch: Invalid value: {patched:?}: {why}")]
     BadPatch { patched: String, why: String },
+    /// A JSON patch whose operations do not fit the object.
+    #[error("the server rejected our request due to an error in our request")]
+    Inapplicable { why: String },
     /// Options of a request that contradict each other or the request.
     #[error("{kind}.meta.k8s.io \"\" is invalid: {}", listed(causes))]
     Options { kind: &'static str, causes: Vec<Cause> },
@@ -167,7 +170,10 @@ impl Error {
         match self {
             Self::NotFound { .. } | Self::UnknownPath => 404,
             Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::Contested { .. } => 409,
-            Self::Invalid { .. } | Self::BadPatch { .. } | Self::Options { .. } => 422,
+            Self::Invalid { .. }
+            | Self::BadPatch { .. }
+            | Self::Inapplicable { .. }
+            | Self::Options { .. } => 422,
             Self::Untyped { .. } | Self::Internal { .. } => 500,
             Self::Forbidden { .. } => 403,
             Self::BadRequest { .. } => 400,
@@ -186,7 +192,10 @@ impl Error {
             Self::NotFound { .. } | Self::UnknownPath => "NotFound",
             Self::AlreadyExists { .. } => "AlreadyExists",
             Self::Conflict { .. } | Self::Contested { .. } => "Conflict",
-            Self::Invalid { .. } | Self::BadPatch { .. } | Self::Options { .. } => "Invalid",
+            Self::Invalid { .. }
+            | Self::BadPatch { .. }
+            | Self::Inapplicable { .. }
+            | Self::Options { .. } => "Invalid",
             Self::Untyped { .. } => "",
             Self::Internal { .. } => "InternalError",
             Self::Forbidden { .. } => "Forbidden",
@@ -240,6 +249,9 @@ impl Error {
                 "kind": kind,
                 "causes": causes.iter().map(Cause::json).collect::<Vec<_>>(),
             }),
+            Self::Inapplicable { why } => {
+                json!({"causes": [{"reason": "UnexpectedServerResponse", "message": why}]})
+            }
             Self::BadPatch { patched, why } => {
                 let message = format!("Invalid value: {patched:?}: {why}");
                 json!({"causes": [{"reason": "FieldValueInvalid", "message": message, "field": "patch"}]})

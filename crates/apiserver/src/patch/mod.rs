@@ -49,9 +49,8 @@ fn operate(object: &mut Value, patch: &[PatchOperation]) -> Result<(), Error> {
         if copied > COPY_LIMIT {
             return Err(Error::TooLarge { limit: COPY_LIMIT });
         }
-        json_patch::patch(object, std::slice::from_ref(operation)).map_err(|error| {
-            Error::BadRequest { message: format!("the patch does not apply: {error}") }
-        })?;
+        json_patch::patch(object, std::slice::from_ref(operation))
+            .map_err(|error| Error::Inapplicable { why: error.to_string() })?;
         check_depth(object)?;
     }
     Ok(())
@@ -138,6 +137,6 @@ mod tests {
         let patch =
             serde_json::from_value(json!([{"op": "test", "path": "/a", "value": 1}])).unwrap();
         let refused = Patch::Json(Box::new(patch)).apply(Kind::Pod, &json!({}));
-        assert!(matches!(refused, Err(Error::BadRequest { .. })));
+        assert!(matches!(refused, Err(Error::Inapplicable { .. })));
     }
 }

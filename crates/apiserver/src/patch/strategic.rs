@@ -27,6 +27,14 @@ fn merge_maps(root: Root<'_>, target: &mut Map<String, Value>, patch: &Map<Strin
     if let Some(Value::Array(retained)) = patch.get("$retainKeys") {
         target.retain(|key, _| retained.iter().any(|retained| retained == key));
     }
+    let original = |target: &Map<String, Value>, list: &str| {
+        target.get(list).and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let ordered = patch.iter().filter_map(|(key, order)| {
+        let list = key.strip_prefix("$setElementOrder/")?;
+        Some((list, order, original(target, list)))
+    });
+    let ordered: Vec<_> = ordered.collect();
     for (key, value) in patch {
         if let Some(list) = key.strip_prefix("$deleteFromPrimitiveList/") {
             delete_items(target.get_mut(list), value);
@@ -39,10 +47,8 @@ fn merge_maps(root: Root<'_>, target: &mut Map<String, Value>, patch: &Map<Strin
             merge(root, target.entry(key.clone()).or_insert(Value::Null), value);
         }
     }
-    for (key, order) in patch {
-        if let Some(list) = key.strip_prefix("$setElementOrder/") {
-            reorder(field(root, list), target.get_mut(list), order);
-        }
+    for (list, order, original) in ordered {
+        reorder(field(root, list), target.get_mut(list), order, &original);
     }
 }
 
@@ -87,6 +93,7 @@ fn merge_lists(root: Root<'_>, key: &str, target: &mut Value, patch: &[Value]) {
         *target = Value::Array(items);
         return;
     }
+    let original = items.clone();
     for item in patch {
         let place = items.iter().position(|old| !item[key].is_null() && old[key] == item[key]);
         match place {
@@ -100,6 +107,7 @@ fn merge_lists(root: Root<'_>, key: &str, target: &mut Value, patch: &[Value]) {
             }
         }
     }
+    let items = arrange(items, patch, &original, |a, b| a[key] == b[key]);
     *target = Value::Array(items);
 }
 
@@ -109,13 +117,42 @@ fn delete_items(list: Option<&mut Value>, unwanted: &Value) {
     }
 }
 
-/// Sorts a list's items as the patch's author saw them; items he did not know keep their place at the end.
-fn reorder(root: Root<'_>, list: Option<&mut Value>, order: &Value) {
+/// Puts a list's items into the order in which the patch's author saw them.
+fn reorder(root: Root<'_>, list: Option<&mut Value>, order: &Value, original: &[Value]) {
     let (Some(Value::Array(items)), Value::Array(order)) = (list, order) else { return };
-    let place = |item: &Value| match rule(root) {
-        Rule::By(key, _) => order.iter().position(|wanted| wanted[key] == item[key]),
-        Rule::Union => order.iter().position(|wanted| wanted == item),
-        Rule::Replace => None,
+    let items_now = std::mem::take(items);
+    *items = match rule(root) {
+        Rule::By(key, _) => arrange(items_now, order, original, |a, b| a[key] == b[key]),
+        Rule::Union => arrange(items_now, order, original, |a, b| a == b),
+        Rule::Replace => items_now,
     };
-    items.sort_by_key(|item| place(item).unwrap_or(usize::MAX));
+}
+
+/// Items of the patch in its order, the others in theirs, and one of the others comes first only where it stood
+/// before the item of the patch already (`normalizeElementOrder` of `k8s.io/apimachinery/pkg/util/strategicpatch`).
+fn arrange(
+    items: Vec<Value>,
+    order: &[Value],
+    original: &[Value],
+    same: impl Fn(&Value, &Value) -> bool,
+) -> Vec<Value> {
+    let place = |list: &[Value], item: &Value| list.iter().position(|it| same(it, item));
+    let (mut patched, mut rest): (Vec<_>, Vec<_>) =
+        items.into_iter().partition(|item| place(order, item).is_some());
+    patched.sort_by_key(|item| place(order, item));
+    rest.sort_by_key(|item| place(original, item));
+    let mut rest = rest.into_iter().peekable();
+    let mut arranged = Vec::new();
+    for item in patched {
+        if let Some(before) = place(original, &item) {
+            while let Some(other) =
+                rest.next_if(|it| place(original, it).is_some_and(|at| at < before))
+            {
+                arranged.push(other);
+            }
+        }
+        arranged.push(item);
+    }
+    arranged.extend(rest);
+    arranged
 }

@@ -9,6 +9,8 @@ mod clients;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod definitions;
 #[cfg(test)]
 mod hostile;
