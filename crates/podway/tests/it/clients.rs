@@ -1,4 +1,4 @@
-//! Real clients on a real lab: kubectl of two versions, client-go, and the Python client.
+//! Real clients on a real lab: kubectl of two versions, helm, client-go, and the Python client.
 //!
 //! `scripts/clients` builds them where they are not there yet.
 
@@ -218,6 +218,47 @@ fn an_informer_sees_what_is_there_and_what_comes() {
     assert_eq!(initial.filter(|line| line.ends_with("initial=true")).count(), 2, "{done:?}");
     assert!(done.stdout.contains("synced"), "{done:?}");
     assert!(done.stdout.contains("late initial="), "{done:?}");
+}
+
+const CHART: &str = "apiVersion: v2\nname: shop\nversion: 1.0.0\n";
+const TEMPLATE: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: {{ .Release.Name }}}
+spec:
+  replicas: {{ .Values.replicas }}
+  selector: {matchLabels: {app: shop}}
+  template:
+    metadata: {labels: {app: shop}}
+    spec:
+      containers: [{name: c, image: x, ports: [{containerPort: 80}]}]
+";
+
+#[test]
+fn helm_installs_upgrades_and_uninstalls() {
+    let session = Session::start();
+    let chart = session.folder.join("chart");
+    std::fs::create_dir_all(chart.join("templates")).unwrap();
+    std::fs::write(chart.join("Chart.yaml"), CHART).unwrap();
+    std::fs::write(chart.join("values.yaml"), "replicas: 1\n").unwrap();
+    std::fs::write(chart.join("templates/shop.yaml"), TEMPLATE).unwrap();
+    for (line, replicas) in [
+        ("install shop chart --wait --timeout 30s", "1/1"),
+        ("upgrade shop chart --set replicas=2 --wait --timeout 30s", "2/2"),
+        ("rollback shop 1 --wait --timeout 30s", "1/1"),
+    ] {
+        let mut helm = session.command("helm");
+        helm.args(line.split_whitespace()).current_dir(&session.folder);
+        let done = Done::of(&helm.output().unwrap());
+        assert_eq!(done.code, 0, "helm {line}: {done:?}");
+        session.check(KUBECTLS[1], "get deployment shop --no-headers", "", replicas);
+    }
+    let mut helm = session.command("helm");
+    helm.args(["uninstall", "shop", "--wait", "--timeout", "30s"]);
+    let done = Done::of(&helm.output().unwrap());
+    assert_eq!(done.code, 0, "{done:?}");
+    let gone = session.kubectl(KUBECTLS[1], "get deployment shop", "");
+    assert!(gone.stderr.contains("not found"), "{gone:?}");
 }
 
 #[test]
