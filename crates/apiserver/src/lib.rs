@@ -1,7 +1,8 @@
 //! The embedded Kubernetes API: the server of a lab.
 //!
-//! *Here*: the Kubernetes wire protocol over HTTP (`http`), what a write means (`registry`), defaults and validation
-//! (`admission`), objects and their history in memory (`store`), the table of kinds ([`resources`]).
+//! *Here*: the Kubernetes wire protocol over HTTP (`http`) and who gets in (`access`), what a write means (`registry`),
+//! types from OpenAPI schemas (`schema`), defaults and validation (`admission`), who owns which field (`managed`),
+//! objects and their history in memory (`store`), the kinds ([`resources`]).
 //!
 //! *Not here*: controllers, scheduling, kubelets: they are clients. Production uses the cluster's own API server.
 //!
