@@ -77,7 +77,7 @@ impl ApiServer {
         let seed = RandomState::new().hash_one(first);
         let mut registry = Registry::new(Store::new(first, config.history), pools, seed, now);
         let write = Write::own(now);
-        let range = own_range(config.service_cidr);
+        let range = own_range(&config.service_cidrs);
         registry.create(Kind::ServiceCIDR, "", range, write)?;
         registry.create(
             Kind::Service,
@@ -213,9 +213,10 @@ fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// The range that cluster IPs come from.
-fn own_range(cidr: IpNet) -> Value {
-    json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [cidr.to_string()]}})
+/// The ranges that cluster IPs come from.
+fn own_range(cidrs: &[IpNet]) -> Value {
+    let cidrs: Vec<_> = cidrs.iter().map(IpNet::to_string).collect();
+    json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": cidrs}})
 }
 
 fn own_service(address: &str, advertise: SocketAddr) -> Value {

@@ -13,7 +13,7 @@ use model::{Object, World};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::json;
-use space::{Space, address, route};
+use space::{Space, address, as_root, host, ip, route};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -27,6 +27,10 @@ const SERVICE: &str = "10.96.1.0:80";
 /// `datapath [NAME=FILE …]`: more configurations, each a file of commands for `nft -f`, or for
 /// `iptables-legacy-restore` where its name ends in `.iptables`.
 fn main() {
+    as_root("datapath", run);
+}
+
+fn run() {
     let mut one = CpuSet::new();
     one.set(0).unwrap();
     sched_setaffinity(Pid::from_raw(0), &one).unwrap();
@@ -99,7 +103,9 @@ impl Bed {
             address("eth0", "10.244.1.2/24"),
             route("0.0.0.0/0", Some("10.244.1.1"), "eth0"),
         ]);
-        server.run("ip route add local 10.128.0.0/9 dev lo");
+        for endpoint in ["10.128.0.1", "10.128.0.2"].map(ip) {
+            server.run(&format!("ip route add local {} dev lo", host(endpoint)));
+        }
         rules(&node);
         let listener = server.inside(|| TcpListener::bind("0.0.0.0:8080").unwrap());
         std::thread::spawn(move || serve(&listener));
