@@ -8,6 +8,7 @@
 
 mod cluster;
 mod cron;
+mod election;
 mod error;
 #[cfg(test)]
 mod fixture;
@@ -20,6 +21,7 @@ mod settings;
 mod task;
 mod write;
 
+pub use election::{Election, run_elected};
 pub use error::Error;
 pub use run::run;
-pub use settings::{Controller, Settings};
+pub use settings::{Controller, Settings, UnknownController};

@@ -6,6 +6,7 @@ use crate::record::{Manager, Slice};
 use client::{Kind, Watch};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// One controller; each can run alone beside somebody else's others.
@@ -50,6 +51,23 @@ impl Controller {
         Controller::NodeIpam,
     ];
 
+    /// What kube-controller-manager calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Controller::EndpointSlice => "endpointslice-controller",
+            Controller::EndpointSliceMirroring => "endpointslice-mirroring-controller",
+            Controller::Deployment => "deployment-controller",
+            Controller::ReplicaSet => "replicaset-controller",
+            Controller::StatefulSet => "statefulset-controller",
+            Controller::DaemonSet => "daemonset-controller",
+            Controller::Job => "job-controller",
+            Controller::CronJob => "cronjob-controller",
+            Controller::Scheduler => "scheduler",
+            Controller::NodeLifecycle => "node-lifecycle-controller",
+            Controller::NodeIpam => "node-ipam-controller",
+        }
+    }
+
     /// The kinds that it must see.
     fn kinds(self) -> &'static [Kind] {
         match self {
@@ -71,6 +89,20 @@ impl Controller {
             Controller::NodeLifecycle => &[Kind::NODE, Kind::LEASE, Kind::POD],
             Controller::NodeIpam => &[Kind::NODE],
         }
+    }
+}
+
+/// A name that is no controller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no controller of this name")]
+pub struct UnknownController;
+
+impl FromStr for Controller {
+    type Err = UnknownController;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = Controller::ALL.into_iter().find(|controller| controller.name() == text);
+        named.ok_or(UnknownController)
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the binary is what prints")]
 
 mod agent;
+mod controllers;
 mod daemon;
 mod explain;
 mod get;
@@ -30,6 +31,7 @@ enum Command {
     Show(show::Show),
     Agent(Box<agent::Agent>),
     Edge(daemon::Edge),
+    Controllers(controllers::Controllers),
     Get(get::Get),
     #[command(hide = true, name = ::lab::supervisor::SUBCOMMAND)]
     LabSupervisor,
@@ -57,6 +59,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Show(show) => show::run(show),
         Command::Agent(agent) => agent::run(*agent),
         Command::Edge(edge) => daemon::edge(edge),
+        Command::Controllers(controllers) => controllers::run(controllers),
         Command::Get(get) => get::run(&get),
         Command::LabSupervisor => lab::supervise(),
         Command::LabNode(node) => lab::be_node(node),

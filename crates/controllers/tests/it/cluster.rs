@@ -38,6 +38,13 @@ impl Cluster {
         Cluster { client, settings, address, api, tasks, controllers, kubelets: BTreeMap::new() }
     }
 
+    /// An API that nobody stands behind.
+    pub(crate) async fn without_controllers() -> Self {
+        let cluster = Self::start().await;
+        cluster.controllers.abort();
+        cluster
+    }
+
     /// With nodes a, b and c.
     pub(crate) async fn with_nodes() -> Self {
         let mut cluster = Self::start().await;

@@ -223,7 +223,7 @@ mod tests {
                 "spec": {"containers": [container]},
             }))
             .unwrap();
-            let surroundings = Surroundings { node: "n".into(), host_ip: None, pod_ips: vec![] };
+            let surroundings = Surroundings { node: "n".into(), ..Surroundings::default() };
             let launch = Launch::plan(&spec, 0, &surroundings, None, "log".into());
             assert_eq!(launch.command.join(" "), expected);
         }

@@ -9,6 +9,7 @@
 
 mod clock;
 mod container;
+mod environment;
 mod error;
 mod node;
 mod plugins;
@@ -27,6 +28,8 @@ pub use error::Error;
 
 use crate::layout;
 use client::{Client, Kind, Watch, Watcher, watch_kinds};
+use environment::Services;
+use model::{Object, Service};
 use node::NetworkDirectory;
 use plugins::Network;
 use record::{Record, Shelf};
@@ -82,11 +85,14 @@ pub async fn run(
     let (directory, network) = NetworkDirectory::open(&config)?;
     collect_garbage(&network, &records).await;
     let (node, node_follower) = watch::channel(None);
-    let shared = Arc::new(Shared { config, client, shelf, network });
+    let (services, told) = watch::channel(Arc::default());
+    let shared = Arc::new(Shared { config, client, shelf, network, services: told });
     let watcher = watch_kinds(&shared.client, &watches(&shared.config.node));
     let kubelet = Kubelet {
         shared: Arc::clone(&shared),
         node,
+        services,
+        knows_services: false,
         host_ip: None,
         pods: BTreeMap::new(),
         records,
@@ -114,11 +120,12 @@ async fn collect_garbage(network: &Network, records: &BTreeMap<String, Record>) 
     }
 }
 
-fn watches(node: &str) -> [Watch; 2] {
+fn watches(node: &str) -> [Watch; 3] {
     let with = |kind: Kind, fields: String| Watch { fields: Some(fields), ..kind.into() };
     [
         with(Kind::NODE, format!("metadata.name={node}")),
         with(Kind::POD, format!("spec.nodeName={node}")),
+        Kind::SERVICE.into(),
     ]
 }
 
@@ -127,12 +134,15 @@ struct Kubelet {
     shared: Arc<Shared>,
     /// The node as the API has it.
     node: watch::Sender<Option<Value>>,
+    /// What containers are told of when they start.
+    services: watch::Sender<Arc<Services>>,
+    knows_services: bool,
     host_ip: Option<IpAddr>,
     /// By uid.
     pods: BTreeMap<String, mpsc::UnboundedSender<Event>>,
     /// What a kubelet before this one left, by uid, until the pods begin.
     records: BTreeMap<String, Record>,
-    /// Pods that came before the node itself, whose address they are told.
+    /// Pods that came before what they are told of: the node's address, and Services.
     early: Vec<Value>,
     workers: JoinSet<String>,
 }
@@ -164,6 +174,22 @@ impl Kubelet {
     fn note(&mut self, event: client::Event) {
         match event {
             client::Event::Applied { kind: Kind::NODE, object } => self.note_node(object),
+            client::Event::Applied { kind: Kind::SERVICE, object } => {
+                self.services.send_modify(|known| note_service(Arc::make_mut(known), &object));
+            }
+            client::Event::Deleted { kind: Kind::SERVICE, object } => {
+                let gone = parse_service(&object).map(|service| service.meta.key);
+                self.services.send_modify(|known| {
+                    gone.map(|key| Arc::make_mut(known).remove(&key));
+                });
+            }
+            client::Event::Restarted { kind: Kind::SERVICE, objects } => {
+                let mut all = Services::new();
+                objects.iter().for_each(|object| note_service(&mut all, object));
+                self.services.send_replace(Arc::new(all));
+                self.knows_services = true;
+                self.begin_early();
+            }
             client::Event::Applied { object, .. } => self.note_pod(object),
             client::Event::Deleted { kind: Kind::POD, object } => self.note_gone(&uid(&object)),
             client::Event::Restarted { kind: Kind::NODE, objects } => {
@@ -180,9 +206,17 @@ impl Kubelet {
         }
         self.host_ip = internal_ip(&object);
         self.node.send_replace(Some(object));
-        if self.host_ip.is_some() {
+        self.begin_early();
+    }
+
+    fn begin_early(&mut self) {
+        if self.can_begin() {
             std::mem::take(&mut self.early).into_iter().for_each(|pod| self.note_pod(pod));
         }
+    }
+
+    fn can_begin(&self) -> bool {
+        self.host_ip.is_some() && self.knows_services
     }
 
     fn note_all(&mut self, objects: Vec<Value>) {
@@ -211,7 +245,7 @@ impl Kubelet {
         match self.pods.get(&uid) {
             // A worker that has ended already needs no word.
             Some(pod) => drop(pod.send(Event::Updated(object))),
-            None if self.host_ip.is_none() => self.early.push(object),
+            None if !self.can_begin() => self.early.push(object),
             None => {
                 let record = Record::new(object, clock::now(), self.host_ip);
                 self.begin(uid, record);
@@ -230,6 +264,17 @@ impl Kubelet {
             }
             Err(error) => tracing::error!(uid, %error, "no pod that can be run"),
         }
+    }
+}
+
+fn note_service(services: &mut Services, object: &Value) {
+    services.extend(parse_service(object).map(|service| (service.meta.key.clone(), service)));
+}
+
+fn parse_service(object: &Value) -> Option<Service> {
+    match Object::parse(object) {
+        Ok(Object::Service(service)) => Some(service),
+        _ => None,
     }
 }
 

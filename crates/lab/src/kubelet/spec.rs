@@ -1,5 +1,6 @@
 //! What a pod asks of the kubelet. Pure.
 
+use super::environment::Sources;
 use super::restart::Policy;
 use model::field::{Field, FieldError};
 use model::object::ObjectError;
@@ -47,11 +48,15 @@ pub(super) enum SpecError {
 }
 
 /// What a pod is told of where it runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Surroundings {
     pub(super) node: String,
     pub(super) host_ip: Option<IpAddr>,
     pub(super) pod_ips: Vec<IpAddr>,
+    /// Variables that tell of Services.
+    pub(super) services: BTreeMap<String, String>,
+    /// Of the container that is about to start.
+    pub(super) sources: Sources,
 }
 
 impl Spec {
@@ -107,8 +112,10 @@ impl Spec {
             ("POD_IP", surroundings.pod_ips.first().map(ToString::to_string).unwrap_or_default()),
             ("HOST_IP", surroundings.host_ip.map(|it| it.to_string()).unwrap_or_default()),
         ];
-        let mut all: BTreeMap<String, String> =
-            told.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut all = surroundings.services.clone();
+        all.extend(told.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        let written = self.written(container);
+        all.extend(written.map(|it| surroundings.sources.whole(it)).unwrap_or_default());
         for entry in self.entries(container) {
             let Some(name) = entry.get("name").and_then(Value::as_str) else { continue };
             let value = entry.get("value").and_then(Value::as_str);
@@ -116,8 +123,8 @@ impl Spec {
             let value = match (value, field) {
                 (Some(value), _) => Some(expand(value, &all)),
                 (None, Some(field)) => self.downward(field, surroundings),
-                // Of ConfigMaps and Secrets the lab knows nothing.
-                (None, None) => entry.get("valueFrom").is_none().then(String::new),
+                (None, None) if entry.get("valueFrom").is_none() => Some(String::new()),
+                (None, None) => surroundings.sources.value(entry).cloned(),
             };
             all.extend(value.map(|value| (name.to_owned(), value)));
         }
@@ -126,10 +133,19 @@ impl Spec {
 
     /// `env` of the container, as written.
     fn entries(&self, container: &Container) -> impl Iterator<Item = &Value> {
+        list(self.written(container).and_then(|it| it.get("env"))).iter()
+    }
+
+    /// The container as the object has it.
+    pub(super) fn written(&self, container: &Container) -> Option<&Value> {
         let lists = ["/spec/containers", "/spec/initContainers"];
         let mut all = lists.into_iter().flat_map(|pointer| list(self.object.pointer(pointer)));
-        let found = all.find(|it| it["name"] == container.name.as_str());
-        list(found.and_then(|it| it.get("env"))).iter()
+        all.find(|it| it["name"] == container.name.as_str())
+    }
+
+    /// Whether its containers are told of the Services of its namespace.
+    pub(super) fn wants_links(&self) -> bool {
+        self.object.pointer("/spec/enableServiceLinks") != Some(&Value::Bool(false))
     }
 
     /// The fields that `fieldRef` may name.
@@ -238,6 +254,8 @@ mod tests {
             node: "n1".into(),
             host_ip: None,
             pod_ips: vec![[10, 244, 0, 2].into()],
+            services: BTreeMap::new(),
+            sources: Sources::default(),
         };
         let environment: BTreeMap<_, _> =
             spec.environment(&spec.pod.containers[0], &surroundings).into_iter().collect();

@@ -321,6 +321,7 @@ mod tests {
             node: "n".into(),
             host_ip: Some([10, 1, 1, 110].into()),
             pod_ips: vec![[10, 244, 0, 2].into()],
+            ..Surroundings::default()
         }
     }
 

@@ -11,6 +11,7 @@ mod advance;
 mod stop;
 
 use super::container::{Launch, kill_group};
+use super::environment::{Services, Sources};
 use super::plugins::Network;
 use super::probe::{Probes, Purpose, Verdict};
 use super::record::{Ended, Record, Shelf};
@@ -21,6 +22,7 @@ use super::{Config, clock, publish, sandbox};
 use client::Client;
 use kernel::process::{Process, Signal};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stop::Stop;
@@ -38,6 +40,8 @@ pub(super) struct Shared {
     pub(super) shelf: Shelf,
     /// The network plug-ins, once the agent has configured them.
     pub(super) network: Network,
+    /// As the API has them now.
+    pub(super) services: watch::Receiver<Arc<Services>>,
 }
 
 pub(super) enum Event {
@@ -119,6 +123,8 @@ impl Worker {
             node: shared.config.node.clone(),
             host_ip: record.host_ip,
             pod_ips: Vec::new(),
+            services: BTreeMap::new(),
+            sources: Sources::default(),
         };
         let worker = Worker {
             uid: spec.pod.meta.uid.clone(),

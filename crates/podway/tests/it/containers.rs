@@ -1,6 +1,6 @@
 //! What the lab's kubelet does with containers: start them in order, probe them, restart them, end them.
 
-use crate::labs::{Lab, new_name, wait_until};
+use crate::labs::{self, Lab, new_name, wait_until};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -82,6 +82,28 @@ fn containers_start_in_order_and_know_who_they_are() {
         assert_eq!((&answer["podIP"], &answer["localPort"]), (&json!(ip), &json!(port)));
     }
     assert!(lab.run("lab logs pod/ordered").stdout.contains("first ordered"));
+}
+
+#[test]
+fn a_container_is_told_of_services_and_configuration() {
+    let told =
+        "echo $KUBERNETES_SERVICE_HOST:$KUBERNETES_PORT_443_TCP_PORT $COLOR $PASSWORD $P_color";
+    let from = |kind: &str, key: &str| json!({(kind): {"name": "settings", "key": key}});
+    let manifest = Manifest::of(&[(
+        "informed",
+        json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "x", "command": shell(told),
+            "env": [{"name": "COLOR", "valueFrom": from("configMapKeyRef", "color")},
+                {"name": "PASSWORD", "valueFrom": from("secretKeyRef", "password")}],
+            "envFrom": [{"prefix": "P_", "configMapRef": {"name": "settings"}}]}]}),
+    )]);
+    let configuration = labs::Manifest::of(&[
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"color": "blue"}}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "settings"},
+            "data": {"password": "aHVudGVyMg=="}}),
+    ]);
+    let lab = Lab::up(&[&manifest.0, &configuration.0], &["--nodes", "1"]);
+    let log = lab.shell("node/node-1", "cat /run/podway/logs/node-1/pods/default_informed/c.log");
+    assert_eq!(log.stdout, "10.96.0.1:443 blue hunter2 blue\n");
 }
 
 #[test]

@@ -5,7 +5,10 @@ use crate::kubelet::probe::Probes;
 use crate::kubelet::record::Ended;
 use crate::kubelet::sandbox;
 use kernel::process::{Process, Signal};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the API may take to say what a container is told.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// Takes over what a kubelet before this one left running.
@@ -25,6 +28,8 @@ impl Worker {
             match Process::recall(&running.identity()).ok().flatten() {
                 Some(process) if intact => {
                     let probes = Probes::resumed(&container, ran.started, ran.ready, now);
+                    // Its probes do without what cannot be read now.
+                    tokio::time::timeout(PATIENCE, self.learn(index)).await.ok();
                     self.plan(index);
                     self.attend(index, process, Some(probes));
                 }

@@ -2,6 +2,7 @@
 
 use super::{Event, SANDBOX_RETRY, Worker};
 use crate::kubelet::container::{Launch, ended};
+use crate::kubelet::environment::{self, SourceError, Sources};
 use crate::kubelet::probe::{Probes, Purpose};
 use crate::kubelet::prober::{Target, probe};
 use crate::kubelet::record::{Ran, Running};
@@ -120,7 +121,27 @@ impl Worker {
         self.cells[index].launch.insert(launch).clone()
     }
 
+    /// Reads what the container is to be told: Services, and the contents of ConfigMaps and Secrets.
+    pub(super) async fn learn(&mut self, index: usize) -> Result<(), SourceError> {
+        let (container, namespace) =
+            (&self.spec.pod.containers[index], self.spec.pod.meta.key.namespace.clone());
+        let services = self.shared.services.borrow().clone();
+        self.surroundings.services =
+            environment::of_services(&services, &namespace, self.spec.wants_links());
+        self.surroundings.sources = match self.spec.written(container) {
+            Some(written) => Sources::fetch(&self.shared.client, &namespace, written).await?,
+            None => Sources::default(),
+        };
+        Ok(())
+    }
+
     async fn start(&mut self, index: usize) {
+        if let Err(error) = self.learn(index).await {
+            let cell = &mut self.cells[index];
+            cell.trouble = Some(error.to_string());
+            cell.restart = Some(Instant::now() + cell.backoff.after(Duration::ZERO));
+            return;
+        }
         let launch = self.plan(index);
         let started = tokio::task::spawn_blocking(move || launch.start()).await;
         let now = Instant::now();
