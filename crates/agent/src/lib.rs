@@ -16,6 +16,7 @@
 //! back and changes only what differs.
 
 mod announce;
+mod care;
 mod cni_files;
 mod events;
 mod health;
@@ -27,6 +28,7 @@ mod report;
 mod sysctls;
 mod watch;
 
+pub use care::Care;
 pub use cni_files::CniFiles;
 pub use node::Error;
 pub use sysctls::Conntrack;
@@ -48,6 +50,7 @@ pub struct Options {
     /// Where the container runtime's files go; `None`: somebody else's plug-in wires the pods.
     pub cni: Option<CniFiles>,
     pub conntrack: Conntrack,
+    pub care: Care,
     /// Where `/healthz`, `/livez` and `/programmed` are answered.
     pub healthz: Option<SocketAddr>,
     /// Where `/metrics` is answered.
@@ -64,6 +67,7 @@ impl Options {
             services: backend::services::Settings::default(),
             cni: None,
             conntrack: Conntrack::default(),
+            care: Care::default(),
             healthz: None,
             metrics: None,
         }

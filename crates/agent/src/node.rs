@@ -90,7 +90,7 @@ impl Node {
             _other => find_leftover(),
         };
         Ok(Node {
-            report: Report::new(&options, services.mode()),
+            report: Report::new(&options, services.mode(), &teller),
             unreported: Unreported::Everything,
             suspected: Doubt::default(),
             teller,

@@ -1,6 +1,8 @@
 //! What others learn of what the loop does: health, metrics, and those who act on changes of the program.
 
 use crate::Options;
+use crate::care::Caretaker;
+use crate::events::Teller;
 use crate::health::{Health, Status, Versions, note_versions};
 use crate::health_ports::HealthPorts;
 use crate::http::{self, Answer};
@@ -26,6 +28,8 @@ pub(crate) struct Report {
     pub(crate) metrics: Arc<Metrics>,
     ports: HealthPorts,
     frontends: Frontends,
+    /// None where connections are ended by the back end itself.
+    caretaker: Option<Caretaker>,
     /// What has been heard of and may not be in the kernel yet.
     seen: Versions,
     triggers: Vec<(Family, Timestamp)>,
@@ -55,7 +59,7 @@ impl Drop for Report {
 }
 
 impl Report {
-    pub(crate) fn new(options: &Options, mode: Mode) -> Self {
+    pub(crate) fn new(options: &Options, mode: Mode, teller: &Teller) -> Self {
         let (status, follower) = watch::channel(Status::new());
         let metrics = Arc::new(Metrics::new(mode));
         let mut servers = Vec::new();
@@ -68,8 +72,12 @@ impl Report {
             let scrape = Scrape { metrics: metrics.clone(), mode, health };
             servers.push(serve(address, "metrics", move |path| scrape.clone().answer(path)));
         }
+        let takes_care = mode != Mode::Userspace;
+        let caretaker = takes_care
+            .then(|| Caretaker::start(options.care.clone(), metrics.clone(), teller.clone()));
         Report {
             status,
+            caretaker,
             metrics,
             ports: HealthPorts::new(follower),
             frontends: Frontends::default(),
@@ -139,6 +147,9 @@ impl Report {
     /// The kernel has the whole program.
     pub(crate) fn compared(&mut self, program: &Program) {
         self.ports.follow(program);
+        if let Some(caretaker) = &self.caretaker {
+            caretaker.compared(program);
+        }
         self.frontends.follow(program, &self.metrics);
     }
 
@@ -146,6 +157,9 @@ impl Report {
     pub(crate) fn changed(&mut self, changes: &[Change]) {
         changes.iter().for_each(|change| self.ports.change(change));
         self.frontends.change(changes, &self.metrics);
+        if let Some(caretaker) = &self.caretaker {
+            caretaker.changed(changes);
+        }
     }
 
     /// The kernel is as the cluster wants it, as far as it has been heard of.

@@ -1,6 +1,10 @@
-//! Raw sockets: VRRP over IPv4, and whole Ethernet frames.
+//! Raw sockets: VRRP over IPv4, whole Ethernet frames, and segments in somebody else's name.
 //!
 //! The sockets never block, so that an event loop may wait on their descriptors.
+
+mod forged;
+
+pub use forged::send_forged_syn;
 
 use crate::{Error, Result};
 use nix::errno::Errno;

@@ -142,7 +142,7 @@ impl Run<'_, '_> {
                 Found::Value(_) => Step::when(!*negate),
             },
             Statement::VerdictMap { key, map } => self.verdict_map(key, map, depth),
-            Statement::Counter => Step::Holds,
+            Statement::Counter | Statement::Notrack => Step::Holds,
             Statement::SetMark { and, xor } => {
                 self.packet.mark = (self.packet.mark & and) ^ xor;
                 Step::Holds

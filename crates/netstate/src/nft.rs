@@ -120,6 +120,8 @@ pub enum Statement {
     SetPriority(u32),
     /// `masquerade fully-random`.
     Masquerade,
+    /// `notrack`: no connection is kept for the packet. Only before connections are tracked (priority −200).
+    Notrack,
     /// Answers with a TCP reset for TCP, ICMP port unreachable otherwise.
     Reject,
     Verdict(Verdict),

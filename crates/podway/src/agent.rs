@@ -1,7 +1,7 @@
 //! `podway agent`: its options, which are kube-proxy's where kube-proxy has them.
 
 use crate::daemon::{Connection, block_on, told_to_end};
-use ::agent::{CniFiles, Conntrack, Options};
+use ::agent::{Care, CniFiles, Conntrack, Options};
 use backend::Mode;
 use clap::{Args, ValueEnum};
 use compile::{LocalDetection, Settings};
@@ -123,6 +123,12 @@ struct ConntrackOptions {
     /// Packets outside of the window do not make a connection invalid
     #[arg(long, num_args = 0..=1, default_value_t, default_missing_value = "true", require_equals = true)]
     conntrack_tcp_be_liberal: bool,
+    /// How long TCP connections to endpoints that are gone are let be before they are reset; 0: for ever
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    gone_endpoint_reset: Duration,
+    /// Forget stale SCTP associations, as stale UDP flows always are
+    #[arg(long, num_args = 0..=1, default_value_t, default_missing_value = "true", require_equals = true)]
+    forget_stale_sctp: bool,
 }
 
 /// An address to listen on, or none.
@@ -164,6 +170,7 @@ impl Agent {
             services: backend::services::Settings { scheduler: Some(proxy.ipvs_scheduler) },
             cni,
             conntrack: self.conntrack.parameters(),
+            care: self.conntrack.care(),
             healthz: self.healthz_bind_address.0,
             metrics: self.metrics_bind_address.0,
             ..Options::new(&self.node, settings)
@@ -188,6 +195,12 @@ impl Sources {
 }
 
 impl ConntrackOptions {
+    fn care(&self) -> Care {
+        let grace = self.gone_endpoint_reset;
+        let reset_gone_after = (!grace.is_zero()).then_some(grace);
+        Care { sctp: self.forget_stale_sctp, reset_gone_after }
+    }
+
     fn parameters(&self) -> Conntrack {
         let unless_zero = |time: Duration| (!time.is_zero()).then_some(time);
         Conntrack {
@@ -267,6 +280,7 @@ mod tests {
         let plain = options(&["--cluster-cidr", "10.244.0.0/16"]).unwrap();
         assert_eq!(plain.settings, Settings::new(vec!["10.244.0.0/16".parse().unwrap()]));
         assert_eq!(plain.conntrack, Conntrack::default());
+        assert_eq!(plain.care, Care::default());
         assert_eq!(plain.healthz, Some(([0, 0, 0, 0], 10256).into()));
         assert_eq!(plain.metrics, Some(([127, 0, 0, 1], 10249).into()));
         assert_eq!(plain.mode, Mode::Nft);

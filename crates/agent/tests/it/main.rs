@@ -1,6 +1,8 @@
 //! The agent against the embedded API, in network namespaces of its own.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod care;
 mod follows;
 mod health;
 mod node;
+mod pods;

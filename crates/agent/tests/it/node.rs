@@ -82,22 +82,39 @@ impl Node {
         client::create(&self.client, &object).await.unwrap()
     }
 
+    /// Creates the object, or replaces the one that is there.
+    pub(crate) async fn put(&self, object: Value) -> Value {
+        match client::create(&self.client, &object).await {
+            Err(client::Error::AlreadyExists { .. }) => {
+                client::replace(&self.client, &object).await.unwrap()
+            }
+            outcome => outcome.unwrap(),
+        }
+    }
+
     /// An agent that lives until the handle is aborted, as if killed.
     pub(crate) async fn start_agent(&self) -> JoinHandle<()> {
-        self.start_agent_in(Mode::default()).await
+        self.start_agent_with(|_as_it_is| {}).await
     }
 
     pub(crate) async fn start_agent_in(&self, mode: Mode) -> JoinHandle<()> {
+        self.start_agent_with(|options| options.mode = mode).await
+    }
+
+    pub(crate) async fn start_agent_with(
+        &self,
+        change: impl FnOnce(&mut Options),
+    ) -> JoinHandle<()> {
         let client = client::connect(None, Some(&self.server)).await.unwrap();
         let settings = compile::Settings::new(vec!["10.244.0.0/16".parse().unwrap()]);
         let cni = CniFiles { conflist: self.conflist(), data_dir: self.directory.join("ipam") };
-        let options = Options {
+        let mut options = Options {
             cni: Some(cni),
-            mode,
             healthz: Some(([0, 0, 0, 0], 10256).into()),
             metrics: Some(([127, 0, 0, 1], 10249).into()),
             ..Options::new("node-1", settings)
         };
+        change(&mut options);
         tokio::spawn(async { agent::run(client, options, std::future::pending()).await.unwrap() })
     }
 

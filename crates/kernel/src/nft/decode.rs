@@ -115,6 +115,7 @@ impl Reader {
             "nat" => self.nat(data),
             "counter" => self.push(Statement::Counter),
             "masq" => self.masquerade(data),
+            "notrack" => self.push(Statement::Notrack),
             "reject" => self.reject(data),
             _ => None,
         }

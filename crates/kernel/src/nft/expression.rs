@@ -110,6 +110,7 @@ impl Writer<'_, '_> {
                     data.be32(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY)
                 });
             }
+            Statement::Notrack => self.expression("notrack", |_data| {}),
             Statement::Reject => self.reject(answer),
             Statement::Verdict(verdict) => {
                 check_verdict(verdict)?;

@@ -124,6 +124,7 @@ fn statement(family: Family) -> impl Strategy<Value = (Statement, Option<Set>)> 
         1 => (any::<u32>(), any::<u32>()).prop_map(|(and, xor)| Statement::SetMark { and, xor }),
         1 => any::<u32>().prop_map(Statement::SetPriority),
         1 => Just(Statement::Masquerade),
+        1 => Just(Statement::Notrack),
         1 => verdict().prop_map(Statement::Verdict),
     ];
     let data = SetData::Values(vec![address(family), DataType::Port]);

@@ -48,6 +48,7 @@ impl fmt::Display for Statement {
             }
             Statement::SetPriority(number) => write!(f, "meta priority set {number}"),
             Statement::Masquerade => f.write_str("masquerade fully-random"),
+            Statement::Notrack => f.write_str("notrack"),
             Statement::Reject => f.write_str("reject"),
             Statement::Verdict(verdict) => write!(f, "{verdict}"),
             Statement::Unknown(what) => write!(f, "# {what}"),

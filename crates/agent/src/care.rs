@@ -1,0 +1,258 @@
+//! Care for connections under way when Services change: a thread beside the loop, so that looking through many
+//! connections never holds up the programming of the kernel.
+//!
+//! ```text
+//!  changes that the kernel has taken ──► stale UDP entries: forgotten, at once
+//!                                   └──► TCP to endpoints that are gone: reset, after a while
+//!  every second ──► is the connection table nearly full?
+//! ```
+
+mod alarm;
+mod reset;
+mod stale;
+
+use crate::events::Teller;
+use crate::metrics::Metrics;
+use alarm::Alarm;
+use kernel::conntrack::{self, Connection, Which};
+use kernel::netlink::Socket;
+use kernel::{route, sysctl};
+use model::Protocol;
+use program::{Change, Program};
+use reset::Resetter;
+use stale::{Frontends, Gone};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+use tracing::{debug, warn};
+
+/// Between looks at how full the connection table is: the kernel tells nobody.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What care is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Care {
+    /// Stale SCTP associations are forgotten like UDP flows.
+    pub sctp: bool,
+    /// How long a TCP connection to an endpoint that is gone is let be; `None`: for ever.
+    pub reset_gone_after: Option<Duration>,
+}
+
+impl Default for Care {
+    fn default() -> Self {
+        Care { sctp: false, reset_gone_after: Some(Duration::from_secs(5)) }
+    }
+}
+
+/// The door to the thread, which ends with it.
+pub(crate) struct Caretaker(Sender<Message>);
+
+enum Message {
+    Everything(Box<Program>),
+    Changes(Vec<Change>),
+}
+
+impl Caretaker {
+    pub(crate) fn start(care: Care, metrics: Arc<Metrics>, teller: Teller) -> Self {
+        let (sender, receiver) = channel();
+        let started = std::thread::Builder::new().name("care".to_owned()).spawn(move || {
+            match Worker::open(care, metrics, teller) {
+                Ok(worker) => worker.run(&receiver),
+                Err(error) => warn!(%error, "connections under way are not cared for"),
+            }
+        });
+        if let Err(error) = started {
+            warn!(%error, "connections under way are not cared for");
+        }
+        Caretaker(sender)
+    }
+
+    /// The kernel has the whole program. Of it only what is needed goes over.
+    pub(crate) fn compared(&self, program: &Program) {
+        let needed = Program {
+            addresses: program.addresses.clone(),
+            node_ports: program.node_ports.clone(),
+            networks: program.networks.clone(),
+            services: program.services.clone(),
+            pods: program.pods.clone(),
+            ..Program::default()
+        };
+        self.tell(Message::Everything(Box::new(needed)));
+    }
+
+    /// The kernel has these changes.
+    pub(crate) fn changed(&self, changes: &[Change]) {
+        let matters = |change: &&Change| {
+            matches!(
+                change,
+                Change::Frontend { .. } | Change::Addresses { .. } | Change::Pod { .. }
+            )
+        };
+        let changes: Vec<_> = changes.iter().filter(matters).cloned().collect();
+        if !changes.is_empty() {
+            self.tell(Message::Changes(changes));
+        }
+    }
+
+    fn tell(&self, message: Message) {
+        // A thread that could not start has said so.
+        self.0.send(message).ok();
+    }
+}
+
+struct Worker {
+    care: Care,
+    metrics: Arc<Metrics>,
+    teller: Teller,
+    socket: Socket,
+    frontends: Frontends,
+    /// When to look whether connections to these endpoints are left.
+    gone: BTreeMap<Instant, Gone>,
+    resetter: Resetter,
+    alarm: Alarm,
+}
+
+impl Worker {
+    fn open(care: Care, metrics: Arc<Metrics>, teller: Teller) -> kernel::Result<Self> {
+        Ok(Worker {
+            care,
+            metrics,
+            teller,
+            socket: Socket::netfilter()?,
+            frontends: Frontends::default(),
+            gone: BTreeMap::new(),
+            resetter: Resetter::new()?,
+            alarm: Alarm::default(),
+        })
+    }
+
+    fn run(mut self, messages: &Receiver<Message>) {
+        let mut look = Instant::now();
+        loop {
+            let now = Instant::now();
+            let next = self.gone.keys().next().map_or(look, |due| look.min(*due));
+            match messages.recv_timeout(next.saturating_duration_since(now)) {
+                Ok(first) => {
+                    let outcome = self.follow(first, messages);
+                    self.warn("stale connections stay", outcome);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if look <= Instant::now() {
+                look = Instant::now() + LOOK;
+                self.look();
+            }
+            let outcome = self.reset_gone();
+            self.warn("connections to endpoints that are gone stay", outcome);
+        }
+    }
+
+    fn warn(&self, what: &str, outcome: kernel::Result<()>) {
+        if let Err(error) = outcome {
+            warn!(error = %crate::watch::chain(&error), "{what}");
+        }
+    }
+
+    /// Takes in all that is there, then looks through the connections once.
+    fn follow(&mut self, first: Message, messages: &Receiver<Message>) -> kernel::Result<()> {
+        let (mut touched, mut gone) = (BTreeSet::new(), Gone::default());
+        for message in std::iter::once(first).chain(messages.try_iter()) {
+            match message {
+                Message::Everything(program) => {
+                    self.frontends = Frontends::of(*program);
+                    touched = self.frontends.all();
+                    gone = Gone::Any;
+                }
+                Message::Changes(changes) => {
+                    for change in changes {
+                        gone.note(&change);
+                        touched.extend(self.frontends.change(change));
+                    }
+                }
+            }
+        }
+        if let Some(grace) = self.care.reset_gone_after.filter(|_| !gone.is_nothing()) {
+            self.gone.insert(Instant::now() + grace, gone);
+        }
+        touched.retain(|frontend| match frontend.protocol {
+            Protocol::Udp => true,
+            Protocol::Sctp => self.care.sctp,
+            Protocol::Tcp => false,
+        });
+        if touched.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.learn_addresses()?;
+        let frontends = &self.frontends;
+        let stale = conntrack::connections(&mut self.socket, Which::Both, |connection| {
+            frontends.is_stale(connection, &touched)
+        })?;
+        let forgotten = self.forget(&stale)?;
+        self.frontends.settle();
+        self.metrics.reconciler.observe(began.elapsed());
+        debug!(front_ends = touched.len(), forgotten, "stale connections forgotten");
+        Ok(())
+    }
+
+    /// Where node ports answer by prefixes, all of the node's addresses count.
+    fn learn_addresses(&mut self) -> kernel::Result<()> {
+        if self.frontends.needs_addresses() {
+            let addresses = route::addresses(&mut Socket::route()?)?;
+            self.frontends.learn(addresses.iter().map(|address| address.net.addr()));
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, connections: &[Connection]) -> kernel::Result<u64> {
+        let mut forgotten = 0;
+        for connection in connections {
+            let Connection { original, zone, id, .. } = connection;
+            forgotten +=
+                u64::from(conntrack::delete(&mut self.socket, original, *zone, Some(*id))?);
+        }
+        self.metrics.deleted_entries.add(forgotten);
+        Ok(forgotten)
+    }
+
+    /// Ends TCP connections to endpoints that went away a while ago.
+    fn reset_gone(&mut self) -> kernel::Result<()> {
+        let now = Instant::now();
+        self.resetter.tidy(now)?;
+        while let Some(due) = self.gone.first_entry().filter(|due| *due.key() <= now) {
+            let gone = due.remove();
+            self.learn_addresses()?;
+            let frontends = &self.frontends;
+            let mut left = conntrack::connections(&mut self.socket, Which::Both, |connection| {
+                frontends.is_to_gone(connection, &gone)
+            })?;
+            let alive = if left.is_empty() { BTreeSet::new() } else { self.frontends.alive() };
+            left.retain(|connection| !alive.contains(&connection.reply.source));
+            if left.is_empty() {
+                continue;
+            }
+            let reset = self.resetter.reset(&mut self.socket, &left, now)?;
+            self.metrics.resets.add(reset);
+            debug!(reset, "connections to endpoints that are gone reset");
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) {
+        let number = |path| sysctl::read(path).ok()?.parse::<u32>().ok();
+        let entries = number("net/netfilter/nf_conntrack_count");
+        let limit = number("net/netfilter/nf_conntrack_max");
+        let Some((entries, limit)) = entries.zip(limit) else { return };
+        self.metrics.conntrack_entries.set(entries.into());
+        self.metrics.conntrack_limit.set(limit.into());
+        if self.alarm.is_raised_by(entries, limit) {
+            let message = format!(
+                "the connection table is nearly full: {entries} of {limit}; new connections will be lost"
+            );
+            warn!("{message}");
+            self.teller.warn("ConntrackNearlyFull", message);
+        }
+    }
+}

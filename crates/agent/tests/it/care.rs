@@ -1,0 +1,147 @@
+//! Connections under way when their Service changes.
+
+use crate::node::{Node, in_own_namespace};
+use crate::pods::Pod;
+use agent::Care;
+use kernel::conntrack::{Which, connections};
+use kernel::netlink::Socket;
+use serde_json::{Value, json};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+const HEALTH: u16 = 10256;
+const METRICS: u16 = 10249;
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+
+fn service(protocol: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"type": "NodePort", "clusterIP": "10.96.5.5",
+            "ports": [{"port": 80, "nodePort": 30080, "protocol": protocol}]},
+    })
+}
+
+/// Endpoints by the last octet of their address; those that are not ready terminate.
+fn slice(protocol: &str, endpoints: &[(u8, bool)]) -> Value {
+    let endpoint = |(host, ready): &(u8, bool)| {
+        json!({"addresses": [format!("10.244.0.{host}")],
+            "conditions": {"ready": ready, "serving": true, "terminating": !ready}})
+    };
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "web-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
+        "ports": [{"name": "", "port": 8080, "protocol": protocol}],
+        "endpoints": endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+    })
+}
+
+/// Returns when the kernel has it.
+async fn put(node: &Node, object: Value) {
+    let kind = object["kind"].as_str().unwrap().to_owned();
+    let written = node.put(object).await;
+    let version = written["metadata"]["resourceVersion"].as_str().unwrap();
+    let answer = node.ask(HEALTH, &format!("/programmed?{kind}={version}")).await;
+    assert_eq!(answer.status, 200);
+}
+
+fn listen(pod: &Pod) -> TcpListener {
+    pod.inside(|| TcpListener::bind(pod.at(8080)).unwrap())
+}
+
+/// A connection through the Service, and its other end.
+fn connect(client: &Pod, server: &TcpListener) -> (TcpStream, TcpStream) {
+    let connection = client.inside(|| TcpStream::connect(("10.96.5.5", 80)).unwrap());
+    connection.set_read_timeout(PATIENCE).unwrap();
+    let (other, _) = server.accept().unwrap();
+    (connection, other)
+}
+
+fn exchange((client, server): &mut (TcpStream, TcpStream)) {
+    client.write_all(b"question").unwrap();
+    server.read_exact(&mut [0; 8]).unwrap();
+    server.write_all(b"answer").unwrap();
+    client.read_exact(&mut [0; 6]).unwrap();
+}
+
+#[test]
+fn a_hanging_client_of_a_gone_pod_is_reset_and_one_of_a_terminating_pod_goes_on() {
+    const NAME: &str =
+        "care::a_hanging_client_of_a_gone_pod_is_reset_and_one_of_a_terminating_pod_goes_on";
+    in_own_namespace(NAME, async || {
+        let node = Node::new("gone").await;
+        let (client, staying, leaving, fresh) =
+            (Pod::new(10), Pod::new(5), Pod::new(6), Pod::new(7));
+        let servers = [&staying, &leaving, &fresh].map(listen);
+        let care = Care { reset_gone_after: Some(Duration::from_millis(200)), ..Care::default() };
+        let agent = node.start_agent_with(|options| options.care = care).await;
+        put(&node, service("TCP")).await;
+        put(&node, slice("TCP", &[(5, true)])).await;
+        let mut graceful = connect(&client, &servers[0]);
+        exchange(&mut graceful);
+        put(&node, slice("TCP", &[(5, false), (6, true)])).await;
+        let mut hanging = connect(&client, &servers[1]);
+        exchange(&mut hanging);
+        leaving.vanish();
+        put(&node, slice("TCP", &[(5, false), (7, true)])).await;
+        // The agent shares this thread: the client's read must wait beside it.
+        let (mut connection, _held) = hanging;
+        let outcome = tokio::task::spawn_blocking(move || connection.read(&mut [0; 1]));
+        let failure = outcome.await.unwrap().unwrap_err();
+        assert_eq!(failure.kind(), ErrorKind::ConnectionReset, "{failure}");
+        exchange(&mut graceful);
+        exchange(&mut connect(&client, &servers[2]));
+        node.until_metric(METRICS, "podway_connections_reset_total 1").await;
+        agent.abort();
+    });
+}
+
+#[test]
+fn stale_datagrams_find_the_new_endpoint_and_others_flows_stay() {
+    const NAME: &str = "care::stale_datagrams_find_the_new_endpoint_and_others_flows_stay";
+    in_own_namespace(NAME, async || {
+        let node = Node::new("stale").await;
+        let (client, old, new) = (Pod::new(10), Pod::new(5), Pod::new(6));
+        let agent = node.start_agent().await;
+        put(&node, service("UDP")).await;
+        put(&node, slice("UDP", &[(5, true)])).await;
+        let server = |pod: &Pod, port| {
+            let socket = pod.inside(|| UdpSocket::bind(pod.at(port)).unwrap());
+            socket.set_read_timeout(PATIENCE).unwrap();
+            socket
+        };
+        let (old_server, new_server) = (server(&old, 8080), server(&new, 8080));
+        let socket = server(&client, 4000);
+        let ask = |server: &UdpSocket| {
+            socket.send_to(b"question", ("10.96.5.5", 80)).unwrap();
+            let (_, from) = server.recv_from(&mut [0; 8]).unwrap();
+            server.send_to(b"answer", from).unwrap();
+            socket.recv_from(&mut [0; 6]).unwrap();
+        };
+        ask(&old_server);
+        // Somebody's own port that happens to have the node port's number.
+        let (others, others_client) = (server(&new, 30080), server(&client, 4001));
+        others_client.send_to(b"question", new.at(30080)).unwrap();
+        others.recv_from(&mut [0; 8]).unwrap();
+        let others_flow = || {
+            let mut socket = Socket::netfilter().unwrap();
+            let found = connections(&mut socket, Which::Ipv4, |connection| {
+                connection.original.source_port() == Some(4001)
+            });
+            found.unwrap().into_iter().map(|connection| connection.id).collect::<Vec<_>>()
+        };
+        let before = others_flow();
+        assert_eq!(before.len(), 1);
+        let deleted = "kubeproxy_conntrack_reconciler_deleted_entries_total";
+        put(&node, slice("UDP", &[(6, true)])).await;
+        node.until_metric(METRICS, &format!("{deleted} 1")).await;
+        ask(&new_server);
+        // Nobody at all, then the first one again.
+        put(&node, slice("UDP", &[])).await;
+        node.until_metric(METRICS, &format!("{deleted} 2")).await;
+        put(&node, slice("UDP", &[(5, true)])).await;
+        ask(&old_server);
+        assert_eq!(others_flow(), before);
+        agent.abort();
+    });
+}
