@@ -1,6 +1,7 @@
 //! Numbers for Prometheus: kube-proxy's under their own names, and Podway's.
 
 mod frontends;
+pub(crate) mod served;
 mod text;
 
 pub(crate) use frontends::Frontends;

@@ -6,7 +6,7 @@ use crate::events::Teller;
 use crate::health::{Health, Status, Versions, note_versions};
 use crate::health_ports::HealthPorts;
 use crate::http::{self, Answer};
-use crate::metrics::{Frontends, Metrics, Text, now};
+use crate::metrics::{Frontends, Metrics, Text, now, served};
 use backend::Mode;
 use client::{Event, Kind};
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tracing::debug;
 
 /// When the change began that led to this slice (`metav1.Time`, set by the endpoint slice controller).
 const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
@@ -214,6 +215,12 @@ impl Scrape {
             "/metrics" => {
                 let mut text = Text::default();
                 self.metrics.write(&mut text);
+                // Reading the kernel's tables may take a while, which the loop need not wait for.
+                let served = tokio::task::spawn_blocking(backend::services::served);
+                match served.await {
+                    Ok(Ok(served)) => served::write(&mut text, &served),
+                    outcome => debug!(?outcome, "no counts of front ends"),
+                }
                 let body = text.finish();
                 let content_type = "text/plain; version=0.0.4; charset=utf-8";
                 Answer { content_type, ..Answer::text(200, body) }

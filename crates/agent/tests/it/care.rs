@@ -92,6 +92,9 @@ fn a_hanging_client_of_a_gone_pod_is_reset_and_one_of_a_terminating_pod_goes_on(
         exchange(&mut graceful);
         exchange(&mut connect(&client, &servers[2]));
         node.until_metric(METRICS, "podway_connections_reset_total 1").await;
+        let counted = "podway_service_connections_total{namespace=\"default\",service=\"web\",address=\"10.96.5.5\",\
+            ip_family=\"IPv4\",protocol=\"TCP\",port=\"80\"} 3";
+        node.until_metric(METRICS, counted).await;
         agent.abort();
     });
 }
