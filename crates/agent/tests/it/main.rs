@@ -4,5 +4,6 @@
 mod care;
 mod follows;
 mod health;
+mod kills;
 mod node;
 mod pods;

@@ -7,12 +7,12 @@ use client::{Client, Event, Watch, Watcher};
 use ipnet::IpNet;
 use kernel::namespace::{Kind, in_netns, make_net};
 use kernel::netlink::{Monitor, Socket};
-use kernel::process::{Signal, may_administer};
+use kernel::process::{Process, Signal, may_administer};
 use kernel::route::{self, Change};
 use kernel::spawn::{Place, spawn};
 use netstate::{Address, Link, LinkKind};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -106,14 +106,7 @@ impl Node {
         change: impl FnOnce(&mut Options),
     ) -> JoinHandle<()> {
         let client = client::connect(None, Some(&self.server)).await.unwrap();
-        let settings = compile::Settings::new(vec!["10.244.0.0/16".parse().unwrap()]);
-        let cni = CniFiles { conflist: self.conflist(), data_dir: self.directory.join("ipam") };
-        let mut options = Options {
-            cni: Some(cni),
-            healthz: Some(([0, 0, 0, 0], 10256).into()),
-            metrics: Some(([127, 0, 0, 1], 10249).into()),
-            ..Options::new("node-1", settings)
-        };
+        let mut options = options(&self.directory);
         change(&mut options);
         tokio::spawn(async { agent::run(client, options, std::future::pending()).await.unwrap() })
     }
@@ -173,6 +166,27 @@ impl Node {
         assert!(timely, "{line} in {metrics}");
     }
 
+    /// An agent that is a process of its own, to be killed.
+    pub(crate) fn spawn_agent(&self) -> Process {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["kills::agent_to_be_killed", "--exact", "--ignored", "--nocapture"]);
+        command.env("PODWAY_TEST_SERVER", &self.server).env("PODWAY_TEST_HOME", &self.directory);
+        spawn(command, Place { death_signal: Some(Signal::SIGKILL), ..Place::default() }).unwrap()
+    }
+
+    /// Waits until somebody changes rules.
+    pub(crate) async fn until_rules_change(&mut self) {
+        let outcome = tokio::time::timeout(PATIENCE, async {
+            let mut changed = false;
+            while !changed {
+                let mut ready = self.rules.readable_mut().await.unwrap();
+                changed = ready.get_inner_mut().drain().unwrap().any();
+                ready.clear_ready();
+            }
+        });
+        assert!(outcome.await.is_ok(), "no rule changes");
+    }
+
     pub(crate) fn conflist(&self) -> PathBuf {
         self.directory.join("10-podway.conflist")
     }
@@ -188,6 +202,18 @@ impl Node {
         });
         let timely = outcome.await.is_ok();
         assert!(timely, "{address}:{port}: {:?}, not {wanted:?}", endpoints(address, port));
+    }
+}
+
+/// What an agent of the node is told.
+pub(crate) fn options(directory: &Path) -> Options {
+    let settings = compile::Settings::new(vec!["10.244.0.0/16".parse().unwrap()]);
+    let conflist = directory.join("10-podway.conflist");
+    Options {
+        cni: Some(CniFiles { conflist, data_dir: directory.join("ipam") }),
+        healthz: Some(([0, 0, 0, 0], 10256).into()),
+        metrics: Some(([127, 0, 0, 1], 10249).into()),
+        ..Options::new("node-1", settings)
     }
 }
 
