@@ -11,6 +11,7 @@ pub mod link;
 pub mod nft;
 pub mod served;
 pub mod services;
+pub mod userspace;
 
 pub use served::{Fate, Served};
 pub use services::{Mode, Services};

@@ -1,6 +1,6 @@
 //! The back ends that serve Services, as a closed set. A new one is a variant here, and an arm in each `match`.
 
-use crate::{Served, ipvs, nft};
+use crate::{Served, ipvs, nft, userspace};
 use kernel::netlink::Socket;
 use model::{Family, Scheduler};
 use program::{Change, Program};
@@ -70,6 +70,8 @@ pub enum Error {
     Nft(#[from] nft::Error),
     #[error(transparent)]
     Ipvs(#[from] ipvs::Error),
+    #[error(transparent)]
+    Userspace(#[from] userspace::Error),
 }
 
 /// What a change took.
@@ -94,14 +96,23 @@ impl From<ipvs::Applied> for Applied {
     }
 }
 
+impl From<userspace::Applied> for Applied {
+    fn from(applied: userspace::Applied) -> Self {
+        let userspace::Applied { opened, changed, closed } = applied;
+        Applied { pieces: opened + changed + closed, transactions: 0 }
+    }
+}
+
 /// The door to the Services of the network namespace in which it was opened.
 #[derive(Debug)]
 pub enum Services {
     Nft(Box<nft::Backend>),
     Ipvs(Box<ipvs::Backend>),
+    Userspace(Box<userspace::Backend>),
 }
 
 impl Services {
+    /// Mode userspace lives on the tokio runtime that this is called in.
     pub fn open(mode: Mode, settings: Settings) -> Result<Self, Error> {
         match mode {
             Mode::Nft => Ok(Services::Nft(Box::new(nft::Backend::open()?))),
@@ -109,7 +120,8 @@ impl Services {
                 let settings = settings.scheduler.map(ipvs::Settings::from).unwrap_or_default();
                 Ok(Services::Ipvs(Box::new(ipvs::Backend::open(settings)?)))
             }
-            Mode::Iptables | Mode::Userspace => Err(Error::NotBuilt { mode }),
+            Mode::Userspace => Ok(Services::Userspace(Box::new(userspace::Backend::here()?))),
+            Mode::Iptables => Err(Error::NotBuilt { mode }),
         }
     }
 
@@ -117,6 +129,7 @@ impl Services {
         match self {
             Services::Nft(_) => Mode::Nft,
             Services::Ipvs(_) => Mode::Ipvs,
+            Services::Userspace(_) => Mode::Userspace,
         }
     }
 
@@ -125,6 +138,7 @@ impl Services {
         match self {
             Services::Nft(_) => &program::slots::SCHEDULERS,
             Services::Ipvs(_) => &ipvs::SCHEDULERS,
+            Services::Userspace(_) => &userspace::SCHEDULERS,
         }
     }
 
@@ -133,6 +147,7 @@ impl Services {
         match self {
             Services::Nft(backend) => vec![backend.socket()],
             Services::Ipvs(backend) => backend.sockets().into(),
+            Services::Userspace(backend) => vec![backend.socket()],
         }
     }
 
@@ -141,6 +156,7 @@ impl Services {
         match self {
             Services::Nft(backend) => Ok(backend.reconcile(program)?.into()),
             Services::Ipvs(backend) => Ok(backend.reconcile(program, Instant::now())?.into()),
+            Services::Userspace(backend) => Ok(backend.reconcile(program)?.into()),
         }
     }
 
@@ -150,13 +166,14 @@ impl Services {
         match self {
             Services::Nft(backend) => Ok(backend.change(program, changes)?.into()),
             Services::Ipvs(backend) => Ok(backend.change(program, changes, Instant::now())?.into()),
+            Services::Userspace(backend) => Ok(backend.change(program, changes)?.into()),
         }
     }
 
     /// When [`Services::finish`] has something to do; `None` while it has not.
     pub fn due(&self) -> Option<Instant> {
         match self {
-            Services::Nft(_) => None,
+            Services::Nft(_) | Services::Userspace(_) => None,
             Services::Ipvs(backend) => backend.due(),
         }
     }
@@ -164,7 +181,7 @@ impl Services {
     /// Ends what was left to end by itself for a while.
     pub fn finish(&mut self, now: Instant) -> Result<(), Error> {
         match self {
-            Services::Nft(_) => Ok(()),
+            Services::Nft(_) | Services::Userspace(_) => Ok(()),
             Services::Ipvs(backend) => Ok(backend.sweep(now).map(|_number| ())?),
         }
     }
@@ -183,7 +200,8 @@ pub fn clean(mode: Mode, own: Mode) -> Result<(), Error> {
         // They share the service table.
         Mode::Nft if own == Mode::Ipvs => Ok(()),
         Mode::Nft => Ok(Family::ALL.into_iter().try_for_each(nft::clean)?),
-        Mode::Iptables | Mode::Ipvs | Mode::Userspace => Ok(()),
+        Mode::Userspace => Ok(userspace::clean()?),
+        Mode::Iptables | Mode::Ipvs => Ok(()),
     }
 }
 

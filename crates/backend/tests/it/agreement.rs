@@ -25,19 +25,19 @@ use std::ops::Range;
 use std::time::Duration;
 
 /// Clusters with seeds that are always the same, and with seeds that never were.
-const FIXED: u64 = 56;
-const FRESH: u64 = 8;
+pub(crate) const FIXED: u64 = 56;
+pub(crate) const FRESH: u64 = 8;
 /// The same on an emulated machine, where all takes ten times as long.
 const FIXED_EMULATED: u64 = 16;
 const FRESH_EMULATED: u64 = 4;
 /// Source ports, below those that the kernel gives out itself.
-const PORTS: Range<u16> = 10_000..29_000;
+pub(crate) const PORTS: Range<u16> = 10_000..29_000;
 /// Packets between two changes.
 const PACKETS: usize = 3;
 /// An answer takes a fraction of a millisecond; a busy machine may take its time.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait where nobody may answer; whoever is late then is taken for silent, which is allowed.
-const SILENCE: Duration = Duration::from_millis(60);
+pub(crate) const SILENCE: Duration = Duration::from_millis(60);
 
 #[test]
 fn kernel_trace_and_specification_agree() {
@@ -162,7 +162,7 @@ fn service_over(number: usize) -> [Object; 3] {
     [service, slice(8080), slice(8081)]
 }
 
-fn seeds(fixed: u64, fresh: u64) -> Vec<u64> {
+pub(crate) fn seeds(fixed: u64, fresh: u64) -> Vec<u64> {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     if let Some(seed) = number("PODWAY_SEED") {
         return vec![seed];
@@ -274,7 +274,7 @@ struct Case<'a> {
     program: &'a Program,
 }
 
-fn drawn(seed: u64) -> (Settings, Vec<Change>, Vec<Shot>) {
+pub(crate) fn drawn(seed: u64) -> (Settings, Vec<Change>, Vec<Shot>) {
     let mut octets = [0; 32];
     octets[..8].copy_from_slice(&seed.to_le_bytes());
     let source = TestRng::from_seed(RngAlgorithm::ChaCha, &octets);
@@ -284,7 +284,7 @@ fn drawn(seed: u64) -> (Settings, Vec<Change>, Vec<Shot>) {
 }
 
 /// The pods that packets come from: they are there before anything else.
-fn senders() -> impl Iterator<Item = Object> {
+pub(crate) fn senders() -> impl Iterator<Item = Object> {
     [2, 3].into_iter().map(pod_here)
 }
 

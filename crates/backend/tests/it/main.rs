@@ -15,3 +15,4 @@ mod probe;
 mod proxy;
 mod space;
 mod testbed;
+mod userspace;

@@ -216,7 +216,8 @@ fn connection(packet: Packet) -> io::Result<TcpStream> {
 
 fn failure(error: &io::Error) -> Sight {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ECONNREFUSED) => Sight::Refused,
+        // A relay accepts before it knows that nobody is there.
+        Some(Errno::ECONNREFUSED | Errno::ECONNRESET) => Sight::Refused,
         Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH) => Sight::Unreachable,
         _ => panic!("{error}"),
     }

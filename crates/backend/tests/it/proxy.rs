@@ -1,19 +1,29 @@
 //! Whichever back end serves the testbed's Services.
 
-use backend::{ipvs, nft};
+use crate::space::ip;
+use backend::{ipvs, nft, userspace};
 use program::{Change, Program};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nft,
     Ipvs,
+    Userspace,
 }
 
 pub(crate) enum Proxy {
     Nft(Box<nft::Backend>),
     Ipvs(Box<ipvs::Backend>),
+    Userspace(Box<Relays>),
+}
+
+/// The back end that needs no rules, and the threads that it lives on.
+pub(crate) struct Relays {
+    backend: userspace::Backend,
+    _threads: Runtime,
 }
 
 impl Proxy {
@@ -24,13 +34,14 @@ impl Proxy {
                 let settings = ipvs::Settings::default();
                 Proxy::Ipvs(Box::new(ipvs::Backend::open(settings).unwrap()))
             }
+            Kind::Userspace => Proxy::Userspace(Box::new(Relays::start())),
         }
     }
 
     pub(crate) fn ipvs(&mut self) -> &mut ipvs::Backend {
         match self {
             Proxy::Ipvs(services) => services,
-            Proxy::Nft(_) => panic!("the testbed is served by nft"),
+            Proxy::Nft(_) | Proxy::Userspace(_) => panic!("the testbed is not served by ipvs"),
         }
     }
 
@@ -38,13 +49,14 @@ impl Proxy {
         match self {
             Proxy::Nft(_) => Kind::Nft,
             Proxy::Ipvs(_) => Kind::Ipvs,
+            Proxy::Userspace(_) => Kind::Userspace,
         }
     }
 
     /// Whether the node got this address for the sake of Services.
     pub(crate) fn owns(&self, address: IpAddr) -> bool {
         match self {
-            Proxy::Nft(_) => false,
+            Proxy::Nft(_) | Proxy::Userspace(_) => false,
             Proxy::Ipvs(services) => services.owned().contains(&address),
         }
     }
@@ -56,6 +68,7 @@ impl Proxy {
             Proxy::Ipvs(services) => {
                 services.reconcile(program, Instant::now()).unwrap() != ipvs::Applied::default()
             }
+            Proxy::Userspace(relays) => relays.reconcile(program),
         }
     }
 
@@ -67,6 +80,42 @@ impl Proxy {
             Proxy::Ipvs(services) => {
                 services.change(program, changes, Instant::now()).unwrap();
             }
+            Proxy::Userspace(relays) => {
+                relays.backend.change(program, changes).unwrap();
+                relays.settle();
+            }
         }
+    }
+}
+
+impl Relays {
+    fn start() -> Self {
+        // Threads are born into the namespace of the calling one.
+        let threads = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let threads = threads.unwrap();
+        let backend = userspace::Backend::open(threads.handle().clone()).unwrap();
+        Relays { backend, _threads: threads }
+    }
+
+    fn settle(&self) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !self.backend.is_settled() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert!(self.backend.is_settled());
+    }
+
+    /// All is served but SCTP, which the development kernel has not.
+    fn reconcile(&mut self, program: &Program) -> bool {
+        let applied = self.backend.reconcile(program).unwrap();
+        self.settle();
+        let unserved = self.backend.unserved();
+        // Nor has the node the IPv6 address that a tunnel would have.
+        let known = |it: &userspace::Unserved| {
+            it.obstacle == userspace::Obstacle::NoSctp
+                || it.example.address.ip() == ip("fd00:244:1::")
+        };
+        assert!(unserved.iter().all(known), "{unserved:?}");
+        applied != userspace::Applied::default()
     }
 }

@@ -104,7 +104,9 @@ impl Testbed {
         let pods: BTreeMap<u8, Space> = pods;
         listen(&mut servers, &gateway, gateway_addresses());
         let own = ["10.1.1.111", "fd00:1::111", "127.0.0.1", "10.244.1.1"];
-        listen(&mut servers, &node, own.map(ip));
+        if kind != Kind::Userspace {
+            listen(&mut servers, &node, own.map(ip));
+        }
         for (peer, number) in peers.iter().zip(2..) {
             let own = IpAddr::from([10, 1, 1, 110 + number]);
             let pods = HOSTS.map(|host| pod_addresses(number, host)[0]);
@@ -132,7 +134,10 @@ impl Testbed {
     /// As an agent does that starts, whatever is there.
     pub(crate) fn start(&mut self, program: &Program) {
         let kind = self.proxy.kind();
-        self.proxy = self.node.inside(|| Proxy::open(kind));
+        // Sockets that somebody still has cannot be opened anew.
+        if kind != Kind::Userspace {
+            self.proxy = self.node.inside(|| Proxy::open(kind));
+        }
         let proxy = &mut self.proxy;
         self.node.inside(|| proxy.reconcile(program));
         self.links.reconcile(program, std::slice::from_ref(&self.underlay)).unwrap();
@@ -152,6 +157,7 @@ impl Testbed {
         match self.proxy.kind() {
             Kind::Nft => program::slots::SCHEDULERS.into(),
             Kind::Ipvs => backend::ipvs::SCHEDULERS.into(),
+            Kind::Userspace => backend::userspace::SCHEDULERS.into(),
         }
     }
 
