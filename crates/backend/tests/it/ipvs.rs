@@ -192,3 +192,22 @@ fn assert_adds_up(before: &State, changed: &change::Lowered, whole: &State) {
     }
     assert_eq!(owned, whole.lowered.owned);
 }
+
+/// What a document shows between a line with ``` and the word, and the next line with ```.
+fn fenced<'a>(document: &'a str, word: &str) -> &'a str {
+    let (_, rest) = document.split_once(&format!("```{word}\n")).unwrap();
+    rest.split_once("```").unwrap().0
+}
+
+#[test]
+fn the_documented_example_becomes_what_is_documented() {
+    let document = include_str!("../../../../docs/service-proxy.md");
+    let documents = model::manifest::parse("service-proxy.md", fenced(document, "yaml")).unwrap();
+    let objects = model::manifest::load(documents).unwrap();
+    let objects = objects.into_iter().map(|(_, object)| object.unwrap());
+    let world = World::from_objects(nodes().into_iter().chain(objects));
+    let settings =
+        compile::Settings { schedulers: SCHEDULERS.into(), ..crate::cluster::settings() };
+    let state = State::of(&compiled(&world, &settings));
+    assert_eq!(state.servers.to_string(), fenced(document, "text"));
+}
