@@ -81,31 +81,37 @@ fn every_scheduler_shares_in_its_way() {
     as_root("ipvs_kernel::every_scheduler_shares_in_its_way", || {
         let mut testbed = Testbed::with(Kind::Ipvs);
         let (even, weighted) = (Some([20, 20]), Some([30, 10]));
-        // Those that count connections begin where there are none.
-        for (name, port, weights, shares) in [
-            ("lc", 8080, "10.244.1.2=3", even),
-            ("wlc", 8081, "10.244.1.2=3", weighted),
-            ("rr", 8082, "10.244.1.2=3", even),
-            ("wrr", 8082, "10.244.1.2=3", weighted),
-            ("sed", 8082, "", None),
-            ("nq", 8082, "", None),
-            ("dh", 8082, "", Some([40, 0])),
-            ("sh", 8082, "", Some([40, 0])),
-            ("mh", 8082, "", Some([40, 0])),
-            ("lblc", 8082, "", None),
-        ] {
-            let service = service(&json!({"podway.io/lb-algorithm": name}), &json!({}));
-            testbed.start(&compiled(&world([service, slice("UDP", port, weights, false)])));
+        // Each on an address and port of its own: IPVS remembers what a client's port had there for minutes.
+        let places =
+            (80..).flat_map(|port| (1..5).map(move |host| (format!("10.96.0.{host}"), port)));
+        for ((name, weights, shares), (ip, port)) in [
+            ("lc", "10.244.1.2=3", even),
+            ("wlc", "10.244.1.2=3", weighted),
+            ("rr", "10.244.1.2=3", even),
+            ("wrr", "10.244.1.2=3", weighted),
+            ("sed", "", None),
+            ("nq", "", None),
+            ("dh", "", Some([40, 0])),
+            ("sh", "", Some([40, 0])),
+            ("mh", "", Some([40, 0])),
+            ("lblc", "", None),
+        ]
+        .into_iter()
+        .zip(places)
+        {
+            let spec = json!({"type": "ClusterIP", "clusterIP": ip,
+                              "ports": [{"protocol": "UDP", "port": port}]});
+            let service = service(&json!({"podway.io/lb-algorithm": name}), &spec);
+            testbed.start(&compiled(&world([service, slice("UDP", 8080, weights, false)])));
+            let to = format!("{ip}:{port}");
             let table = testbed.node().run("ipvsadm -Sn");
-            assert!(table.contains(&format!("-A -u {SERVICE} -s {name}")), "{table}");
-            for to in [SERVICE, "10.1.1.111:30000"] {
-                let got = testbed.shares(to.parse().unwrap(), 40, PATIENCE);
-                let mut got: Vec<_> = got.into_values().collect();
-                got.resize(2, 0);
-                got.sort_unstable_by(|a, b| b.cmp(a));
-                assert_eq!(got.iter().sum::<usize>(), 40, "{name}: {got:?}");
-                assert_eq!(got, shares.map_or(got.clone(), Vec::from), "{name}: {got:?}");
-            }
+            assert!(table.contains(&format!("-A -u {to} -s {name}")), "{table}");
+            let got = testbed.shares(to.parse().unwrap(), 40, PATIENCE);
+            let mut got: Vec<_> = got.into_values().collect();
+            got.resize(2, 0);
+            got.sort_unstable_by(|a, b| b.cmp(a));
+            assert_eq!(got.iter().sum::<usize>(), 40, "{name}: {got:?}");
+            assert_eq!(got, shares.map_or(got.clone(), Vec::from), "{name}: {got:?}");
         }
     });
 }
