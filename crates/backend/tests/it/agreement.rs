@@ -285,7 +285,7 @@ pub(crate) fn drawn(seed: u64) -> (Settings, Vec<Change>, Vec<Shot>) {
 
 /// The pods that packets come from: they are there before anything else.
 pub(crate) fn senders() -> impl Iterator<Item = Object> {
-    [2, 3].into_iter().map(pod_here)
+    [2, 3, 4, 5].into_iter().map(pod_here)
 }
 
 fn pod_here(host: u8) -> Object {

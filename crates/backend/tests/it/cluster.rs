@@ -214,9 +214,12 @@ fn slice() -> impl Strategy<Value = Value> {
         4 => (any::<Option<bool>>(), any::<Option<bool>>(), any::<Option<bool>>()),
     ];
     let endpoint = (0..3_u8, 0..6_u8, conditions, hints());
+    // Most slices have what most Services want: without, nearly all of them would have no endpoint.
+    let usual = vec![((0, "TCP"), 0), ((1, "UDP"), 0), ((2, "SCTP"), 1)];
     let port = (port_name(), 0..2_u16);
+    let ports = prop_oneof![2 => Just(usual), 1 => prop::collection::vec(port, 1..4)];
     let weight = prop_oneof![3 => Just(1), 1 => 1..6_u16];
-    let parts = (prop::collection::vec(endpoint, 0..5), prop::collection::vec(port, 1..4));
+    let parts = (prop::collection::vec(endpoint, 0..5), ports);
     (0..6_u8, 0..4_u8, parts, any::<bool>(), weight, prop::bool::weighted(0.05)).prop_map(
         |(name, service, (endpoints, ports), v6, weight, headless)| {
             let address = |node: u8, host: u8| match v6 {
