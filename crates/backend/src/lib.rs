@@ -6,11 +6,14 @@
 //! *Not here*: Kubernetes semantics (crate `compile`), netlink encoding (crate `kernel`).
 //! *Start at* [`Services`], [`nft::Backend`] and [`link::Backend`].
 
+pub mod iptables;
 pub mod ipvs;
+pub mod kube_proxy;
 pub mod link;
 pub mod nft;
 pub mod served;
 pub mod services;
+mod usage;
 pub mod userspace;
 
 pub use served::{Fate, Served};

@@ -1,6 +1,6 @@
 //! The back ends that serve Services, as a closed set. A new one is a variant here, and an arm in each `match`.
 
-use crate::{Served, ipvs, nft, userspace};
+use crate::{Served, iptables, ipvs, nft, userspace};
 use kernel::netlink::Socket;
 use model::{Family, Scheduler};
 use program::{Change, Program};
@@ -69,6 +69,8 @@ pub enum Error {
     #[error(transparent)]
     Nft(#[from] nft::Error),
     #[error(transparent)]
+    Iptables(#[from] iptables::Error),
+    #[error(transparent)]
     Ipvs(#[from] ipvs::Error),
     #[error(transparent)]
     Userspace(#[from] userspace::Error),
@@ -86,6 +88,12 @@ pub struct Applied {
 impl From<nft::Applied> for Applied {
     fn from(applied: nft::Applied) -> Self {
         Applied { pieces: applied.chains + applied.elements, transactions: applied.transactions }
+    }
+}
+
+impl From<iptables::Applied> for Applied {
+    fn from(applied: iptables::Applied) -> Self {
+        Applied { pieces: applied.chains + applied.entries, transactions: applied.tables }
     }
 }
 
@@ -107,6 +115,7 @@ impl From<userspace::Applied> for Applied {
 #[derive(Debug)]
 pub enum Services {
     Nft(Box<nft::Backend>),
+    Iptables(iptables::Backend),
     Ipvs(Box<ipvs::Backend>),
     Userspace(Box<userspace::Backend>),
 }
@@ -116,18 +125,19 @@ impl Services {
     pub fn open(mode: Mode, settings: Settings) -> Result<Self, Error> {
         match mode {
             Mode::Nft => Ok(Services::Nft(Box::new(nft::Backend::open()?))),
+            Mode::Iptables => Ok(Services::Iptables(iptables::Backend::open()?)),
             Mode::Ipvs => {
                 let settings = settings.scheduler.map(ipvs::Settings::from).unwrap_or_default();
                 Ok(Services::Ipvs(Box::new(ipvs::Backend::open(settings)?)))
             }
             Mode::Userspace => Ok(Services::Userspace(Box::new(userspace::Backend::here()?))),
-            Mode::Iptables => Err(Error::NotBuilt { mode }),
         }
     }
 
     pub fn mode(&self) -> Mode {
         match self {
             Services::Nft(_) => Mode::Nft,
+            Services::Iptables(_) => Mode::Iptables,
             Services::Ipvs(_) => Mode::Ipvs,
             Services::Userspace(_) => Mode::Userspace,
         }
@@ -137,6 +147,7 @@ impl Services {
     pub fn schedulers(&self) -> &'static [Scheduler] {
         match self {
             Services::Nft(_) => &program::slots::SCHEDULERS,
+            Services::Iptables(_) => &[Scheduler::Random],
             Services::Ipvs(_) => &ipvs::SCHEDULERS,
             Services::Userspace(_) => &userspace::SCHEDULERS,
         }
@@ -146,6 +157,8 @@ impl Services {
     pub fn sockets(&self) -> Vec<&Socket> {
         match self {
             Services::Nft(backend) => vec![backend.socket()],
+            // Its changes are made by children, with sockets of their own.
+            Services::Iptables(_) => Vec::new(),
             Services::Ipvs(backend) => backend.sockets().into(),
             Services::Userspace(backend) => vec![backend.socket()],
         }
@@ -155,6 +168,7 @@ impl Services {
     pub fn reconcile(&mut self, program: &Program) -> Result<Applied, Error> {
         match self {
             Services::Nft(backend) => Ok(backend.reconcile(program)?.into()),
+            Services::Iptables(backend) => Ok(backend.reconcile(program)?.into()),
             Services::Ipvs(backend) => Ok(backend.reconcile(program, Instant::now())?.into()),
             Services::Userspace(backend) => Ok(backend.reconcile(program)?.into()),
         }
@@ -165,6 +179,7 @@ impl Services {
     pub fn change(&mut self, program: &Program, changes: &[Change]) -> Result<Applied, Error> {
         match self {
             Services::Nft(backend) => Ok(backend.change(program, changes)?.into()),
+            Services::Iptables(backend) => Ok(backend.change(program, changes)?.into()),
             Services::Ipvs(backend) => Ok(backend.change(program, changes, Instant::now())?.into()),
             Services::Userspace(backend) => Ok(backend.change(program, changes)?.into()),
         }
@@ -173,7 +188,7 @@ impl Services {
     /// When [`Services::finish`] has something to do; `None` while it has not.
     pub fn due(&self) -> Option<Instant> {
         match self {
-            Services::Nft(_) | Services::Userspace(_) => None,
+            Services::Nft(_) | Services::Iptables(_) | Services::Userspace(_) => None,
             Services::Ipvs(backend) => backend.due(),
         }
     }
@@ -181,15 +196,30 @@ impl Services {
     /// Ends what was left to end by itself for a while.
     pub fn finish(&mut self, now: Instant) -> Result<(), Error> {
         match self {
-            Services::Nft(_) | Services::Userspace(_) => Ok(()),
+            Services::Nft(_) | Services::Iptables(_) | Services::Userspace(_) => Ok(()),
             Services::Ipvs(backend) => Ok(backend.sweep(now).map(|_number| ())?),
         }
     }
 }
 
 /// All front ends in the network namespace of the calling thread, whichever back end made them.
-pub fn served() -> kernel::Result<Vec<Served>> {
-    ipvs::read::complete(nft::read::all_services()?)
+///
+/// Where Podway has no table, those of kube-proxy's chains, whoever made them.
+pub fn served() -> Result<Vec<Served>, Error> {
+    let read = |error| Error::from(nft::Error::Read(error));
+    let served = ipvs::read::complete(nft::read::all_services().map_err(read)?).map_err(read)?;
+    if !served.is_empty() {
+        return Ok(served);
+    }
+    for variant in iptables::Variant::ALL {
+        match iptables::read::all_services(variant) {
+            Ok(served) if served.is_empty() => {}
+            // Where the variant is not installed, or not in the kernel, nobody can have used it.
+            Err(iptables::Error::NotInstalled(_) | iptables::Error::Failed { .. }) => {}
+            served => return Ok(served?),
+        }
+    }
+    Ok(served)
 }
 
 /// Removes what a back end made in the network namespace of the calling thread: `own` has its place.
@@ -200,8 +230,9 @@ pub fn clean(mode: Mode, own: Mode) -> Result<(), Error> {
         // They share the service table.
         Mode::Nft if own == Mode::Ipvs => Ok(()),
         Mode::Nft => Ok(Family::ALL.into_iter().try_for_each(nft::clean)?),
+        Mode::Iptables => Ok(iptables::clean()?),
         Mode::Userspace => Ok(userspace::clean()?),
-        Mode::Iptables | Mode::Ipvs => Ok(()),
+        Mode::Ipvs => Ok(()),
     }
 }
 

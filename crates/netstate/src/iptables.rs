@@ -94,7 +94,9 @@ pub struct Rule {
 }
 
 impl Rule {
-    pub fn new(matches: Vec<Match>, target: Target) -> Self {
+    /// With its conditions in the order in which `iptables-save` prints them.
+    pub fn new(mut matches: Vec<Match>, target: Target) -> Self {
+        matches.sort_by_key(Match::rank);
         Rule { counters: None, matches, target: Some(target) }
     }
 
@@ -195,6 +197,20 @@ pub enum Match {
     Accounted(String),
     /// Its words, quoted as they were.
     Unknown(String),
+}
+
+impl Match {
+    /// What belongs to no module is printed first, in this order.
+    fn rank(&self) -> u8 {
+        match self {
+            Match::Address { side: Side::Source, .. } => 0,
+            Match::Address { side: Side::Destination, .. } => 1,
+            Match::InputInterface { .. } => 2,
+            Match::OutputInterface { .. } => 3,
+            Match::Protocol { .. } => 4,
+            _ => 5,
+        }
+    }
 }
 
 /// A list of addresses seen, and what is asked of it.

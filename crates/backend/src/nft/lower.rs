@@ -6,6 +6,7 @@ use super::layout::{
 };
 use super::memory::Numbers;
 use super::rules::Frame;
+use crate::usage::Usage;
 use model::Family;
 use netstate::TableDelta;
 use netstate::nft::{Chain, Element, ElementValue, Key, Table, Verdict};
@@ -153,7 +154,7 @@ pub fn changes(in_use: &mut InUse, program: &Program, changes: &[Change]) -> Tab
         frame.remembering_chain(it)
     });
     let relengthened = before.source_lengths != in_use.source_lengths.set();
-    let remembers = before.rememberings.is_empty() != in_use.rememberings.0.is_empty();
+    let remembers = before.rememberings.is_empty() != in_use.rememberings.set().is_empty();
     if reframed || relengthened || remembers {
         let needed = |name: &str| match name {
             chain::GUARD => relengthened,
@@ -196,45 +197,6 @@ fn chain_changes<T: Ord + Copy + fmt::Display>(
     }
     for it in after.keys().filter(|it| all || !before.contains(it)) {
         delta.chains.insert(it.to_string(), Some(chain(*it)));
-    }
-}
-
-/// How often something is in use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Usage<T>(BTreeMap<T, usize>);
-
-impl<T> Default for Usage<T> {
-    fn default() -> Self {
-        Usage(BTreeMap::new())
-    }
-}
-
-impl<T: Ord> Usage<T> {
-    fn take(&mut self, item: T) {
-        *self.0.entry(item).or_default() += 1;
-    }
-
-    fn release(&mut self, item: &T) {
-        if let Some(count) = self.0.get_mut(item) {
-            *count -= 1;
-            if *count == 0 {
-                self.0.remove(item);
-            }
-        }
-    }
-
-    fn has(&self, item: &T) -> bool {
-        self.0.contains_key(item)
-    }
-
-    fn keys(&self) -> impl Iterator<Item = &T> {
-        self.0.keys()
-    }
-}
-
-impl<T: Ord + Copy> Usage<T> {
-    fn set(&self) -> BTreeSet<T> {
-        self.0.keys().copied().collect()
     }
 }
 

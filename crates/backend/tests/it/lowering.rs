@@ -15,12 +15,12 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-fn compiled(world: &World, settings: &Settings) -> Program {
+pub(crate) fn compiled(world: &World, settings: &Settings) -> Program {
     compile::compile(world, NODE, settings).0
 }
 
 /// Every fate that the program's random choices can lead to; `specified`: the source is to be replaced.
-fn traced(program: &Program, packet: Packet, specified: bool) -> Fate {
+pub(crate) fn traced(program: &Program, packet: Packet, specified: bool) -> Fate {
     let mut unseen = false;
     let mut endpoints = BTreeSet::new();
     let mut masqueraded = false;
@@ -227,7 +227,7 @@ pub(crate) fn unchanged(table: &Table, whole: &Table, delta: &TableDelta) -> boo
     delta.elements == needed.elements && (chains == 0 || !needed.chains.is_empty())
 }
 
-fn affinity(program: &Program, packet: &Packet) -> Option<std::time::Duration> {
+pub(crate) fn affinity(program: &Program, packet: &Packet) -> Option<std::time::Duration> {
     let (ip, port, protocol) =
         (packet.destination.ip(), packet.destination.port(), packet.protocol);
     let at = |scope| program.services.get(&Frontend { scope, protocol, port });

@@ -1,6 +1,7 @@
 //! Whichever back end serves the testbed's Services.
 
 use crate::space::ip;
+use backend::iptables::{self, Variant};
 use backend::{ipvs, nft, userspace};
 use program::{Change, Program};
 use std::net::IpAddr;
@@ -10,12 +11,14 @@ use tokio::runtime::{Builder, Runtime};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nft,
+    Iptables(Variant),
     Ipvs,
     Userspace,
 }
 
 pub(crate) enum Proxy {
     Nft(Box<nft::Backend>),
+    Iptables(iptables::Backend),
     Ipvs(Box<ipvs::Backend>),
     Userspace(Box<Relays>),
 }
@@ -30,6 +33,7 @@ impl Proxy {
     pub(crate) fn open(kind: Kind) -> Self {
         match kind {
             Kind::Nft => Proxy::Nft(Box::new(nft::Backend::open().unwrap())),
+            Kind::Iptables(variant) => Proxy::Iptables(iptables::Backend::of(variant)),
             Kind::Ipvs => {
                 let settings = ipvs::Settings::default();
                 Proxy::Ipvs(Box::new(ipvs::Backend::open(settings).unwrap()))
@@ -41,13 +45,16 @@ impl Proxy {
     pub(crate) fn ipvs(&mut self) -> &mut ipvs::Backend {
         match self {
             Proxy::Ipvs(services) => services,
-            Proxy::Nft(_) | Proxy::Userspace(_) => panic!("the testbed is not served by ipvs"),
+            Proxy::Nft(_) | Proxy::Iptables(_) | Proxy::Userspace(_) => {
+                panic!("the testbed is not served by ipvs")
+            }
         }
     }
 
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Proxy::Nft(_) => Kind::Nft,
+            Proxy::Iptables(rules) => Kind::Iptables(rules.variant()),
             Proxy::Ipvs(_) => Kind::Ipvs,
             Proxy::Userspace(_) => Kind::Userspace,
         }
@@ -56,7 +63,7 @@ impl Proxy {
     /// Whether the node got this address for the sake of Services.
     pub(crate) fn owns(&self, address: IpAddr) -> bool {
         match self {
-            Proxy::Nft(_) | Proxy::Userspace(_) => false,
+            Proxy::Nft(_) | Proxy::Iptables(_) | Proxy::Userspace(_) => false,
             Proxy::Ipvs(services) => services.owned().contains(&address),
         }
     }
@@ -65,6 +72,9 @@ impl Proxy {
     pub(crate) fn reconcile(&mut self, program: &Program) -> bool {
         match self {
             Proxy::Nft(rules) => rules.reconcile(program).unwrap() != nft::Applied::default(),
+            Proxy::Iptables(rules) => {
+                rules.reconcile(program).unwrap() != iptables::Applied::default()
+            }
             Proxy::Ipvs(services) => {
                 services.reconcile(program, Instant::now()).unwrap() != ipvs::Applied::default()
             }
@@ -75,6 +85,9 @@ impl Proxy {
     pub(crate) fn change(&mut self, program: &Program, changes: &[Change]) {
         match self {
             Proxy::Nft(rules) => {
+                rules.change(program, changes).unwrap();
+            }
+            Proxy::Iptables(rules) => {
                 rules.change(program, changes).unwrap();
             }
             Proxy::Ipvs(services) => {

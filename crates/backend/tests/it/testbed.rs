@@ -70,6 +70,8 @@ impl Testbed {
         let mut machine = |name: &str, host: u8| {
             let mut space = Space::new();
             gateway.wire(name, Some("underlay"), &mut space);
+            // Whoever is sent through the node is not to be told of a shorter way.
+            space.set("net/ipv6/conf/eth0/accept_redirects", "0");
             space.change([
                 address("eth0", &format!("10.1.1.{host}/24")),
                 address("eth0", &format!("fd00:1::{host}/64")),
@@ -89,6 +91,8 @@ impl Testbed {
         client.change(["::/0", "fd00:1::200/128", "fd00:1::201/128"].map(by_node));
         node.set("net/ipv4/ip_forward", "1");
         node.set("net/ipv6/conf/all/forwarding", "1");
+        // The gateway answers the client past the node, so half of a connection is all that the node sees.
+        node.set("net/netfilter/nf_conntrack_tcp_be_liberal", "1");
         // Where node ports answer on loopback addresses, which the rules decide.
         node.set("net/ipv4/conf/all/route_localnet", "1");
         node.run("ip -6 route add unreachable fd00:244:1::/64");
@@ -152,10 +156,15 @@ impl Testbed {
         self.node.inside(|| proxy.reconcile(program));
     }
 
+    pub(crate) fn kind(&self) -> Kind {
+        self.proxy.kind()
+    }
+
     /// What Services may ask for.
     pub(crate) fn schedulers(&self) -> Vec<Scheduler> {
         match self.proxy.kind() {
             Kind::Nft => program::slots::SCHEDULERS.into(),
+            Kind::Iptables(_) => vec![Scheduler::Random],
             Kind::Ipvs => backend::ipvs::SCHEDULERS.into(),
             Kind::Userspace => backend::userspace::SCHEDULERS.into(),
         }
@@ -252,6 +261,14 @@ impl Testbed {
             IpAddr::V6(pod) => &self.pods[&pod.octets()[15]],
         };
         place.inside(|| self.servers.watch(packet, answer, patience))
+    }
+
+    pub(crate) fn in_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.client.inside(work)
+    }
+
+    pub(crate) fn in_pod<T: Send>(&self, pod: u8, work: impl FnOnce() -> T + Send) -> T {
+        self.pods[&pod].inside(work)
     }
 
     /// What becomes of the client's packets, one after the other, until all changes are made.

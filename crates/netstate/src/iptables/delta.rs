@@ -31,8 +31,8 @@ pub enum ChainDelta {
 pub struct Scope<'a> {
     /// Chains that belong to the wanted rules altogether. In others only rules that lead to these are touched.
     pub owns: &'a dyn Fn(&str) -> bool,
-    /// Owned chains whose rules but the last exclude each other, so that their order means nothing.
-    pub unordered: &'a dyn Fn(&str) -> bool,
+    /// Owned chains whose rules exclude each other, so that their order means nothing; but for so many last ones.
+    pub unordered: &'a dyn Fn(TableName, &str) -> Option<usize>,
 }
 
 impl Delta {
@@ -44,7 +44,7 @@ impl Delta {
             let table = |rules: &'_ RuleSet| rules.tables.get(&name).cloned();
             let (have, want) = (table(observed), table(wanted));
             let (have, want) = (have.as_ref().unwrap_or(&none), want.as_ref().unwrap_or(&none));
-            for (chain, change) in table_delta(have, want, scope) {
+            for (chain, change) in table_delta(name, have, want, scope) {
                 delta.put(name, chain, change);
             }
         }
@@ -59,6 +59,23 @@ impl Delta {
         self.tables.entry(table).or_default().chains.insert(chain.to_owned(), change);
     }
 
+    /// Rules that go from a chain and rules that come into it, besides those that do already; what does both stays.
+    pub fn edit(&mut self, table: TableName, chain: &str, gone: &[Rule], new: &[Rule]) {
+        if gone.is_empty() && new.is_empty() {
+            return;
+        }
+        let none = ChainDelta::Edit { remove: Vec::new(), insert: Vec::new() };
+        let chains = &mut self.tables.entry(table).or_default().chains;
+        let change = chains.entry(chain.to_owned()).or_insert(none);
+        if let ChainDelta::Edit { remove, insert } = change {
+            gone.iter().for_each(|rule| take_or_add(rule, insert, remove));
+            new.iter().for_each(|rule| take_or_add(rule, remove, insert));
+            if remove.is_empty() && insert.is_empty() {
+                chains.remove(chain);
+            }
+        }
+    }
+
     /// The rule set after the change.
     pub fn apply(&self, rules: &mut RuleSet) {
         for (name, delta) in &self.tables {
@@ -67,6 +84,13 @@ impl Delta {
                 apply(table, name, change);
             }
         }
+    }
+}
+
+fn take_or_add(rule: &Rule, from: &mut Vec<Rule>, to: &mut Vec<Rule>) {
+    match from.iter().position(|it| it.is_like(rule)) {
+        Some(place) => drop(from.remove(place)),
+        None => to.push(rule.clone()),
     }
 }
 
@@ -92,6 +116,7 @@ fn apply(table: &mut Table, name: &str, change: &ChainDelta) {
 }
 
 fn table_delta<'a>(
+    table: TableName,
     have: &'a Table,
     want: &'a Table,
     scope: &Scope<'_>,
@@ -102,7 +127,7 @@ fn table_delta<'a>(
         let observed = have.chains.get(name);
         let change = match observed {
             _ if !(scope.owns)(name) => shared(observed.unwrap_or(&none), Some(wanted), scope),
-            Some(observed) => owned(observed, wanted, (scope.unordered)(name)),
+            Some(observed) => owned(observed, wanted, (scope.unordered)(table, name)),
             None => Some(ChainDelta::Rewrite(wanted.rules.clone())),
         };
         changes.extend(change.map(|change| (name.as_str(), change)));
@@ -128,19 +153,23 @@ fn shared(observed: &Chain, wanted: Option<&Chain>, scope: &Scope<'_>) -> Option
     edit(&ours, wanted)
 }
 
-fn owned(observed: &Chain, wanted: &Chain, unordered: bool) -> Option<ChainDelta> {
-    let (have, want) = (&observed.rules, &wanted.rules);
-    if have.len() == want.len() && have.iter().zip(want).all(|(have, want)| have.is_like(want)) {
+fn owned(observed: &Chain, wanted: &Chain, tail: Option<usize>) -> Option<ChainDelta> {
+    let (have, want) = (&observed.rules[..], &wanted.rules[..]);
+    if are_alike(have, want) {
         return None;
     }
-    let last_is_last = match (have.last(), want.last()) {
-        (Some(have), Some(want)) => have.is_like(want),
-        _ => false,
-    };
-    if unordered && last_is_last {
+    if let Some(tail) = tail
+        && let Some((have, have_tail)) = have.len().checked_sub(tail).map(|at| have.split_at(at))
+        && let Some((want, want_tail)) = want.len().checked_sub(tail).map(|at| want.split_at(at))
+        && are_alike(have_tail, want_tail)
+    {
         return edit(&have.iter().collect::<Vec<_>>(), want);
     }
-    Some(ChainDelta::Rewrite(want.clone()))
+    Some(ChainDelta::Rewrite(want.to_vec()))
+}
+
+fn are_alike(one: &[Rule], other: &[Rule]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.is_like(other))
 }
 
 /// Rules by their words: the order of a rule set is none, and there may be thousands.

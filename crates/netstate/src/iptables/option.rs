@@ -174,6 +174,8 @@ fn known(module: &str, groups: &[Group<'_>]) -> Option<Vec<Match>> {
     match module {
         "recent" => recent(groups).map(|it| vec![Match::Recent(it)]),
         "statistic" => statistic(groups).map(|it| vec![it]),
+        // Where all ports will do, the tools print the module all the same.
+        _ if groups.is_empty() => ["tcp", "udp", "sctp"].contains(&module).then(Vec::new),
         _ => groups.iter().map(|group| single(module, group)).collect(),
     }
 }

@@ -24,7 +24,7 @@ proptest! {
         observed in rule_set(), wanted in rule_set(), owned in some_names(),
     ) {
         let owns = |name: &str| owned.contains(name);
-        let scope = Scope { owns: &owns, unordered: &|name| name == "KUBE-SERVICES" };
+        let scope = Scope { owns: &owns, unordered: &|_, name| (name == "KUBE-SERVICES").then_some(1) };
         let mut made = observed.clone();
         Delta::between(&observed, &wanted, &scope).apply(&mut made);
         prop_assert!(Delta::between(&made, &wanted, &scope).is_empty(), "{}", made);
@@ -89,6 +89,7 @@ fn what_is_not_understood_is_kept_as_it_is() {
         "-m limit --limit 5/min --limit-burst 3 -j LOG --log-prefix \"dropped: \"",
         "-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",
         "-j DNAT --to-destination 10.0.0.1-10.0.0.9",
+        "-m socket -j ACCEPT",
         "! -s 10.0.0.0/255.0.255.0 -m physdev ! --physdev-is-bridged -j NFQUEUE --queue-num 1",
     ] {
         let rule = read(line);
@@ -131,7 +132,7 @@ fn a_difference_is_the_least_input_for_restore() {
         -A PREROUTING -m comment --comment \"to pods\" -j KUBE-A\n-A KUBE-A -j KUBE-D\n-A KUBE-C -j RETURN\n\
         -A KUBE-D -p udp -m udp --dport 53 -j DNAT --to-destination [fd00::1]:53\nCOMMIT\n";
     let (before, after) = (RuleSet::parse(before).unwrap(), RuleSet::parse(after).unwrap());
-    let scope = Scope { owns: &|name| name.starts_with("KUBE-"), unordered: &|_none| false };
+    let scope = Scope { owns: &|name| name.starts_with("KUBE-"), unordered: &|_, _| None };
     let delta = Delta::between(&before, &after, &scope);
     let text = "*nat\n:KUBE-A - [0:0]\n:KUBE-B - [0:0]\n:KUBE-D - [0:0]\n-A KUBE-A -j KUBE-D\n\
         -A KUBE-D -p udp -m udp --dport 53 -j DNAT --to-destination [fd00::1]:53\n\
