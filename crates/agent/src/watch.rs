@@ -18,6 +18,11 @@ use tracing::{error, info};
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
+/// How long changes that go on coming are gathered before they are made.
+const LONGEST_BURST: Duration = Duration::from_millis(20);
+/// How many turns other tasks get to bring another event before there is none.
+const TURNS: u32 = 3;
+
 /// Follows the API and the kernel for ever.
 pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error> {
     let mut watcher = watch_kinds(&client, &watches(&options.node));
@@ -38,7 +43,7 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
         }
         tokio::select! {
             event = watcher.next() => {
-                let touched = absorb(&mut replica, &mut watcher, &mut node, event);
+                let touched = absorb(&mut replica, &mut watcher, &mut node, event).await;
                 if touched.contains(&Touched::Node(node.name().into())) {
                     announcer.forget();
                 }
@@ -77,20 +82,32 @@ async fn wait_for_first_lists(watcher: &mut Watcher, replica: &mut Replica, node
 }
 
 /// Takes in this event and all others that are already there, so that a burst is one change.
-fn absorb(
+///
+/// What is there is in the hands of the connection's own task, one piece at a time: it gets its turns here.
+async fn absorb(
     replica: &mut Replica,
     watcher: &mut Watcher,
     node: &mut Node,
     first: Event,
 ) -> BTreeSet<Touched> {
-    let mut touched = BTreeSet::new();
-    let mut next = Some(first);
-    while let Some(event) = next {
-        node.report.heard(&event);
-        touched.extend(replica.absorb(event));
+    let (mut touched, mut next, mut idle) = (BTreeSet::new(), Some(first), 0);
+    let end = Instant::now() + LONGEST_BURST;
+    loop {
+        if let Some(event) = next {
+            node.report.heard(&event);
+            touched.extend(replica.absorb(event));
+            idle = 0;
+        } else if idle < TURNS {
+            idle += 1;
+            tokio::task::yield_now().await;
+        } else {
+            return touched;
+        }
+        if Instant::now() >= end {
+            return touched;
+        }
         next = watcher.next().now_or_never();
     }
-    touched
 }
 
 #[expect(deprecated, reason = "a monitor keeps its one descriptor for life: nothing to be unsound")]

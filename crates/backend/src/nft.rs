@@ -12,5 +12,6 @@ pub mod lower;
 mod memory;
 pub mod read;
 pub mod rules;
+mod vital;
 
 pub use apply::{Applied, Backend, Error, clean};

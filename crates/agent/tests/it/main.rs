@@ -1,6 +1,7 @@
 //! The agent against the embedded API, in network namespaces of its own.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod bursts;
 mod care;
 mod follows;
 mod health;

@@ -3,6 +3,7 @@
 use super::layout::{Memory, set, sets, table_id};
 use super::lower::{self, InUse};
 use super::memory::{Members, take_members};
+use super::vital;
 use kernel::netlink::Socket;
 use kernel::nft::{Observed, Stats, Transaction, read_dynamic, read_table_like, tables};
 use model::Family;
@@ -129,8 +130,31 @@ impl Backend {
                 Ok(applied)
             }
             Some(_) => self.rebuild(&wanted),
-            None => self.fill(place, &wanted),
+            None => match vital::program(program) {
+                Some(vital) => self.fill_in_order(place, &lower::table(&vital, family), &wanted),
+                None => self.fill(place, &wanted),
+            },
         }
+    }
+
+    /// Where nothing is yet: first what everybody waits for, which is little, then the rest.
+    fn fill_in_order(
+        &mut self,
+        place: usize,
+        first: &Table,
+        wanted: &Table,
+    ) -> Result<Applied, Error> {
+        let filled = self.fill(place, first)?;
+        let delta = TableDelta::between(Some(first), wanted);
+        self.transaction.clear();
+        write_frame(&mut self.transaction, &wanted.id, &delta);
+        let frame = self.commit()?;
+        self.transaction.clear();
+        write_elements(&mut self.transaction, &self.tables[place], &delta);
+        let rest = self.transaction.commit_in_parts(&mut self.socket, FILL_STEP);
+        let rest = applied(&delta, rest.map_err(Error::Commit)?);
+        let transactions = rest.transactions + frame.transactions;
+        Ok(filled.and(Applied { transactions, ..rest }))
     }
 
     /// Forgets the clients of endpoints that are in no pool any more. New ones do not come: a client is remembered

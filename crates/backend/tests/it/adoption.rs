@@ -90,6 +90,88 @@ fn a_new_agent_changes_nothing_and_counters_stay() {
     });
 }
 
+/// The API, DNS and some others, each with an endpoint of its own.
+fn cold_start() -> Program {
+    let service = |(host, (namespace, name, port)): (usize, &(&str, &str, u16))| {
+        let service = object(&json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
+            "spec": {"clusterIP": format!("10.96.0.{}", host + 1), "ports": [{"port": port}]},
+        }));
+        let slice = object(&json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": name, "namespace": namespace,
+                         "labels": {"kubernetes.io/service-name": name}},
+            "ports": [{"port": 8080}],
+            "endpoints": [{"addresses": [format!("10.244.1.{}", host + 2)]}],
+        }));
+        [service, slice]
+    };
+    let services = [
+        ("aaa", "web", 80),
+        ("default", "kubernetes", 443),
+        ("kube-system", "kube-dns", 53),
+        ("kube-system", "metrics-server", 443),
+    ];
+    let objects = services.iter().enumerate().flat_map(service);
+    compiled(&World::from_objects(nodes().into_iter().chain(objects)), &settings())
+}
+
+#[test]
+fn an_empty_table_is_filled_in_stages() {
+    as_root("adoption::an_empty_table_is_filled_in_stages", || {
+        let (space, program) = (space(), cold_start());
+        let applied = backend(&space).reconcile(&program).unwrap();
+        assert_eq!(
+            applied.transactions, 3,
+            "two stages of IPv4, IPv6 has no Services: {applied:?}"
+        );
+        assert_right(&space, &program);
+    });
+}
+
+#[test]
+fn a_change_costs_the_same_in_a_large_cluster() {
+    as_root("adoption::a_change_costs_the_same_in_a_large_cluster", || {
+        let slice = |number: usize, hosts: &[u8]| {
+            let endpoints =
+                hosts.iter().map(|host| json!({"addresses": [format!("10.244.1.{host}")]}));
+            let name = format!("s{number}");
+            object(&json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": {"name": name, "namespace": "default",
+                             "labels": {"kubernetes.io/service-name": name}},
+                "ports": [{"port": 8080}],
+                "endpoints": endpoints.collect::<Vec<_>>(),
+            }))
+        };
+        let service = |number: usize| {
+            object(&json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": format!("s{number}"), "namespace": "default"},
+                "spec": {"clusterIP": format!("10.96.{}.{}", number / 250, number % 250),
+                         "ports": [{"port": 80}]},
+            }))
+        };
+        let cost = |services: usize| {
+            let objects = (0..services).flat_map(|it| [service(it), slice(it, &[2, 3])]);
+            let mut world = World::from_objects(nodes().into_iter().chain(objects));
+            let (space, mut program) = (space(), compiled(&world, &settings()));
+            let mut backend = backend(&space);
+            backend.reconcile(&program).unwrap();
+            let changed = slice(services / 2, &[2, 4]);
+            let touched = world.apply(Change::Applied(Box::new(changed)));
+            let changes = touched
+                .iter()
+                .flat_map(|it| compile::recompile(&mut program, &world, NODE, &settings(), it).0);
+            let changes: Vec<_> = changes.collect();
+            backend.change(&program, &changes).unwrap()
+        };
+        let small = cost(4);
+        assert_eq!(small, Applied { chains: 0, elements: 1, transactions: 1 });
+        assert_eq!(cost(1000), small);
+    });
+}
+
 #[test]
 fn what_strangers_did_to_the_table_is_mended() {
     as_root("adoption::what_strangers_did_to_the_table_is_mended", || {
