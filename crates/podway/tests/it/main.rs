@@ -6,6 +6,7 @@ mod answers;
 mod clients;
 mod containers;
 mod dual_stack;
+mod elections;
 mod explanations;
 mod faults;
 mod labs;
