@@ -93,7 +93,7 @@ pub async fn run(
         node,
         services,
         knows_services: false,
-        host_ip: None,
+        host_ips: Vec::new(),
         pods: BTreeMap::new(),
         records,
         early: Vec::new(),
@@ -137,7 +137,7 @@ struct Kubelet {
     /// What containers are told of when they start.
     services: watch::Sender<Arc<Services>>,
     knows_services: bool,
-    host_ip: Option<IpAddr>,
+    host_ips: Vec<IpAddr>,
     /// By uid.
     pods: BTreeMap<String, mpsc::UnboundedSender<Event>>,
     /// What a kubelet before this one left, by uid, until the pods begin.
@@ -204,7 +204,7 @@ impl Kubelet {
         if name(&object) != Some(&self.shared.config.node) {
             return;
         }
-        self.host_ip = internal_ip(&object);
+        self.host_ips = internal_ips(&object);
         self.node.send_replace(Some(object));
         self.begin_early();
     }
@@ -216,7 +216,7 @@ impl Kubelet {
     }
 
     fn can_begin(&self) -> bool {
-        self.host_ip.is_some() && self.knows_services
+        !self.host_ips.is_empty() && self.knows_services
     }
 
     fn note_all(&mut self, objects: Vec<Value>) {
@@ -247,7 +247,7 @@ impl Kubelet {
             Some(pod) => drop(pod.send(Event::Updated(object))),
             None if !self.can_begin() => self.early.push(object),
             None => {
-                let record = Record::new(object, clock::now(), self.host_ip);
+                let record = Record::new(object, clock::now(), self.host_ips.clone());
                 self.begin(uid, record);
             }
         }
@@ -287,8 +287,8 @@ fn name(object: &Value) -> Option<&str> {
     object.pointer("/metadata/name")?.as_str()
 }
 
-fn internal_ip(node: &Value) -> Option<IpAddr> {
-    let addresses = node.pointer("/status/addresses")?.as_array()?;
-    let internal = addresses.iter().find(|it| it["type"] == "InternalIP")?;
-    internal["address"].as_str()?.parse().ok()
+fn internal_ips(node: &Value) -> Vec<IpAddr> {
+    let addresses = node.pointer("/status/addresses").and_then(Value::as_array);
+    let internal = addresses.into_iter().flatten().filter(|it| it["type"] == "InternalIP");
+    internal.filter_map(|it| it["address"].as_str()?.parse().ok()).collect()
 }

@@ -15,8 +15,8 @@ pub(super) struct Record {
     pub(super) object: Value,
     /// When it was first seen, RFC 3339.
     pub(super) started: String,
-    /// The node's address.
-    pub(super) host_ip: Option<IpAddr>,
+    /// The node's addresses, the one it is known by first.
+    pub(super) host_ips: Vec<IpAddr>,
     /// None until its network is there; for pods of the node's network always none.
     pub(super) sandbox: Option<Sandbox>,
     /// By container name.
@@ -67,11 +67,11 @@ pub(super) struct Ended {
 
 impl Record {
     /// Of a pod that is new here.
-    pub(super) fn new(object: Value, started: String, host_ip: Option<IpAddr>) -> Record {
+    pub(super) fn new(object: Value, started: String, host_ips: Vec<IpAddr>) -> Record {
         Record {
             object,
             started,
-            host_ip,
+            host_ips,
             sandbox: None,
             containers: BTreeMap::new(),
             conditions: BTreeMap::new(),

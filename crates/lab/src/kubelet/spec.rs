@@ -51,7 +51,7 @@ pub(super) enum SpecError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Surroundings {
     pub(super) node: String,
-    pub(super) host_ip: Option<IpAddr>,
+    pub(super) host_ips: Vec<IpAddr>,
     pub(super) pod_ips: Vec<IpAddr>,
     /// Variables that tell of Services.
     pub(super) services: BTreeMap<String, String>,
@@ -110,7 +110,7 @@ impl Spec {
             ("POD_UID", meta.uid.clone()),
             ("NODE_NAME", surroundings.node.clone()),
             ("POD_IP", surroundings.pod_ips.first().map(ToString::to_string).unwrap_or_default()),
-            ("HOST_IP", surroundings.host_ip.map(|it| it.to_string()).unwrap_or_default()),
+            ("HOST_IP", surroundings.host_ips.first().map(ToString::to_string).unwrap_or_default()),
         ];
         let mut all = surroundings.services.clone();
         all.extend(told.into_iter().map(|(name, value)| (name.to_owned(), value)));
@@ -158,15 +158,17 @@ impl Spec {
         if let Some(name) = quoted("metadata.annotations['") {
             return Some(meta.annotations.get(name).cloned().unwrap_or_default());
         }
-        let ips = || surroundings.pod_ips.iter().map(ToString::to_string);
+        let joined =
+            |ips: &[IpAddr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         Some(match field {
             "metadata.name" => meta.key.name.to_string(),
             "metadata.namespace" => meta.key.namespace.to_string(),
             "metadata.uid" => meta.uid.clone(),
             "spec.nodeName" => surroundings.node.clone(),
-            "status.hostIP" | "status.hostIPs" => surroundings.host_ip?.to_string(),
-            "status.podIP" => ips().next()?,
-            "status.podIPs" => ips().collect::<Vec<_>>().join(","),
+            "status.hostIP" => surroundings.host_ips.first()?.to_string(),
+            "status.hostIPs" => joined(&surroundings.host_ips),
+            "status.podIP" => surroundings.pod_ips.first()?.to_string(),
+            "status.podIPs" => joined(&surroundings.pod_ips),
             _ => return None,
         })
     }
@@ -252,7 +254,7 @@ mod tests {
         let spec = Spec::parse(&object).unwrap();
         let surroundings = Surroundings {
             node: "n1".into(),
-            host_ip: None,
+            host_ips: Vec::new(),
             pod_ips: vec![[10, 244, 0, 2].into()],
             services: BTreeMap::new(),
             sources: Sources::default(),

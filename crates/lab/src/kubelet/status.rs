@@ -94,9 +94,9 @@ impl View<'_> {
             ],
         });
         let entry = |ip: &std::net::IpAddr| json!({"ip": ip});
-        if let Some(host) = &self.surroundings.host_ip {
-            status["hostIP"] = json!(host);
-            status["hostIPs"] = json!([entry(host)]);
+        if let Some(first) = self.surroundings.host_ips.first() {
+            status["hostIP"] = json!(first);
+            status["hostIPs"] = self.surroundings.host_ips.iter().map(entry).collect();
         }
         if let Some(first) = self.surroundings.pod_ips.first() {
             status["podIP"] = json!(first);
@@ -319,7 +319,7 @@ mod tests {
     fn surroundings() -> Surroundings {
         Surroundings {
             node: "n".into(),
-            host_ip: Some([10, 1, 1, 110].into()),
+            host_ips: vec![[10, 1, 1, 110].into()],
             pod_ips: vec![[10, 244, 0, 2].into()],
             ..Surroundings::default()
         }

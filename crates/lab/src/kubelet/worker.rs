@@ -121,7 +121,7 @@ impl Worker {
         let status = publish::start(&shared.client, &key.namespace, &key.name);
         let surroundings = Surroundings {
             node: shared.config.node.clone(),
-            host_ip: record.host_ip,
+            host_ips: record.host_ips.clone(),
             pod_ips: Vec::new(),
             services: BTreeMap::new(),
             sources: Sources::default(),

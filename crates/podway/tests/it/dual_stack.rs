@@ -49,6 +49,7 @@ fn services_of_both_families_lead_to_pods_of_both() {
         let families: Vec<_> =
             ips.iter().map(|it| it["ip"].as_str().unwrap().contains(':')).collect();
         assert_eq!(families, [false, true], "{pod}");
+        assert_eq!(pod["status"]["hostIPs"].as_array().unwrap().len(), 2, "{pod}");
     }
     assert_eq!(service(&lab, "web"), ["10.96.0.80", "fd00:10:96::80"]);
     let (v4, v6) = (service(&lab, "web-v4"), service(&lab, "web-v6"));

@@ -50,7 +50,7 @@ impl Worker {
     /// A damaged one is taken away.
     async fn has_intact_sandbox(&mut self) -> bool {
         if self.spec.pod.host_network {
-            self.surroundings.pod_ips = self.surroundings.host_ip.into_iter().collect();
+            self.surroundings.pod_ips = self.surroundings.host_ips.clone();
             return true;
         }
         let Some(found) = self.record.sandbox.clone() else { return false };
