@@ -88,6 +88,10 @@ impl Kind {
         namespaced: false,
         ..grouped("scheduling.k8s.io", "PriorityClass", "priorityclasses")
     };
+    pub const CUSTOM_RESOURCE_DEFINITION: Self = Self {
+        namespaced: false,
+        ..grouped("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions")
+    };
     pub const VIRTUAL_IP: Self = Self {
         version: "v1alpha1",
         namespaced: false,
@@ -95,7 +99,7 @@ impl Kind {
     };
 
     /// Every kind this crate knows.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::NODE,
         Self::NAMESPACE,
         Self::POD,
@@ -132,6 +136,7 @@ impl Kind {
         Self::CLUSTER_ROLE_BINDING,
         Self::STORAGE_CLASS,
         Self::PRIORITY_CLASS,
+        Self::CUSTOM_RESOURCE_DEFINITION,
         Self::VIRTUAL_IP,
     ];
 

@@ -42,9 +42,14 @@ pub async fn list(client: &Client, watch: &Watch) -> Result<Vec<Value>> {
 
 /// Creates the object of a manifest; one that names no namespace goes to `default`.
 pub async fn create(client: &Client, manifest: &Value) -> Result<Value> {
-    let place = Place::of(manifest)?;
+    create_of(client, Place::of(manifest)?.kind, manifest).await
+}
+
+/// As [`create`], for a kind that this crate does not know by itself.
+pub async fn create_of(client: &Client, kind: Kind, manifest: &Value) -> Result<Value> {
+    let place = Place::of_kind(kind, manifest)?;
     let request = Request::new(place.path()).create(&PostParams::default(), bytes(manifest));
-    send(client, request, "create", place.kind, &place.name).await
+    send(client, request, "create", kind, &place.name).await
 }
 
 /// Replaces the object (all but its status). A manifest with `metadata.resourceVersion` only wins if that is still
@@ -159,6 +164,11 @@ impl Place {
         let kind =
             Kind::of(text("/apiVersion").unwrap_or_default(), text("/kind").unwrap_or_default())
                 .ok_or(Error::Manifest { field: "kind" })?;
+        Self::of_kind(kind, manifest)
+    }
+
+    fn of_kind(kind: Kind, manifest: &Value) -> Result<Self> {
+        let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str);
         let name = text("/metadata/name").or(text("/metadata/generateName"));
         let name = name.ok_or(Error::Manifest { field: "metadata.name" })?.to_owned();
         let namespace = text("/metadata/namespace").unwrap_or("default").to_owned();

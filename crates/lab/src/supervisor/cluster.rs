@@ -55,12 +55,13 @@ impl Cluster {
     pub(super) async fn load(&mut self, manifests: &[Manifest]) -> Result<()> {
         let Load { objects, warnings } = load(manifests, &self.plan)?;
         self.left_out = warnings;
-        for manifest in objects {
+        for (kind, manifest) in objects {
             let rejected = |source| {
                 let (origin, object) = (manifest.source.clone(), manifest.object());
                 Error::Rejected { origin, object, answer: Box::new(source) }
             };
-            client::create(&self.client, &manifest.value).await.map_err(rejected)?;
+            let created = client::create_of(&self.client, kind, &manifest.value).await;
+            created.map_err(rejected)?;
             if let Some(status) = assigned(&manifest) {
                 let (namespace, name) =
                     (manifest.text("/metadata/namespace"), manifest.text("/metadata/name"));

@@ -11,9 +11,8 @@ use std::collections::BTreeSet;
 const IDLE: [&str; 2] = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
 
 /// Kinds that do have a part in it and that no lab serves yet: left out, with a warning.
-const NOT_YET: [&str; 9] = [
+const NOT_YET: [&str; 8] = [
     "ClusterNetworkPolicy",
-    "CustomResourceDefinition",
     "GRPCRoute",
     "Gateway",
     "GatewayClass",
@@ -26,22 +25,39 @@ const NOT_YET: [&str; 9] = [
 /// Kinds that are stored and shown though nothing in a lab acts on them yet: loaded, with a warning.
 const INERT: [&str; 2] = ["Ingress", "NetworkPolicy"];
 
+const DEFINITION: &str = "CustomResourceDefinition";
+
 /// What to create.
 #[derive(Debug, Default)]
 pub(super) struct Load {
-    /// Namespaces first, then nodes, then the rest as written.
-    pub(super) objects: Vec<Manifest>,
+    /// Namespaces first, then definitions, then nodes, then the rest as written.
+    pub(super) objects: Vec<(Kind, Manifest)>,
     /// Objects that the lab does without, wholly or in effect, a sentence each.
     pub(super) warnings: Vec<String>,
 }
 
 pub(super) fn load(manifests: &[Manifest], plan: &Plan) -> Result<Load> {
-    let mut load = Load { objects: namespaces(manifests), ..Load::default() };
-    load.objects.extend(plan.nodes.iter().map(|node| complete(plan, node, manifests)));
-    for manifest in manifests.iter().filter(|it| !it.is("Namespace") && !it.is("Node")) {
+    let mut load = Load::default();
+    let with = |kind: Kind| move |manifest: Manifest| (kind, manifest);
+    load.objects.extend(namespaces(manifests).into_iter().map(with(Kind::NAMESPACE)));
+    let definitions = manifests.iter().filter(|it| it.is(DEFINITION)).cloned();
+    load.objects.extend(definitions.map(with(Kind::CUSTOM_RESOURCE_DEFINITION)));
+    let nodes = plan.nodes.iter().map(|node| complete(plan, node, manifests));
+    load.objects.extend(nodes.map(with(Kind::NODE)));
+    let declared = declared(manifests);
+    let first = ["Namespace", "Node", DEFINITION];
+    for manifest in manifests.iter().filter(|it| !first.iter().any(|kind| it.is(kind))) {
         let (kind, object) = (manifest.text("/kind"), manifest.object());
-        if Kind::of(manifest.text("/apiVersion"), kind).is_some() {
-            load.objects.push(manifest.clone());
+        let api_version = manifest.text("/apiVersion");
+        let custom =
+            declared.iter().find(|it| it.kind == kind && it.api_version() == api_version).copied();
+        if let Some(custom) = custom {
+            load.objects.push((custom, manifest.clone()));
+            load.warnings.push(format!(
+                "WARNING: {object} is stored, but nothing in this lab does what it says yet"
+            ));
+        } else if let Some(known) = Kind::of(api_version, kind) {
+            load.objects.push((known, manifest.clone()));
             if INERT.contains(&kind) {
                 load.warnings.push(format!(
                     "WARNING: {object} is stored, but nothing in this lab does what it says yet"
@@ -59,6 +75,27 @@ pub(super) fn load(manifests: &[Manifest], plan: &Plan) -> Result<Load> {
         }
     }
     Ok(load)
+}
+
+/// The kinds that the manifests' definitions declare. There are few of them, and the supervisor needs them for as
+/// long as it lives.
+fn declared(manifests: &[Manifest]) -> Vec<Kind> {
+    let keep = |value: &Value| -> &'static str {
+        Box::leak(value.as_str().unwrap_or_default().to_owned().into_boxed_str())
+    };
+    let definitions = manifests.iter().filter(|it| it.is(DEFINITION));
+    let kinds = definitions.flat_map(|definition| {
+        let spec = &definition.value["spec"];
+        let versions = spec["versions"].as_array().into_iter().flatten();
+        versions.map(move |version| Kind {
+            group: keep(&spec["group"]),
+            version: keep(&version["name"]),
+            kind: keep(&spec["names"]["kind"]),
+            plural: keep(&spec["names"]["plural"]),
+            namespaced: spec["scope"] == "Namespaced",
+        })
+    });
+    kinds.collect()
 }
 
 /// Those that are declared, and those that objects are in though nobody declared them.
@@ -159,7 +196,7 @@ mod tests {
         ]);
         let plan = plan(&given, &Wishes { nodes: 1, ..Wishes::default() }).unwrap();
         let load = load(&given, &plan).unwrap();
-        let order: Vec<String> = load.objects.iter().map(Manifest::object).collect();
+        let order: Vec<String> = load.objects.iter().map(|(_, it)| it.object()).collect();
         let expected = [
             "Namespace ops",
             "Namespace shop",
@@ -178,12 +215,27 @@ mod tests {
              nothing here does what it says",
         ];
         assert_eq!(load.warnings, told);
-        let node = &load.objects[2].value;
+        let node = &load.objects[2].1.value;
         assert_eq!(node["status"]["addresses"][0]["address"], "10.1.1.110");
         assert_eq!(
             node["spec"],
             json!({"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]})
         );
+    }
+
+    #[test]
+    fn definitions_come_before_the_objects_of_their_kinds() {
+        let mut definition =
+            object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "kites.example.com");
+        definition["spec"] = json!({"group": "example.com", "scope": "Namespaced",
+            "names": {"kind": "Kite", "plural": "kites"}, "versions": [{"name": "v1"}]});
+        let given = manifests(&[object("example.com/v1", "Kite", "default", "red"), definition]);
+        let plan = plan(&given, &Wishes { nodes: 1, ..Wishes::default() }).unwrap();
+        let load = load(&given, &plan).unwrap();
+        let kinds: Vec<&str> = load.objects.iter().map(|(kind, _)| kind.kind).collect();
+        assert_eq!(kinds, ["CustomResourceDefinition", "Node", "Kite"]);
+        assert_eq!(load.objects[2].0.plural, "kites");
+        assert_eq!(load.warnings.len(), 1);
     }
 
     #[test]
