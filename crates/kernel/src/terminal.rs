@@ -32,3 +32,21 @@ pub fn resize(front: impl AsFd, columns: u16, rows: u16) -> Result<()> {
 fn failure(operation: &'static str, errno: Errno) -> Error {
     Error::System { operation, object: "a terminal".to_owned(), errno }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn what_is_typed_arrives() {
+        let Terminal { front, back } = Terminal::open().unwrap();
+        resize(&front, 80, 24).unwrap();
+        let (mut front, mut back) = (File::from(front), File::from(back));
+        front.write_all(b"hi\n").unwrap();
+        let mut line = [0; 3];
+        back.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"hi\n");
+    }
+}
