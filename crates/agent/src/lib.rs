@@ -47,6 +47,8 @@ pub struct Options {
     /// How Services are served; nft, where the kernel or this build lacks it.
     pub mode: Mode,
     pub services: backend::services::Settings,
+    /// Remove what kube-proxy left, in any of its modes, once Services are served.
+    pub take_over_kube_proxy: bool,
     /// Where the container runtime's files go; `None`: somebody else's plug-in wires the pods.
     pub cni: Option<CniFiles>,
     pub conntrack: Conntrack,
@@ -65,6 +67,7 @@ impl Options {
             settings,
             mode: Mode::default(),
             services: backend::services::Settings::default(),
+            take_over_kube_proxy: false,
             cni: None,
             conntrack: Conntrack::default(),
             care: Care::default(),

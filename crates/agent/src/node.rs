@@ -315,6 +315,11 @@ impl Node {
             return;
         }
         let own = self.services.mode();
+        if self.options.take_over_kube_proxy
+            && let Err(error) = backend::kube_proxy::remove(own)
+        {
+            warn!(error = %crate::watch::chain(&error), "what kube-proxy left cannot be removed");
+        }
         for mode in Mode::ALL.into_iter().filter(|mode| *mode != own) {
             if let Err(error) = services::clean(mode, own) {
                 let all = self.report.metrics.families.iter();

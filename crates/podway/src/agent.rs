@@ -72,12 +72,21 @@ enum DetectLocalMode {
     InterfaceNamePrefix,
 }
 
+/// Whose place is taken
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TakeOver {
+    KubeProxy,
+}
+
 /// How Services are served
 #[derive(Debug, Args)]
 struct Proxy {
     /// nft, iptables, ipvs or userspace; nft, where this kernel lacks another one
     #[arg(long, default_value_t)]
     proxy_mode: Mode,
+    /// Remove what this program left on the node, in any of its modes, once Services are served
+    #[arg(long, value_enum)]
+    take_over: Option<TakeOver>,
     /// The scheduler of Services that do not name one, in proxy mode ipvs
     #[arg(long, default_value = "rr")]
     ipvs_scheduler: Scheduler,
@@ -167,6 +176,7 @@ impl Agent {
         };
         Options {
             mode: proxy.proxy_mode,
+            take_over_kube_proxy: proxy.take_over == Some(TakeOver::KubeProxy),
             services: backend::services::Settings { scheduler: Some(proxy.ipvs_scheduler) },
             cni,
             conntrack: self.conntrack.parameters(),
@@ -290,13 +300,14 @@ mod tests {
     fn kube_proxys_command_line_is_understood() {
         let line = "--hostname-override=m --cluster-cidr=10.1.0.0/16,fd00::/48 --detect-local-mode=InterfaceNamePrefix \
             --pod-interface-name-prefix=veth --masquerade-all=true --nodeport-addresses=10.1.1.0/24,fd01::/64 \
-            --iptables-localhost-nodeports=true --proxy-mode=nftables --conntrack-max-per-core=0 \
+            --iptables-localhost-nodeports=true --proxy-mode=nftables --take-over=kube-proxy --conntrack-max-per-core=0 \
             --conntrack-tcp-timeout-established=12h30m0s --conntrack-tcp-be-liberal --healthz-bind-address=[::]:1 \
             --metrics-bind-address=off";
         let line: Vec<_> = line.split_whitespace().collect();
         let line = Line::try_parse_from(["agent"].iter().chain(&line)).unwrap();
         let options = line.agent.options();
         assert_eq!(options.node, "m");
+        assert!(options.take_over_kube_proxy);
         let settings = &options.settings;
         assert_eq!(settings.cluster_cidrs.len(), 2);
         let by_prefix = LocalDetection::InterfaceNamePrefix("veth".to_owned());
