@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the binary is what prints")]
 
 mod agent;
+mod clean;
 mod controllers;
 mod daemon;
 mod explain;
@@ -29,6 +30,7 @@ enum Command {
     Lab(lab::Lab),
     Explain(explain::Explain),
     Show(show::Show),
+    Clean(clean::Clean),
     Agent(Box<agent::Agent>),
     Edge(daemon::Edge),
     Controllers(controllers::Controllers),
@@ -57,6 +59,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Lab(lab) => lab::run(lab),
         Command::Explain(question) => explain::run(&question),
         Command::Show(show) => show::run(show),
+        Command::Clean(clean) => clean::run(&clean),
         Command::Agent(agent) => agent::run(*agent),
         Command::Edge(edge) => daemon::edge(edge),
         Command::Controllers(controllers) => controllers::run(controllers),

@@ -1,0 +1,31 @@
+//! `podway clean`: the way back.
+
+use backend::{Mode, services};
+use clap::{Args, Subcommand};
+use std::process::ExitCode;
+
+/// Remove from this node what Podway made, once something else has its place
+#[derive(Debug, Args)]
+pub(crate) struct Clean {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The rules of Services
+    Services {
+        /// Made in this proxy mode: nft or iptables
+        #[arg(long)]
+        backend: Mode,
+    },
+}
+
+pub(crate) fn run(clean: &Clean) -> anyhow::Result<ExitCode> {
+    let What::Services { backend } = clean.what;
+    if !matches!(backend, Mode::Nft | Mode::Iptables) {
+        anyhow::bail!("what mode {backend} made goes when an agent starts in another mode");
+    }
+    services::clean(backend, backend)?;
+    Ok(ExitCode::SUCCESS)
+}
