@@ -194,7 +194,11 @@ impl Node {
     /// Notes what somebody else has done to the kernel.
     pub(crate) fn suspect(&mut self, changed: Changed) {
         let links = changed.links || changed.addresses || changed.routes || changed.neighbours;
-        let owned = self.services.mode() == Mode::Ipvs && (changed.links || changed.addresses);
+        let owned = match self.services.mode() {
+            Mode::Nft | Mode::Iptables => false,
+            Mode::Ipvs => changed.links || changed.addresses,
+            Mode::Userspace => changed.links || changed.addresses || changed.routes,
+        };
         for doubt in [&mut self.doubt, &mut self.suspected] {
             doubt.links |= links;
             doubt.rules |= changed.rules || owned;

@@ -1,18 +1,25 @@
 //! The back end without rules: the trace says what becomes of a connection, and nothing is left behind.
 
 use crate::agreement::{FIXED, FRESH, PATIENCE, PORTS, SILENCE, drawn, seeds, senders};
-use crate::cluster::{NODE, arrival, nodes};
+use crate::cluster::{NODE, arrival, nodes, object, settings};
 use crate::oracle::{Fate, fate};
 use crate::probe::Sight;
-use crate::proxy::Kind;
-use crate::space::{as_root, ip};
+use crate::proxy::{Kind, Proxy};
+use crate::space::{Space, address, as_root, ip};
 use crate::testbed::{Testbed, compiled};
+use backend::userspace::{Applied, Backend, Obstacle};
 use compile::Settings;
 use model::{Protocol, Touched, World};
 use program::trace::StepKind;
 use program::{Action, Outcome, Packet, Program};
+use serde_json::json;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::time::Instant;
+use tokio::runtime::Builder;
 
 #[test]
 fn relays_trace_and_specification_agree() {
@@ -175,4 +182,144 @@ fn fits(fate: &Fate, sight: Sight) -> bool {
         (Fate::Balanced { .. }, _) => true,
         (Fate::Untouched, _) => false,
     }
+}
+
+/// A namespace with a pod's address beside the node's own, and a back end in it.
+struct Alone {
+    space: Space,
+    proxy: Proxy,
+}
+
+impl Alone {
+    fn serve(program: &Program) -> Self {
+        let mut space = Space::new();
+        space.change(["10.1.1.111/32", "10.244.1.2/32"].map(|net| address("lo", net)));
+        let mut proxy = space.inside(|| Proxy::open(Kind::Userspace));
+        assert!(space.inside(|| proxy.reconcile(program)));
+        Alone { space, proxy }
+    }
+}
+
+/// A Service on 10.96.0.1:80 and node port 30000, over the pod .2.
+fn one_service() -> Program {
+    let service = object(&json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "s", "namespace": "default"},
+        "spec": {"type": "NodePort", "clusterIP": "10.96.0.1",
+                 "ports": [{"port": 80, "nodePort": 30_000}]},
+    }));
+    let slice = object(&json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "s-1", "namespace": "default",
+                     "labels": {"kubernetes.io/service-name": "s"}},
+        "ports": [{"port": 8080}], "endpoints": [{"addresses": ["10.244.1.2"]}],
+    }));
+    let world = World::from_objects(nodes().into_iter().chain([service, slice]));
+    compiled(&world, &settings())
+}
+
+/// Runs a test where no other one opens descriptors; with `before` in another program's arms.
+fn in_own_process(test: &str, before: Option<&[&str]>, body: impl FnOnce()) {
+    if std::env::var_os("PODWAY_ALONE").is_some() {
+        return body();
+    }
+    as_root(test, || {
+        let space = Space::new();
+        let own = std::env::current_exe().unwrap();
+        let words = before.unwrap_or_default().iter().map(OsString::from);
+        let mut words = words.chain([own.into()]);
+        let mut again = Command::new(words.next().unwrap());
+        again.args(words).args([test, "--exact", "--nocapture"]).env("PODWAY_ALONE", "1");
+        let output = space.inside(|| again.output().unwrap());
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
+    });
+}
+
+/// Without any privilege the node's own addresses are served, and the log says why others are not.
+#[test]
+fn nobody_in_particular_serves_the_addresses_that_there_are() {
+    let test = "userspace::nobody_in_particular_serves_the_addresses_that_there_are";
+    let setpriv = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"];
+    in_own_process(test, Some(&setpriv), || {
+        let mut program = one_service();
+        program.node_ports.localhost = true;
+        program.addresses.clear();
+        let threads = Builder::new_current_thread().enable_all().build().unwrap();
+        let mut backend = Backend::open(threads.handle().clone()).unwrap();
+        assert_eq!(backend.reconcile(&program).unwrap().opened, 1);
+        assert_eq!(backend.reconcile(&program).unwrap(), Applied::default());
+        let unserved = backend.unserved();
+        let reasons: Vec<_> = unserved.iter().map(|it| (it.obstacle, it.number)).collect();
+        assert_eq!(reasons.first(), Some(&(Obstacle::NotLocal, 1)), "{unserved:?}");
+        assert!(unserved[0].to_string().contains("10.96.0.1:80"), "{}", unserved[0]);
+        TcpStream::connect("127.0.0.1:30000").unwrap();
+    });
+}
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn ten_thousand_connections_leak_no_descriptor() {
+    let test = "userspace::ten_thousand_connections_leak_no_descriptor";
+    in_own_process(test, None, || {
+        let alone = Alone::serve(&one_service());
+        let server = alone.space.inside(|| TcpListener::bind("10.244.1.2:8080").unwrap());
+        let connect = || TcpStream::connect("10.96.0.1:80").unwrap();
+        let exchange = |large: bool| {
+            let mut client = alone.space.inside(connect);
+            let (mut pod, from) = server.accept().unwrap();
+            assert_eq!(from.ip(), ip("10.244.1.2"));
+            let sent = if large { vec![7; 1 << 20] } else { vec![7; 10] };
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    client.write_all(&sent).unwrap();
+                    client.shutdown(Shutdown::Write).unwrap();
+                });
+                let mut heard = Vec::new();
+                pod.read_to_end(&mut heard).unwrap();
+                assert!(heard == sent);
+            });
+            // The other half is still open.
+            pod.write_all(b"done").unwrap();
+            drop(pod);
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert_eq!(answer, "done");
+        };
+        exchange(true);
+        let before = open_descriptors();
+        (0..10_000).for_each(|number| exchange(number % 1000 == 0));
+        let deadline = Instant::now() + PATIENCE;
+        while open_descriptors() > before && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert!(open_descriptors() <= before, "{} of {before}", open_descriptors());
+    });
+}
+
+#[test]
+fn a_killed_process_leaves_addresses_that_its_successor_takes_over() {
+    as_root("userspace::a_killed_process_leaves_addresses_that_its_successor_takes_over", || {
+        let program = one_service();
+        let Alone { space, proxy } = Alone::serve(&program);
+        let listed = || space.run("ip route show table local proto 77");
+        let before = listed();
+        assert!(before.contains("local 10.96.0.1 dev lo"), "{before}");
+        space.run("ip route add local 10.96.0.9 dev lo table local proto 77");
+        space.run("ip route add local 10.96.0.10 dev lo table local proto 99");
+        // What a process has open ends with it; what it told the kernel does not.
+        drop(proxy);
+        let mut next = space.inside(|| Proxy::open(Kind::Userspace));
+        assert!(space.inside(|| next.reconcile(&program)));
+        assert_eq!(listed(), before);
+        space.run("ip route flush table local proto 77");
+        assert!(!space.inside(|| next.reconcile(&program)));
+        assert_eq!(listed(), before);
+        space.inside(|| backend::userspace::clean().unwrap());
+        assert_eq!(listed(), "");
+        assert!(space.run("ip route show table local").contains("10.96.0.10"));
+    });
 }
