@@ -3,7 +3,7 @@
 //! kube-proxy leaves its rules when it ends, so connections find their way until they are removed, and those under
 //! way find theirs afterwards too: connection tracking remembers it.
 
-use crate::iptables;
+use crate::{Mode, iptables};
 use kernel::netlink::Socket;
 use kernel::nft::{Transaction, tables};
 use kernel::route;
@@ -26,10 +26,13 @@ pub enum Error {
 }
 
 /// Removes what kube-proxy left in the network namespace of the calling thread, in its modes iptables, nftables and
-/// ipvs. Nothing else is touched; IPVS's own table is the business of the back end ipvs.
-pub fn remove() -> Result<(), Error> {
+/// ipvs, once `own` has its place. Nothing else is touched; IPVS's own table, and the device where `own` has taken it
+/// over, are the business of the back end ipvs.
+pub fn remove(own: Mode) -> Result<(), Error> {
     remove_tables().map_err(Error::Nft)?;
-    remove_device()?;
+    if own != Mode::Ipvs {
+        remove_device()?;
+    }
     Ok(iptables::remove_kube_proxys()?)
 }
 

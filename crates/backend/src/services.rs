@@ -204,22 +204,11 @@ impl Services {
 
 /// All front ends in the network namespace of the calling thread, whichever back end made them.
 ///
-/// Where Podway has no table, those of kube-proxy's chains, whoever made them.
+/// Where Podway has no table of its own, those of its iptables chains.
 pub fn served() -> Result<Vec<Served>, Error> {
     let read = |error| Error::from(nft::Error::Read(error));
     let served = ipvs::read::complete(nft::read::all_services().map_err(read)?).map_err(read)?;
-    if !served.is_empty() {
-        return Ok(served);
-    }
-    for variant in iptables::Variant::ALL {
-        match iptables::read::all_services(variant) {
-            Ok(served) if served.is_empty() => {}
-            // Where the variant is not installed, or not in the kernel, nobody can have used it.
-            Err(iptables::Error::NotInstalled(_) | iptables::Error::Failed { .. }) => {}
-            served => return Ok(served?),
-        }
-    }
-    Ok(served)
+    Ok(if served.is_empty() { iptables::read::podways_services()? } else { served })
 }
 
 /// Removes what a back end made in the network namespace of the calling thread: `own` has its place.

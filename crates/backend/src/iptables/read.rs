@@ -9,13 +9,21 @@ use model::{Family, Kind, Origin};
 use netstate::iptables::{Chain, Match, RecentAction, Rule, RuleSet, Side, TableName, Target};
 use std::net::{IpAddr, SocketAddr};
 
-/// All front ends of both families in this network namespace, address by address, then node ports; whoever wrote
-/// the rules, Podway or kube-proxy.
-pub fn all_services(variant: Variant) -> Result<Vec<Served>, Error> {
+/// All front ends of both families in this network namespace, address by address, then node ports; in the variant in
+/// which Podway keeps its rules, none where it keeps none.
+pub fn podways_services() -> Result<Vec<Served>, Error> {
     let mut served = Vec::new();
-    for family in Family::ALL.into_iter().filter(|family| exists(*family)) {
-        let rules = Tool { variant, family }.save_counted()?;
-        served.extend(services(&rules, family));
+    for variant in Variant::ALL {
+        for family in Family::ALL.into_iter().filter(|family| exists(*family)) {
+            match (Tool { variant, family }).save_counted() {
+                Ok(rules) if rules.chain(TableName::Nat, names::CANARY).is_some() => {
+                    served.extend(services(&rules, family));
+                }
+                // A variant that is not installed, or not in the kernel, keeps nothing.
+                Ok(_) | Err(Error::NotInstalled(_) | Error::Failed { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
     Ok(served)
 }

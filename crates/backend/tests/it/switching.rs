@@ -6,7 +6,7 @@ use crate::space::{Space, as_root};
 use crate::testbed::{Testbed, compiled};
 use backend::iptables::frame::Frame;
 use backend::iptables::{Tool, Variant, lower, names};
-use backend::services::{self, Mode};
+use backend::services::{Mode, clean};
 use backend::{Services, iptables, kube_proxy};
 use model::{Family, World};
 use netstate::iptables::{Chain, Delta, RuleSet, Scope, TableName};
@@ -22,12 +22,6 @@ const SERVICE: &str = "10.96.0.1:80";
 /// Where nobody of the testbed listens.
 const PORT: u16 = 9000;
 const PODS: [u8; 2] = [2, 3];
-
-/// Another mode has its place.
-fn clean(mode: Mode) -> Result<(), services::Error> {
-    let other = if mode == Mode::Nft { Mode::Iptables } else { Mode::Nft };
-    services::clean(mode, other)
-}
 
 /// One Service with an endpoint in each of two pods on the node.
 fn program() -> Program {
@@ -216,7 +210,7 @@ fn from_kube_proxy_to_podway_and_back_no_connection_fails() {
         for proxy in proxies {
             testbed.node().inside(|| {
                 proxy.start(&program);
-                clean(Mode::Nft).unwrap();
+                clean(Mode::Nft, Mode::Iptables).unwrap();
             });
             let foreign = "iptables-nft -t nat -A PREROUTING -m comment --comment mine -j RETURN";
             testbed.node().run(foreign);
@@ -224,9 +218,9 @@ fn from_kube_proxy_to_podway_and_back_no_connection_fails() {
                 let mut take_over: Vec<Step<'_>> = vec![(
                     format!("{proxy:?} to {mode}"),
                     Box::new(|| {
-                        let settings = services::Settings::default();
+                        let settings = backend::services::Settings::default();
                         Services::open(mode, settings).unwrap().reconcile(&program).unwrap();
-                        kube_proxy::remove().unwrap();
+                        kube_proxy::remove(Mode::Nft).unwrap();
                     }),
                 )];
                 assert_nothing_fails(&testbed, &mut take_over);
@@ -235,7 +229,7 @@ fn from_kube_proxy_to_podway_and_back_no_connection_fails() {
                     format!("{mode} to {proxy:?}"),
                     Box::new(|| {
                         proxy.start(&program);
-                        clean(mode).unwrap();
+                        clean(mode, mode).unwrap();
                     }),
                 )];
                 assert_nothing_fails(&testbed, &mut back);
@@ -244,7 +238,7 @@ fn from_kube_proxy_to_podway_and_back_no_connection_fails() {
             }
             let left = testbed.node().run("iptables-nft-save -t nat");
             assert!(left.contains("--comment mine"), "{left}");
-            testbed.node().inside(|| kube_proxy::remove().unwrap());
+            testbed.node().inside(|| kube_proxy::remove(Mode::Nft).unwrap());
             assert_bare(testbed.node());
             testbed.start(&program);
         }
@@ -262,9 +256,9 @@ fn between_back_ends_no_connection_fails() {
             (
                 format!("{from} to {to}"),
                 Box::new(move || {
-                    let settings = services::Settings::default();
+                    let settings = backend::services::Settings::default();
                     Services::open(to, settings).unwrap().reconcile(program).unwrap();
-                    clean(from).unwrap();
+                    clean(from, to).unwrap();
                 }),
             )
         };
@@ -276,7 +270,7 @@ fn between_back_ends_no_connection_fails() {
             switch(iptables, nft),
         ];
         assert_nothing_fails(&testbed, &mut steps);
-        testbed.node().inside(|| clean(nft).unwrap());
+        testbed.node().inside(|| clean(nft, nft).unwrap());
         assert_no_podway(testbed.node());
         assert_bare(testbed.node());
     });
@@ -300,7 +294,7 @@ fn what_kube_proxy_leaves_of_ipvs_goes() {
         ] {
             node.run(&format!("iptables-nft -t nat {line}"));
         }
-        node.inside(|| kube_proxy::remove().unwrap());
+        node.inside(|| kube_proxy::remove(Mode::Nft).unwrap());
         assert!(!node.run("ip -o link").contains("kube-ipvs0"));
         let rules = node.inside(|| tool(Variant::Nft).save().unwrap());
         let chains: Vec<_> = rules.tables[&TableName::Nat]
