@@ -3,7 +3,9 @@
 use crate::{Error, Kind, Result, Watch};
 use kube::Client;
 use kube::core::Request;
-use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::params::{
+    DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy,
+};
 use serde_json::{Value, json};
 
 /// Marks our writes in `metadata.managedFields`.
@@ -90,7 +92,7 @@ pub async fn patch_status(
     send(client, request, "patch the status of", kind, name).await
 }
 
-/// Asks for the object's end; false if there was none. `grace` in seconds; 0 removes a pod at once.
+/// Asks for the end of the object and, behind it, of what it owns; false if there was none. `grace` in seconds; 0 removes a pod at once.
 pub async fn delete(
     client: &Client,
     kind: Kind,
@@ -98,7 +100,10 @@ pub async fn delete(
     name: &str,
     grace: Option<u32>,
 ) -> Result<bool> {
-    let params = DeleteParams { grace_period_seconds: grace, ..DeleteParams::default() };
+    // Of Jobs the API would leave the pods behind unless told otherwise.
+    let propagation_policy = Some(PropagationPolicy::Background);
+    let params =
+        DeleteParams { grace_period_seconds: grace, propagation_policy, ..DeleteParams::default() };
     let request = Request::new(kind.path(namespace)).delete(name, &params);
     match send(client, request, "delete", kind, name).await {
         Ok(_) => Ok(true),
