@@ -49,6 +49,7 @@ fn podway(services: u32, endpoints: u32) -> Duration {
         applied.elements,
         applied.transactions
     );
+    println!("memory of world and program      {:>9.1} MB", resident_megabytes());
     let begin = Instant::now();
     assert_eq!(backend.reconcile(&program).unwrap().elements, 0, "nothing differs");
     println!("a restarted agent's comparison  {:>9.1} ms", millis(begin.elapsed()));
@@ -87,6 +88,13 @@ fn changes(
         let at = |share: usize| times[times.len() * share / 100].as_secs_f64() * 1e6;
         println!("{what:31} {:>9.1} µs p50, {:.1} µs p99", at(50), at(99));
     }
+}
+
+/// What this process has resident (`VmRSS` of proc_pid_status(5)).
+fn resident_megabytes() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
 fn nft(rules: &str) -> Duration {

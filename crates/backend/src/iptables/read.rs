@@ -189,5 +189,5 @@ fn origin(comment: &str) -> Option<Origin> {
     let name = comment.split(' ').next()?;
     let (namespace, rest) = name.split_once('/')?;
     let service = rest.split(':').next()?;
-    Some(Origin::new(Kind::Service, &namespace.into(), &service.into(), ".spec.ports"))
+    Some(Origin::new(Kind::Service, &namespace.into(), &service.into(), "spec.ports"))
 }

@@ -79,7 +79,10 @@ fn a_rolling_update_of_the_built_in_server_loses_no_request() {
         "name": "c", "image": "x", "ports": [{"containerPort": 80}],
         "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1},
     });
-    answered_always(&web(container, json!({"maxSurge": 1, "maxUnavailable": 1})), "nft");
+    for mode in ["nft", "iptables", "userspace"] {
+        let strategy = json!({"maxSurge": 1, "maxUnavailable": 1});
+        answered_always(&web(container.clone(), strategy), mode);
+    }
 }
 
 /// A server that ends at once when told to, as most do: its `preStop` gives others the time to learn of it.

@@ -35,18 +35,24 @@ fn agrees(lab: &Lab) {
     }
 }
 
-fn services() -> Lab {
-    let lab = Lab::up(&[&example("services")], &[]);
+fn services(mode: &str) -> Lab {
+    let proxy = format!("--agent-arg=--proxy-mode={mode}");
+    let lab = Lab::up(&[&example("services")], &[&proxy]);
     wait_until("the virtual IP is held", || !lab.owner("shop").is_empty());
     lab
 }
 
 #[test]
 fn every_kind_of_service_is_explained_as_it_is() {
-    let lab = services();
+    let lab = services("nft");
     agrees(&lab);
     shown(&lab);
     health_checked(&lab);
+}
+
+#[test]
+fn iptables_does_what_is_explained() {
+    agrees(&services("iptables"));
 }
 
 /// `podway show services` says all of it.
