@@ -180,7 +180,8 @@ fn request(to: SocketAddr) -> Duration {
 
 /// The same cluster as `cargo xtask kube-proxy-shape --endpoints 2` describes.
 fn compiled(services: u32) -> program::Program {
-    let net = |text: &str| vec![text.parse().unwrap()];
+    // Endpoints are pods too: what pods send to anywhere else is masqueraded.
+    let nets = ["10.244.0.0/16", "10.128.0.0/9"].map(|net| net.parse().unwrap());
     let node = json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"},
         "spec": {"podCIDR": "10.244.0.0/24"},
@@ -203,5 +204,5 @@ fn compiled(services: u32) -> program::Program {
     };
     let objects = std::iter::once(node).chain((0..services).flat_map(service));
     let world = World::from_objects(objects.map(|value| Object::parse(&value).unwrap()));
-    compile::compile(&world, "n", &compile::Settings::new(net("10.244.0.0/16"))).0
+    compile::compile(&world, "n", &compile::Settings::new(nets.into())).0
 }
