@@ -84,12 +84,17 @@ fn adopted(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// Starts the controllers; they go on for ever.
-pub(super) fn control(plan: &Plan, client: Client) {
+/// Starts the controllers at the given moment; they go on for ever.
+pub(super) fn control(
+    plan: &Plan,
+    client: Client,
+    moment: impl Future<Output = ()> + Send + 'static,
+) {
     // The plan has given every node its part of the pod network, so the mask is only for nodes added later.
     let node_mask = plan.nodes.iter().map(|node| node.pod_cidr.prefix_len()).max().unwrap_or(24);
     let settings = Settings { cluster_cidrs: plan.pod_cidrs(), node_mask, ..Settings::lab() };
     tokio::spawn(async move {
+        moment.await;
         if let Err(error) = controllers::run(client, settings).await {
             tracing::error!(error = crate::error::chain(&error), "the controllers have ended");
         }

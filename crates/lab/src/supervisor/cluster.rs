@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::time::Duration;
 
+/// For how long controllers wait for nodes that do not come up.
+const PATIENCE_WITH_NODES: Duration = Duration::from_secs(2);
+
 pub(super) struct Cluster {
     name: String,
     plan: Plan,
@@ -74,11 +77,27 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts the controllers and every node.
+    /// Starts every node, and the controllers as soon as all nodes can take pods: which of them comes up first is
+    /// chance, and where pods are shall not be.
     pub(super) fn switch_on(&mut self) -> Result<()> {
-        api::control(&self.plan, self.client.clone());
+        let nodes = self.nodes_ready();
+        api::control(&self.plan, self.client.clone(), async move {
+            tokio::time::timeout(PATIENCE_WITH_NODES, nodes).await.ok();
+        });
         let (told, nodes) = (self.told(), &mut self.nodes);
         nodes.iter_mut().try_for_each(|node| node.switch_on(&told))
+    }
+
+    /// Ends when every node is ready.
+    fn nodes_ready(&self) -> impl Future<Output = ()> + Send + 'static {
+        let names = self.nodes.iter().map(|node| node.planned.name.clone());
+        let mut readiness = Readiness::of_nodes(names);
+        let mut watcher = watch_kinds(&self.client, &[Watch::from(Kind::NODE)]);
+        async move {
+            while !readiness.is_complete() {
+                readiness.apply(watcher.next().await);
+            }
+        }
     }
 
     /// Says once how it went: when all is ready, or when patience is at its end.
