@@ -29,8 +29,8 @@ use std::time::Duration;
 pub(crate) const FIXED: Range<u64> = 0..56;
 pub(crate) const FRESH: u64 = 8;
 /// The same on an emulated machine, where all takes ten times as long.
-const FIXED_EMULATED: Range<u64> = 0..16;
-const FRESH_EMULATED: u64 = 4;
+pub(crate) const FIXED_EMULATED: Range<u64> = 0..16;
+pub(crate) const FRESH_EMULATED: u64 = 4;
 /// Source ports, below those that the kernel gives out itself.
 pub(crate) const PORTS: Range<u16> = 10_000..29_000;
 /// Packets between two changes.
@@ -43,7 +43,7 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(60);
 #[test]
 fn kernel_trace_and_specification_agree() {
     as_root("agreement::kernel_trace_and_specification_agree", || {
-        println!("{}", Tally::new(Kind::Nft).agree(seeds(FIXED, FRESH)));
+        println!("{}", Tally::new(Kind::Nft, drawn).agree(seeds(FIXED, FRESH)));
     });
 }
 
@@ -51,7 +51,7 @@ fn kernel_trace_and_specification_agree() {
 #[ignore = "needs a kernel with IPVS: scripts/vm-tests"]
 fn ipvs_trace_and_specification_agree() {
     as_root("agreement::ipvs_trace_and_specification_agree", || {
-        println!("{}", Tally::new(Kind::Ipvs).agree(seeds(FIXED_EMULATED, FRESH_EMULATED)));
+        println!("{}", Tally::new(Kind::Ipvs, drawn).agree(seeds(FIXED_EMULATED, FRESH_EMULATED)));
     });
 }
 
@@ -60,7 +60,7 @@ fn ipvs_trace_and_specification_agree() {
 fn kernel_trace_and_specification_agree_on_iptables() {
     as_root("agreement::kernel_trace_and_specification_agree_on_iptables", || {
         for variant in Variant::ALL {
-            println!("{}", Tally::new(Kind::Iptables(variant)).agree(seeds(14..20, 1)));
+            println!("{}", Tally::new(Kind::Iptables(variant), drawn).agree(seeds(14..20, 1)));
         }
     });
 }
@@ -186,8 +186,9 @@ pub(crate) fn seeds(fixed: Range<u64>, fresh: u64) -> Vec<u64> {
 }
 
 /// One testbed that goes through many clusters, and what was seen in it.
-struct Tally {
+pub(crate) struct Tally {
     testbed: Testbed,
+    draw: fn(u64) -> Drawn,
     /// The last source port: none is used twice, so that no packet belongs to an old connection.
     port: u16,
     seen: usize,
@@ -197,9 +198,10 @@ struct Tally {
 }
 
 impl Tally {
-    fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind, draw: fn(u64) -> Drawn) -> Self {
         Tally {
             testbed: Testbed::with(kind),
+            draw,
             port: PORTS.start,
             seen: 0,
             balanced: 0,
@@ -208,7 +210,7 @@ impl Tally {
     }
 
     /// How often they did, which is always.
-    fn agree(mut self, seeds: Vec<u64>) -> String {
+    pub(crate) fn agree(mut self, seeds: Vec<u64>) -> String {
         seeds.into_iter().for_each(|seed| self.cluster(seed));
         let Tally { seen, balanced, wrong, .. } = self;
         assert!(wrong.is_empty(), "{} of {seen}: {}", wrong.len(), wrong.concat());
@@ -218,7 +220,7 @@ impl Tally {
 
     /// The agent was away while the old cluster became a new one; then it hears of each change.
     fn cluster(&mut self, seed: u64) {
-        let (settings, changes, shots) = drawn(seed);
+        let (settings, changes, shots) = (self.draw)(seed);
         let settings = Settings { schedulers: self.testbed.schedulers(), ..settings };
         let mut shots = shots.into_iter().cycle();
         let mut world = World::from_objects(nodes().into_iter().chain(senders()));
@@ -251,10 +253,10 @@ impl Tally {
             return;
         }
         let arrival = arrival(packet.source.ip());
-        let Some(mut expected) = expected(case.program, packet, arrival) else { return };
-        let kind = self.testbed.kind();
-        if matches!(kind, Kind::Iptables(_)) && is_sent_back(&packet, &expected) {
-            return;
+        let mut expected = expected(case.program, packet, arrival);
+        if matches!(self.testbed.kind(), Kind::Iptables(_)) {
+            let sights = expected.into_iter();
+            expected = sights.map(|sight| sent_back(case.program, &packet, sight)).collect();
         }
         let specified = fate(case.world, case.settings, &packet, arrival);
         let owns = self.testbed.owns(packet.destination.ip());
@@ -262,7 +264,7 @@ impl Tally {
             expected = BTreeSet::from([Sight::Refused]);
         }
         let specified = owned(specified, owns);
-        if packet.protocol == Protocol::Tcp && expected.iter().any(is_one_way) {
+        if packet.protocol != Protocol::Udp && expected.iter().any(is_one_way) {
             // Without a way back there is no handshake, so nobody is reached.
             return;
         }
@@ -291,7 +293,10 @@ struct Case<'a> {
     program: &'a Program,
 }
 
-pub(crate) fn drawn(seed: u64) -> (Settings, Vec<Change>, Vec<Shot>) {
+/// What agents are told, what becomes of a cluster, and packets.
+pub(crate) type Drawn = (Settings, Vec<Change>, Vec<Shot>);
+
+pub(crate) fn drawn(seed: u64) -> Drawn {
     let mut octets = [0; 32];
     octets[..8].copy_from_slice(&seed.to_le_bytes());
     let source = TestRng::from_seed(RngAlgorithm::ChaCha, &octets);
@@ -309,9 +314,8 @@ fn pod_here(host: u8) -> Object {
     object(&pod_at(&format!("here-{host}"), 1, host))
 }
 
-/// All that the program's random choices can lead to; `None` where it leads to where nobody listens here: pods of
-/// other nodes have IPv4 only.
-fn expected(program: &Program, packet: Packet, arrival: Arrival) -> Option<BTreeSet<Sight>> {
+/// All that the program's random choices can lead to.
+fn expected(program: &Program, packet: Packet, arrival: Arrival) -> BTreeSet<Sight> {
     let mut sights = BTreeSet::new();
     let (mut number, mut next) = (1, 0);
     while next < number {
@@ -323,7 +327,6 @@ fn expected(program: &Program, packet: Packet, arrival: Arrival) -> Option<BTree
             Outcome::Rejected => Sight::Refused,
             Outcome::Unreachable => Sight::Unreachable,
             Outcome::Dropped => Sight::Silence,
-            Outcome::Peer { .. } if packet.destination.is_ipv6() => return None,
             outcome => {
                 let (by, source) = (trace.packet.destination, trace.packet.source.ip());
                 let translated = by != packet.destination && source == packet.source.ip();
@@ -334,15 +337,20 @@ fn expected(program: &Program, packet: Packet, arrival: Arrival) -> Option<BTree
         });
         next += 1;
     }
-    Some(sights)
+    sights
 }
 
 /// kube-proxy's rules replace the source of every connection to its own sender, also where that is a pod of another
 /// node, whose Services are at home there.
-fn is_sent_back(packet: &Packet, expected: &BTreeSet<Sight>) -> bool {
-    let to_sender =
-        |sight: &Sight| matches!(sight, Sight::Reached { by, .. } if by.ip() == packet.source.ip());
-    expected.iter().any(to_sender)
+fn sent_back(program: &Program, packet: &Packet, sight: Sight) -> Sight {
+    let sender = packet.source.ip();
+    match sight {
+        Sight::Reached { by, .. } if by.ip() == sender && Testbed::has_shortcut(sender) => {
+            let source = program.network_of(sender).unwrap().tunnel_address;
+            Sight::Reached { by, source, answered: true }
+        }
+        other => other,
+    }
 }
 
 fn is_one_way(sight: &Sight) -> bool {

@@ -278,7 +278,7 @@ pub(crate) fn shot() -> impl Strategy<Value = Shot> {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Shot {
-    packet: Packet,
+    pub(crate) packet: Packet,
     aim: Option<prop::sample::Index>,
 }
 
@@ -331,10 +331,12 @@ fn packet() -> impl Strategy<Value = Packet> {
         Just("fd00:1::111"),
         Just("fd00:244:1::2"),
         Just("fd00:244:1::3"),
+        Just("fd00:244:2::2"),
     ];
     let v6_destination = prop_oneof![
         4 => (1..5_u8).prop_map(|host| format!("fd00:96::{host}")),
         3 => Just("fd00:1::111".to_owned()),
+        1 => Just("fd00:1::112".to_owned()),
         2 => (200..202_u16).prop_map(|host| format!("fd00:1::{host}")),
         1 => (1..4_u8, 2..8_u8).prop_map(|(node, host)| format!("fd00:244:{node}::{host}")),
     ];
@@ -359,12 +361,12 @@ fn packet() -> impl Strategy<Value = Packet> {
 pub(crate) fn arrival(source: IpAddr) -> Arrival {
     let own = ["10.1.1.111", "fd00:1::111"].map(|own| own.parse::<IpAddr>().unwrap());
     let pods = ["10.244.1.0/24", "fd00:244:1::/64"].map(|net| net.parse::<ipnet::IpNet>().unwrap());
-    let remote: ipnet::IpNet = "10.244.0.0/16".parse().unwrap();
+    let remote = ["10.244.0.0/16", "fd00:244::/32"].map(|net| net.parse::<ipnet::IpNet>().unwrap());
     if own.contains(&source) || source.is_loopback() {
         Arrival::LocalProcess
     } else if pods.iter().any(|net| net.contains(&source)) {
         Arrival::Pod
-    } else if remote.contains(&source) {
+    } else if remote.iter().any(|net| net.contains(&source)) {
         Arrival::Tunnel
     } else {
         Arrival::Underlay

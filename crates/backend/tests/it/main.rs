@@ -20,6 +20,7 @@ mod lowering;
 mod oracle;
 mod probe;
 mod proxy;
+mod sctp;
 mod space;
 mod switching;
 mod testbed;

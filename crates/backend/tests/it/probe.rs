@@ -1,11 +1,13 @@
 //! One packet sent and watched: who got it, from whom it seemed to come, and whether the answer came back.
 
 use kernel::Errno;
+use kernel::stream::{Transport, listen_for};
 use model::Protocol;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, setsockopt,
+    socket,
 };
 use program::Packet;
 use std::io;
@@ -22,7 +24,7 @@ pub(crate) enum Sight {
         source: IpAddr,
         answered: bool,
     },
-    /// TCP reset or ICMP port unreachable.
+    /// TCP reset, SCTP abort or ICMP port unreachable.
     Refused,
     /// ICMP host or network unreachable.
     Unreachable,
@@ -34,6 +36,8 @@ pub(crate) enum Sight {
 pub(crate) struct Servers {
     udp: Vec<(SocketAddr, UdpSocket)>,
     tcp: Vec<(SocketAddr, TcpListener)>,
+    /// None where the kernel has no SCTP. One association a socket, used like a connection of TCP.
+    sctp: Vec<(SocketAddr, TcpListener)>,
 }
 
 impl Servers {
@@ -45,7 +49,19 @@ impl Servers {
             tcp.set_nonblocking(true).unwrap();
             self.udp.push((at, udp));
             self.tcp.push((at, tcp));
+            match listen_for(Transport::Sctp, at) {
+                Ok(sctp) => self.sctp.push((at, sctp)),
+                Err(error) => assert!(is_unknown(&error), "SCTP at {at}: {error}"),
+            }
         }
+    }
+
+    pub(crate) fn know_sctp(&self) -> bool {
+        !self.sctp.is_empty()
+    }
+
+    fn streams(&self) -> impl Iterator<Item = &(SocketAddr, TcpListener)> {
+        self.tcp.iter().chain(&self.sctp)
     }
 
     /// Takes so many datagrams, or as many as come in time, and says where they came to.
@@ -84,12 +100,12 @@ impl Servers {
 
     fn wait(&self, watch: &Watch, deadline: Instant) {
         let (own, events) = match &watch.sender {
-            Sender::Udp(socket) => (socket.as_fd(), PollFlags::POLLIN),
-            Sender::Tcp(_) if watch.answered => (watch.sender.as_fd(), PollFlags::empty()),
-            Sender::Tcp(stream) => (stream.as_fd(), PollFlags::POLLOUT),
+            Sender::Datagram(socket) => (socket.as_fd(), PollFlags::POLLIN),
+            Sender::Stream(_) if watch.answered => (watch.sender.as_fd(), PollFlags::empty()),
+            Sender::Stream(stream) => (stream.as_fd(), PollFlags::POLLOUT),
         };
         let udp = self.udp.iter().map(|(_, socket)| socket.as_fd());
-        let servers = udp.chain(self.tcp.iter().map(|(_, socket)| socket.as_fd()));
+        let servers = udp.chain(self.streams().map(|(_, socket)| socket.as_fd()));
         let servers = servers.map(|socket| PollFd::new(socket, PollFlags::POLLIN));
         await_any(servers.chain([PollFd::new(own, events)]), deadline);
     }
@@ -98,7 +114,7 @@ impl Servers {
     fn serve(&self, watch: &mut Watch) {
         match watch.packet.protocol {
             Protocol::Udp => self.udp.iter().for_each(|(at, socket)| watch.datagram(*at, socket)),
-            _ => self.tcp.iter().for_each(|(at, listener)| watch.connection(*at, listener)),
+            _ => self.streams().for_each(|(at, listener)| watch.connection(*at, listener)),
         }
     }
 }
@@ -118,15 +134,15 @@ struct Watch {
 }
 
 enum Sender {
-    Udp(UdpSocket),
-    Tcp(TcpStream),
+    Datagram(UdpSocket),
+    Stream(TcpStream),
 }
 
 impl AsFd for Sender {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         match self {
-            Sender::Udp(socket) => socket.as_fd(),
-            Sender::Tcp(stream) => stream.as_fd(),
+            Sender::Datagram(socket) => socket.as_fd(),
+            Sender::Stream(stream) => stream.as_fd(),
         }
     }
 }
@@ -134,8 +150,8 @@ impl AsFd for Sender {
 impl Watch {
     fn begin(packet: Packet) -> io::Result<Self> {
         let sender = match packet.protocol {
-            Protocol::Udp => Sender::Udp(datagram(packet)?),
-            _ => Sender::Tcp(connection(packet)?),
+            Protocol::Udp => Sender::Datagram(datagram(packet)?),
+            _ => Sender::Stream(connection(packet)?),
         };
         Ok(Watch { packet, sender, reached: None, answered: false, failure: None })
     }
@@ -164,12 +180,12 @@ impl Watch {
     /// Takes what has come back to the sender.
     fn listen(&mut self) {
         match &self.sender {
-            Sender::Udp(socket) => match socket.recv(&mut [0; 8]) {
+            Sender::Datagram(socket) => match socket.recv(&mut [0; 8]) {
                 Ok(_) => self.answered = true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => self.failure = Some(failure(&error)),
             },
-            Sender::Tcp(stream) => match stream.take_error().unwrap() {
+            Sender::Stream(stream) => match stream.take_error().unwrap() {
                 Some(error) => self.failure = Some(failure(&error)),
                 None => self.answered |= stream.peer_addr().is_ok(),
             },
@@ -190,10 +206,7 @@ impl Watch {
 /// Sends one datagram from a socket that hears of ICMP errors.
 fn datagram(packet: Packet) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(packet.source)?;
-    match packet.source {
-        SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvErr, &true)?,
-        SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvErr, &true)?,
-    }
+    hear_errors(&socket, packet.source)?;
     socket.set_nonblocking(true)?;
     socket.connect(packet.destination)?;
     match socket.send(&packet.source.port().to_be_bytes()) {
@@ -203,15 +216,33 @@ fn datagram(packet: Packet) -> io::Result<UdpSocket> {
     }
 }
 
+/// TCP tells of ICMP errors without being asked.
+fn hear_errors(socket: &impl AsFd, own: SocketAddr) -> io::Result<()> {
+    Ok(match own {
+        SocketAddr::V4(_) => setsockopt(socket, Ipv4RecvErr, &true)?,
+        SocketAddr::V6(_) => setsockopt(socket, Ipv6RecvErr, &true)?,
+    })
+}
+
 fn connection(packet: Packet) -> io::Result<TcpStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let family = if packet.source.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let socket: OwnedFd = socket(family, SockType::Stream, flags, None)?;
+    let protocol =
+        if packet.protocol == Protocol::Sctp { SockProtocol::Sctp } else { SockProtocol::Tcp };
+    let socket: OwnedFd = socket(family, SockType::Stream, flags, protocol)?;
+    if protocol == SockProtocol::Sctp {
+        hear_errors(&socket, packet.source)?;
+    }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(packet.source))?;
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(packet.destination)) {
         Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket.into()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+fn is_unknown(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT))
 }
 
 fn failure(error: &io::Error) -> Sight {

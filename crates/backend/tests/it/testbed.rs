@@ -12,7 +12,7 @@ use crate::cluster::{NODE, arrival, nodes, settings};
 use crate::probe::{Servers, Sight};
 use crate::proxy::{Kind, Proxy};
 use crate::space::{Space, address, host, ip, route};
-use backend::link;
+use backend::link::{self, lower::Underlay};
 use compile::Settings;
 use kernel::conntrack::{self, Which};
 use kernel::netlink::Socket;
@@ -29,15 +29,15 @@ use std::time::Duration;
 
 pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 250));
 pub(crate) const CLIENT_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0x250));
-const NODE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 111));
-/// A pod of node-2 whose packets all go through node-1.
+/// The addresses of a pod of node-2 whose packets all go through node-1.
 const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 2, 2));
+const REMOTE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x244, 2, 0, 0, 0, 0, 2));
 /// Every port that packets are sent to is listened on wherever they may end: only rules refuse.
 const PORTS: [u16; 11] = [80, 81, 82, 83, 30_000, 30_001, 30_002, 30_003, 8080, 8081, 8082];
 /// The host parts of the addresses that pods have.
 const HOSTS: std::ops::RangeInclusive<u8> = 2..=7;
 
-/// Held by the testbed that there is: each has six hundred sockets, and a process may have a thousand.
+/// Held by the testbed that there is: each has nine hundred sockets, and a process may have a thousand.
 static TURN: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Testbed {
@@ -54,7 +54,8 @@ pub(crate) struct Testbed {
     servers: Servers,
     proxy: Proxy,
     links: link::Backend,
-    underlay: link::lower::Underlay,
+    /// One of each family.
+    underlays: Vec<Underlay>,
 }
 
 impl Testbed {
@@ -88,7 +89,8 @@ impl Testbed {
         let nets = ["0.0.0.0/0", "10.1.1.112/32", "10.1.1.200/32", "10.1.1.201/32"];
         client.change(nets.map(by_node));
         let by_node = |net| route(net, Some("fd00:1::111"), "eth0");
-        client.change(["::/0", "fd00:1::200/128", "fd00:1::201/128"].map(by_node));
+        client
+            .change(["::/0", "fd00:1::112/128", "fd00:1::200/128", "fd00:1::201/128"].map(by_node));
         node.set("net/ipv4/ip_forward", "1");
         node.set("net/ipv6/conf/all/forwarding", "1");
         // The gateway answers the client past the node, so half of a connection is all that the node sees: what
@@ -98,7 +100,6 @@ impl Testbed {
         }
         // Where node ports answer on loopback addresses, which the rules decide.
         node.set("net/ipv4/conf/all/route_localnet", "1");
-        node.run("ip -6 route add unreachable fd00:244:1::/64");
         let pods = HOSTS.map(|number| (number, pod(&mut node, number))).collect();
         let world = World::from_objects(nodes());
         for (peer, number) in peers.iter_mut().zip(2..) {
@@ -106,7 +107,7 @@ impl Testbed {
         }
         let (proxy, mut links) =
             node.inside(|| (Proxy::open(kind), link::Backend::open().unwrap()));
-        let underlay = links.underlay(NODE_ADDRESS).unwrap();
+        let underlays = underlays(&mut links, 1);
         let mut servers = Servers::default();
         let pods: BTreeMap<u8, Space> = pods;
         listen(&mut servers, &gateway, gateway_addresses());
@@ -115,9 +116,8 @@ impl Testbed {
             listen(&mut servers, &node, own.map(ip));
         }
         for (peer, number) in peers.iter().zip(2..) {
-            let own = IpAddr::from([10, 1, 1, 110 + number]);
-            let pods = HOSTS.map(|host| pod_addresses(number, host)[0]);
-            listen(&mut servers, peer, pods.chain([own]));
+            let pods = HOSTS.flat_map(|host| pod_addresses(number, host));
+            listen(&mut servers, peer, pods.chain(node_addresses(number)));
         }
         for (number, pod) in &pods {
             listen(&mut servers, pod, pod_addresses(1, *number));
@@ -134,7 +134,7 @@ impl Testbed {
             servers,
             proxy,
             links,
-            underlay,
+            underlays,
         }
     }
 
@@ -147,7 +147,7 @@ impl Testbed {
         }
         let proxy = &mut self.proxy;
         self.node.inside(|| proxy.reconcile(program));
-        self.links.reconcile(program, std::slice::from_ref(&self.underlay)).unwrap();
+        self.links.reconcile(program, &self.underlays).unwrap();
         self.wire_pods(program);
         self.node.inside(forget_connections);
     }
@@ -206,7 +206,7 @@ impl Testbed {
     pub(crate) fn assert_settled(&mut self, program: &Program) {
         let proxy = &mut self.proxy;
         assert!(!self.node.inside(|| proxy.reconcile(program)), "there was something to do");
-        assert_eq!(self.links.reconcile(program, std::slice::from_ref(&self.underlay)).unwrap(), 0);
+        assert_eq!(self.links.reconcile(program, &self.underlays).unwrap(), 0);
     }
 
     /// The service table as an operator sees it; that `nft` can print it at all is worth proving.
@@ -243,22 +243,23 @@ impl Testbed {
     pub(crate) fn crosses(&self, packet: &Packet) -> bool {
         let (source, destination) = (packet.source.ip(), packet.destination.ip());
         let stays = match source {
-            REMOTE => destination == ip("10.1.1.112") || is_pod_of(2, destination),
+            REMOTE | REMOTE_V6 => {
+                node_addresses(2).contains(&destination) || is_pod_of(2, destination)
+            }
             _ => source == destination && arrival(source) != Arrival::LocalProcess,
         };
-        // The development kernel has no SCTP sockets.
-        !stays && packet.protocol != Protocol::Sctp
+        !stays && (packet.protocol != Protocol::Sctp || self.servers.know_sctp())
     }
 
     /// Whether answers from another node's pod reach the source without crossing the node again.
     pub(crate) fn has_shortcut(source: IpAddr) -> bool {
-        source == REMOTE
+        [REMOTE, REMOTE_V6].contains(&source)
     }
 
     pub(crate) fn watch(&self, packet: Packet, answer: bool, patience: Duration) -> Sight {
         let place = match packet.source.ip() {
             CLIENT | CLIENT_V6 => &self.client,
-            REMOTE => &self.peers[0],
+            REMOTE | REMOTE_V6 => &self.peers[0],
             own if arrival(own) == Arrival::LocalProcess => &self.node,
             IpAddr::V4(pod) => &self.pods[&pod.octets()[3]],
             IpAddr::V6(pod) => &self.pods[&pod.octets()[15]],
@@ -380,22 +381,35 @@ fn pod(node: &mut Space, number: u8) -> Space {
 fn peer(space: &mut Space, number: u8, world: &World) {
     // Node-1 may send back what came from here.
     space.set("net/ipv4/conf/all/accept_local", "1");
-    space
-        .change(HOSTS.map(|host| address("lo", &format!("{}/32", pod_addresses(number, host)[0]))));
+    let pods = HOSTS.flat_map(|host| pod_addresses(number, host));
+    space.change(pods.map(|pod| address("lo", &host(pod).to_string())));
     let program = compile::compile(world, &format!("node-{number}"), &settings()).0;
     let mut links = space.inside(|| link::Backend::open().unwrap());
-    let underlay = links.underlay(program.addresses[0]).unwrap();
-    links.reconcile(&program, std::slice::from_ref(&underlay)).unwrap();
+    let underlays = underlays(&mut links, number);
+    links.reconcile(&program, &underlays).unwrap();
     if number == 2 {
-        space.run("ip route add default via 10.244.1.0 dev flannel.1 onlink table 100");
-        space.run(&format!("ip rule add from {REMOTE} lookup 100"));
+        for (family, pod, tunnel) in [
+            (4, REMOTE, "10.244.1.0 dev flannel.1"),
+            (6, REMOTE_V6, "fd00:244:1:: dev flannel-v6.1"),
+        ] {
+            space.run(&format!("ip -{family} route add default via {tunnel} onlink table 100"));
+            space.run(&format!("ip -{family} rule add from {pod} lookup 100"));
+        }
     }
+}
+
+fn underlays(links: &mut link::Backend, node: u8) -> Vec<Underlay> {
+    node_addresses(node).into_iter().map(|own| links.underlay(own).unwrap()).collect()
 }
 
 fn listen(servers: &mut Servers, space: &Space, addresses: impl IntoIterator<Item = IpAddr>) {
     let at = |own| PORTS.map(|port| SocketAddr::new(own, port));
     let all: Vec<_> = addresses.into_iter().flat_map(at).collect();
     space.inside(|| servers.listen(all));
+}
+
+fn node_addresses(node: u8) -> [IpAddr; 2] {
+    [ip(&format!("10.1.1.11{node}")), ip(&format!("fd00:1::11{node}"))]
 }
 
 fn pod_addresses(node: u8, host: u8) -> [IpAddr; 2] {
@@ -418,7 +432,7 @@ fn pod_route(pod: IpAddr) -> Route {
 }
 
 fn is_pod_of(node: u8, address: IpAddr) -> bool {
-    matches!(address, IpAddr::V4(address) if address.octets()[..3] == [10, 244, node])
+    HOSTS.flat_map(|host| pod_addresses(node, host)).any(|pod| pod == address)
 }
 
 fn forget_connections() {
