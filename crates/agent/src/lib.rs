@@ -35,6 +35,7 @@ pub use sysctls::Conntrack;
 
 use backend::Mode;
 use compile::Settings;
+use model::{Proxy, ProxyProgram};
 use std::future::Future;
 use std::net::SocketAddr;
 
@@ -60,6 +61,19 @@ pub struct Options {
 }
 
 impl Options {
+    /// What is announced of it, once it serves in the mode that is asked for.
+    pub fn proxy(&self) -> Proxy {
+        Proxy {
+            program: ProxyProgram::Podway,
+            mode: self.mode,
+            cluster_cidrs: self.settings.cluster_cidrs.clone(),
+            local_detection: self.settings.local_detection.clone(),
+            masquerade_all: self.settings.masquerade_all,
+            node_ports: self.settings.node_ports.clone(),
+            scheduler: self.services.scheduler.filter(|_| self.mode == Mode::Ipvs),
+        }
+    }
+
     /// Without options: nothing listens, no file is written.
     pub fn new(node: &str, settings: Settings) -> Self {
         Options {

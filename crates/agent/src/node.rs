@@ -1,5 +1,6 @@
 //! This node's kernel and what it should be.
 
+use crate::announce::Announcement;
 use crate::events::Teller;
 use crate::metrics::Repair;
 use crate::report::{Extent, Report};
@@ -35,8 +36,6 @@ pub enum Error {
     Notifications(#[source] std::io::Error),
     #[error("file for the container runtime")]
     CniFiles(#[from] std::io::Error),
-    #[error("Node object")]
-    Api(#[from] client::Error),
 }
 
 /// What must be compared with the kernel anew, as a whole.
@@ -83,6 +82,7 @@ enum Unreported {
 impl Node {
     pub(crate) fn open(mut options: Options, teller: Teller) -> Result<Self, Error> {
         let services = open_services(&options)?;
+        options.mode = services.mode();
         options.settings.schedulers = services.schedulers().to_vec();
         sysctls::set(&options.settings, &options.conntrack, false);
         let leftover = match services.mode() {
@@ -285,8 +285,12 @@ impl Node {
         self.teller.warn(reason, message);
     }
 
-    /// What the other nodes must know, once it is known.
-    pub(crate) fn vteps(&self) -> BTreeMap<Family, Vtep> {
+    /// What others must know, once it is known.
+    pub(crate) fn announcement(&self) -> Announcement {
+        Announcement { vteps: self.vteps(), proxy: self.options.proxy() }
+    }
+
+    fn vteps(&self) -> BTreeMap<Family, Vtep> {
         let vtep = |(family, network): (&Family, &PodNetwork)| {
             let public_ip = self.program.primary_address(*family)?;
             Some((*family, Vtep { public_ip, mac: network.tunnel_mac, vni: network.vni }))

@@ -38,9 +38,7 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
     let mut retry = Retry::default();
     retry.after(node.reconcile());
     loop {
-        if !retry.is_waiting() {
-            announcer.compare(replica.world().node(node.name()), node.vteps());
-        }
+        announcer.compare(replica.world().node(node.name()), node.announcement());
         tokio::select! {
             event = watcher.next() => {
                 let touched = absorb(&mut replica, &mut watcher, &mut node, event).await;
@@ -51,7 +49,9 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
             }
             changed = heard(&mut links) => node.suspect(changed),
             changed = heard(&mut rules) => node.suspect(changed),
-            outcome = announcer.ended() => retry.after(outcome.map_err(Error::from)),
+            outcome = announcer.ended() => if let Err(failure) = outcome {
+                error!(error = %chain(&failure), "the Node object cannot be annotated: tried again soon");
+            },
             () = retry.due() => {}
             () = until(node.due()) => retry.after(node.finish()),
         }

@@ -3,56 +3,9 @@
 use crate::{Served, iptables, ipvs, nft, userspace};
 use kernel::netlink::Socket;
 use model::{Family, Scheduler};
+pub use model::{ProxyMode as Mode, UnknownMode};
 use program::{Change, Program};
-use std::fmt;
-use std::str::FromStr;
 use std::time::Instant;
-
-/// The ways to serve Services, by their names in `--proxy-mode`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mode {
-    #[default]
-    Nft,
-    Iptables,
-    Ipvs,
-    Userspace,
-}
-
-impl Mode {
-    pub const ALL: [Mode; 4] = [Mode::Nft, Mode::Iptables, Mode::Ipvs, Mode::Userspace];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Mode::Nft => "nft",
-            Mode::Iptables => "iptables",
-            Mode::Ipvs => "ipvs",
-            Mode::Userspace => "userspace",
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no proxy mode {name:?}: there are nft, iptables, ipvs and userspace")]
-pub struct UnknownMode {
-    name: String,
-}
-
-impl FromStr for Mode {
-    type Err = UnknownMode;
-
-    /// `nftables` is kube-proxy's name for `nft`.
-    fn from_str(name: &str) -> Result<Self, UnknownMode> {
-        let name = if name == "nftables" { "nft" } else { name };
-        let mode = Mode::ALL.into_iter().find(|mode| mode.name() == name);
-        mode.ok_or_else(|| UnknownMode { name: name.to_owned() })
-    }
-}
 
 /// What back ends are told beside the program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -145,12 +98,7 @@ impl Services {
 
     /// What Services may ask for.
     pub fn schedulers(&self) -> &'static [Scheduler] {
-        match self {
-            Services::Nft(_) => &program::slots::SCHEDULERS,
-            Services::Iptables(_) => &[Scheduler::Random],
-            Services::Ipvs(_) => &ipvs::SCHEDULERS,
-            Services::Userspace(_) => &userspace::SCHEDULERS,
-        }
+        self.mode().schedulers()
     }
 
     /// The sockets that changes go through, to tell them from other people's.
@@ -222,19 +170,5 @@ pub fn clean(mode: Mode, own: Mode) -> Result<(), Error> {
         Mode::Iptables => Ok(iptables::clean()?),
         Mode::Userspace => Ok(userspace::clean()?),
         Mode::Ipvs => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn modes_have_names() {
-        for mode in Mode::ALL {
-            assert_eq!(mode.to_string().parse(), Ok(mode));
-        }
-        assert_eq!("nftables".parse(), Ok(Mode::Nft));
-        assert!("ebpf".parse::<Mode>().unwrap_err().to_string().contains("there are nft"));
     }
 }

@@ -15,7 +15,8 @@ mod virtual_ip;
 
 pub use finding::{Code, Finding};
 
-pub use settings::{LocalDetection, Settings};
+pub use model::LocalDetection;
+pub use settings::Settings;
 
 use model::{Family, Kind, Origin, Touched, World};
 use program::{Change, PodSources, Program};
@@ -150,6 +151,7 @@ impl Compiler<'_> {
                 let node = self.world.node(self.node);
                 PodSources::Cidrs(node.map(|node| node.pod_cidrs.clone()).unwrap_or_default())
             }
+            LocalDetection::None => PodSources::default(),
             LocalDetection::BridgeInterface(name) => PodSources::Interface(name.clone()),
             LocalDetection::InterfaceNamePrefix(prefix) => {
                 PodSources::InterfacePrefix(prefix.clone())

@@ -3,7 +3,7 @@
 mod endpoints;
 
 use crate::finding::Code;
-use crate::{Compiler, Settings};
+use crate::{Compiler, LocalDetection, Settings};
 use endpoints::{Candidates, Here, is_proxied_slice};
 use ipnet::IpNet;
 use model::{
@@ -173,9 +173,10 @@ impl<'a> Port<'a> {
 
     /// What becomes of connections to cluster IPs.
     fn internal(&self) -> Action {
-        let masquerade = match self.settings.masquerade_all {
-            true => Masquerade::Always,
-            false => Masquerade::FromOutside,
+        let masquerade = match (self.settings.masquerade_all, &self.settings.local_detection) {
+            (true, _) => Masquerade::Always,
+            (false, LocalDetection::None) => Masquerade::Never,
+            (false, _) => Masquerade::FromOutside,
         };
         let pool = match self.service.internal_policy {
             TrafficPolicy::Cluster => &self.cluster,

@@ -1,7 +1,7 @@
 //! What holds for the whole cluster or node and is in no object.
 
 use ipnet::IpNet;
-use model::Scheduler;
+use model::{LocalDetection, Proxy, ProxyMode, Scheduler};
 use program::NodePortAddresses;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,19 +17,6 @@ pub struct Settings {
     pub schedulers: Vec<Scheduler>,
 }
 
-/// The modes of kube-proxy's `--detect-local-mode`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LocalDetection {
-    /// Sources in the cluster's pod network.
-    ClusterCidr,
-    /// Sources in the node's own pod subnets.
-    NodeCidr,
-    /// What comes in through this bridge.
-    BridgeInterface(String),
-    /// What comes in through interfaces whose names begin so.
-    InterfaceNamePrefix(String),
-}
-
 impl Settings {
     /// As kube-proxy is without options, on a node whose back end draws slots.
     pub fn new(cluster_cidrs: Vec<IpNet>) -> Self {
@@ -38,7 +25,18 @@ impl Settings {
             local_detection: LocalDetection::ClusterCidr,
             masquerade_all: false,
             node_ports: NodePortAddresses::default(),
-            schedulers: program::slots::SCHEDULERS.to_vec(),
+            schedulers: ProxyMode::Nft.schedulers().to_vec(),
+        }
+    }
+
+    /// Those of a node whose service proxy said them.
+    pub fn of(proxy: &Proxy) -> Self {
+        Settings {
+            cluster_cidrs: proxy.cluster_cidrs.clone(),
+            local_detection: proxy.local_detection.clone(),
+            masquerade_all: proxy.masquerade_all,
+            node_ports: proxy.node_ports.clone(),
+            schedulers: proxy.mode.schedulers().to_vec(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A world with the programs of its nodes, compiled when first asked for.
 
 use crate::settings::Settings;
-use model::{Node, World};
+use model::{Node, Proxy, World};
 use program::Program;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -10,14 +10,22 @@ use std::sync::Arc;
 pub(crate) struct Cluster<'a> {
     pub(crate) world: &'a World,
     pub(crate) settings: &'a Settings,
-    compiled: BTreeMap<Arc<str>, OnceCell<(Program, Vec<compile::Finding>)>>,
+    nodes: BTreeMap<Arc<str>, Compiled>,
+}
+
+/// A node with the settings that it has of its own.
+struct Compiled {
+    proxy: Proxy,
+    program: OnceCell<(Program, Vec<compile::Finding>)>,
 }
 
 impl<'a> Cluster<'a> {
     pub(crate) fn new(world: &'a World, settings: &'a Settings) -> Self {
-        let compiled =
-            world.nodes().map(|node| (node.meta.key.name.clone(), OnceCell::new())).collect();
-        Cluster { world, settings, compiled }
+        let compiled = |node: &Node| {
+            let proxy = settings.proxy_of(node);
+            (node.meta.key.name.clone(), Compiled { proxy, program: OnceCell::new() })
+        };
+        Cluster { world, settings, nodes: world.nodes().map(compiled).collect() }
     }
 
     /// The node's program; `None` where there is no such node.
@@ -29,10 +37,15 @@ impl<'a> Cluster<'a> {
         self.compiled(node).map_or(&[], |(_, findings)| findings)
     }
 
+    /// How the node's service proxy is set; `None` where there is no such node.
+    pub(crate) fn proxy(&self, node: &str) -> Option<&Proxy> {
+        Some(&self.nodes.get(node)?.proxy)
+    }
+
     fn compiled(&self, node: &str) -> Option<&(Program, Vec<compile::Finding>)> {
-        let settings = || compile::Settings::new(self.settings.cluster_cidrs.clone());
-        let cell = self.compiled.get(node)?;
-        Some(cell.get_or_init(|| compile::compile(self.world, node, &settings())))
+        let Compiled { proxy, program } = self.nodes.get(node)?;
+        let settings = || compile::Settings::of(proxy);
+        Some(program.get_or_init(|| compile::compile(self.world, node, &settings())))
     }
 
     /// The node, if it exists and is up.

@@ -2,15 +2,16 @@
 
 use crate::cluster::Cluster;
 use crate::finding::{Code, Finding};
-use crate::path::{Choice, Host, Path, Stage, Verdict};
+use crate::path::{Choice, Hop, Host, Path, Stage, Verdict};
 use crate::probability::Probability;
 use crate::question::{Question, QuestionError, Sender, Target, sender, target};
-use crate::settings::Settings;
+use crate::settings::{Environment, Settings};
 use crate::summary;
 use crate::verify::Agreement;
 use crate::walk::walk;
-use model::{Kind, Origin, World};
+use model::{Kind, Origin, Proxy, World};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// How many options are looked at before the rest of the ways is left out.
 const EFFORT: usize = 200_000;
@@ -101,10 +102,10 @@ fn chance(paths: &[Path]) -> Probability {
     failing.fold(Probability::CERTAIN, Probability::and).complement()
 }
 
-/// Over how many back ends a balancer tries; `None`: there is no second attempt.
+/// Over how many back ends or endpoints whoever makes the connection anew tries: all of them; `None`: not so many.
 pub(crate) fn retried_over(paths: &[Path]) -> Option<usize> {
     let first = paths.first()?.choices.first()?;
-    (first.stage == Stage::Balancer).then_some(first.options.len())
+    (first.attempts == first.options.len()).then_some(first.attempts)
 }
 
 /// Counts through all choices as an odometer does.
@@ -163,7 +164,8 @@ fn findings(cluster: &Cluster<'_>, paths: &[Path], shown: usize) -> Vec<Finding>
     if paths[shown].is_delivered() && !failing.is_empty() {
         let text = format!("{} of {} ways fail", failing.len(), paths.len());
         findings.push(Finding::new(Code::SomeFail, text));
-        if retried_over(paths).is_some() {
+        let balancer = paths[shown].choices.first().is_some_and(|it| it.stage == Stage::Balancer);
+        if balancer && retried_over(paths).is_some() {
             let text = "an attempt that fails is made again at another back end, at once when refused and beside the first after 150 ms of silence";
             findings.push(Finding::new(Code::BalancerRetries, text));
         }
@@ -193,7 +195,50 @@ fn findings(cluster: &Cluster<'_>, paths: &[Path], shown: usize) -> Vec<Finding>
             }
         }
     }
+    findings.extend(serving(paths).filter_map(|node| settings_of(cluster, node)));
     findings
+}
+
+/// The nodes on whose service proxies the answer depends.
+fn serving(paths: &[Path]) -> impl Iterator<Item = &Arc<str>> {
+    let decides = |hop: &&Hop| {
+        matches!(hop.stage, Stage::Service | Stage::Refuse | Stage::Drop)
+            && hop.origin.as_ref().is_some_and(|origin| origin.kind == Kind::Service)
+    };
+    let hops = paths.iter().flat_map(|path| &path.request).filter(decides);
+    let nodes =
+        hops.filter_map(|hop| if let Host::Node(name) = &hop.host { Some(name) } else { None });
+    nodes.collect::<BTreeSet<_>>().into_iter()
+}
+
+/// Where the settings of a node's service proxy come from, unless its agent announced them.
+fn settings_of(cluster: &Cluster<'_>, name: &Arc<str>) -> Option<Finding> {
+    let node = cluster.world.node(name)?;
+    match (&node.proxy, &cluster.settings.kube_proxy, cluster.settings.environment) {
+        (Some(Ok(_)), ..) => None,
+        (Some(Err(error)), ..) => {
+            let field = format!("metadata.annotations[{}]", Proxy::ANNOTATION);
+            let origin = Origin::new(Kind::Node, &"".into(), name, &field);
+            let text = format!("the settings that node/{name} announces make no sense: {error}");
+            let fix = "restart the agent of the node: it writes them anew";
+            Some(Finding::new(Code::ProxyUnreadable, text).about(origin).fix(fix))
+        }
+        (None, Some(_), _) => {
+            let mode = cluster.proxy(name)?.mode;
+            let text = format!("kube-proxy serves Services on node/{name}, in mode {mode}");
+            Some(Finding::new(Code::KubeProxy, text))
+        }
+        // Its agent has not come so far.
+        (None, None, Environment::Lab) => None,
+        (None, None, Environment::Cluster) => {
+            let text = format!(
+                "nobody says how node/{name} serves Services: neither the annotation {} nor ConfigMap kube-system/kube-proxy",
+                Proxy::ANNOTATION
+            );
+            let fix = "say it by --proxy-mode, --nodeport-addresses, --detect-local-mode and --masquerade-all";
+            Some(Finding::new(Code::ProxyAssumed, text).fix(fix))
+        }
+    }
 }
 
 /// Why a way ends early, unless a finding of its own says so.

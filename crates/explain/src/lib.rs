@@ -27,9 +27,9 @@ pub use explanation::{Explanation, explain};
 pub use finding::{Code, Finding};
 pub use imagine::imagine;
 pub use path::{
-    Choice, Connection, End, Hop, Host, Outer, Path, Receiver, Stage, Translation, Verdict,
+    Choice, Connection, End, Hop, Host, Opener, Outer, Path, Receiver, Stage, Translation, Verdict,
     address_text,
 };
 pub use probability::Probability;
 pub use question::{Question, QuestionError};
-pub use settings::{Environment, Settings};
+pub use settings::{Environment, ProxyWishes, Settings};

@@ -131,6 +131,8 @@ pub struct Choice {
     /// What there is to choose from, as hosts or addresses.
     pub options: Vec<String>,
     pub chosen: usize,
+    /// How many of them a connection tries, until one takes it.
+    pub attempts: usize,
 }
 
 impl Choice {
@@ -160,10 +162,34 @@ pub struct Receiver {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
     pub sender: Host,
+    pub opener: Opener,
+    /// Index of the hop in the request that it begins with.
+    pub hop: usize,
     pub original: Packet,
     pub translations: Vec<Translation>,
     /// The Service whose endpoint was chosen, and the node that did.
     pub service: Option<(ObjectKey, Arc<str>)>,
+}
+
+/// Who makes a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opener {
+    /// Whoever asks.
+    Sender,
+    /// The balancer of a virtual IP, which ended the one before.
+    Balancer,
+    /// A service proxy in mode userspace, likewise.
+    Proxy,
+}
+
+impl Opener {
+    /// As one speaks of it where it relays.
+    pub fn relay(self) -> &'static str {
+        match self {
+            Opener::Sender | Opener::Balancer => "the balancer",
+            Opener::Proxy => "the service proxy",
+        }
+    }
 }
 
 /// What one hop changes, and what its node's connection tracking changes back in replies.
@@ -196,7 +222,7 @@ pub struct Path {
     pub request: Vec<Hop>,
     pub reply: Vec<Hop>,
     pub choices: Vec<Choice>,
-    /// The connections it consists of: a balancer ends one and begins another.
+    /// The connections it consists of: a balancer ends one and begins another, and so does mode userspace.
     pub connections: Vec<Connection>,
     pub receiver: Option<Receiver>,
     pub findings: Vec<Finding>,

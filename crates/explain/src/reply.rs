@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::finding::{Code, Finding};
-use crate::path::{Connection, End, Hop, Host, Outer, Path, Stage, Verdict, address_text};
+use crate::path::{Connection, End, Hop, Host, Opener, Outer, Path, Stage, Verdict, address_text};
 use model::Family;
 use program::{Arrival, Outcome, Packet, trace};
 use std::net::{IpAddr, SocketAddr};
@@ -27,7 +27,7 @@ pub(crate) fn follow(cluster: &Cluster<'_>, path: &mut Path, last: Packet) {
         }
         at = connection.sender.clone();
         match connections[..index].last() {
-            Some(outer) => reply.relay(&at, reverse(outer.original)),
+            Some(outer) => reply.relay(&at, connection.opener, reverse(outer.original)),
             None => {
                 reply.hop(&at, Stage::Receive, "the reply comes from the address that was asked")
             }
@@ -37,7 +37,8 @@ pub(crate) fn follow(cluster: &Cluster<'_>, path: &mut Path, last: Packet) {
     path.findings
         .extend(remarks(&connections, path.receiver.as_ref().map(|receiver| receiver.sees)));
     if let Some(end) = lost {
-        path.findings.push(Finding::new(Code::AsymmetricReply, end.text.clone()));
+        let code = end.code.unwrap_or(Code::AsymmetricReply);
+        path.findings.push(Finding::new(code, end.text.clone()));
         path.end = end;
     }
 }
@@ -66,6 +67,9 @@ impl Reply<'_> {
             (None, Host::Node(node)) => Some((node.clone(), Arrival::LocalProcess)),
             (None, _) => self.station(Arrival::Underlay),
         };
+        if next.is_none() && self.cluster.settings.is_pod_address(self.packet.destination.ip()) {
+            return Err(self.without_way(from));
+        }
         for _ in 0..LONGEST {
             let Some((node, arrival)) = next else { break };
             self.undo(connection, &node);
@@ -178,9 +182,10 @@ impl Reply<'_> {
         Some((node.meta.key.name.clone(), arrival))
     }
 
-    fn relay(&mut self, host: &Host, after: Packet) {
+    fn relay(&mut self, host: &Host, opener: Opener, after: Packet) {
         let rule = format!(
-            "the balancer hands the answer to the connection that it took at {}",
+            "{} hands the answer to the connection that it took at {}",
+            opener.relay(),
             address_text(after.source)
         );
         let before = std::mem::replace(&mut self.packet, after);
@@ -211,6 +216,21 @@ impl Reply<'_> {
         });
     }
 
+    /// A host outside of the cluster answers to a pod's own address, which was not masqueraded.
+    fn without_way(&mut self, from: &Host) -> End {
+        let pod = self.packet.destination.ip();
+        let text = format!(
+            "{from} knows no way to {pod}, which is a pod's own address: the reply is lost"
+        );
+        self.hop(from, Stage::Drop, &text);
+        End {
+            verdict: Verdict::Dropped,
+            host: from.clone(),
+            text,
+            code: Some(Code::PodIpFromOutside),
+        }
+    }
+
     fn lost(&mut self, connection: &Connection, wanted: Packet) -> End {
         let text = format!(
             "the reply comes to {} from {}, but {} was asked: it is discarded",
@@ -227,8 +247,15 @@ impl Reply<'_> {
 /// Whether the reply passes through the Service, and whose address the receiver saw.
 fn remarks(connections: &[Connection], seen: Option<IpAddr>) -> Vec<Finding> {
     let mut remarks = Vec::new();
-    for connection in connections {
+    for (index, connection) in connections.iter().enumerate() {
         let Some((service, node)) = &connection.service else { continue };
+        if relayed(connections, index) {
+            let text = format!(
+                "node/{node} serves in proxy mode userspace: the agent takes the connection to Service {service} and makes a second one to the endpoint, which sees the node as its client"
+            );
+            remarks.push(Finding::new(Code::ProxyRelays, text));
+            continue;
+        }
         let masquerade = connection
             .translations
             .iter()
@@ -259,9 +286,16 @@ fn remarks(connections: &[Connection], seen: Option<IpAddr>) -> Vec<Finding> {
     remarks
 }
 
+/// Whether a service proxy ended the connection and made the next one.
+fn relayed(connections: &[Connection], index: usize) -> bool {
+    connections.get(index + 1).is_some_and(|next| next.opener == Opener::Proxy)
+}
+
 fn replaced(connections: &[Connection], sent: IpAddr, seen: IpAddr) -> Finding {
-    let mut by: Vec<String> =
-        connections[1..].iter().map(|it| format!("the balancer on {}", it.sender)).collect();
+    let mut by: Vec<String> = connections[1..]
+        .iter()
+        .map(|it| format!("{} on {}", it.opener.relay(), it.sender))
+        .collect();
     let translations = connections.iter().flat_map(|connection| &connection.translations);
     let masqueraded = translations.filter(|it| it.stage == Stage::Masquerade);
     by.extend(masqueraded.map(|it| format!("masquerading on node/{}", it.node)));

@@ -1,7 +1,7 @@
 //! What a path depends on that is in no object.
 
 use ipnet::IpNet;
-use model::World;
+use model::{LocalDetection, Node, Proxy, ProxyMode, World};
 use std::net::{IpAddr, SocketAddr};
 
 /// The surroundings of a cluster's objects.
@@ -18,6 +18,38 @@ pub struct Settings {
     /// The API server, where it is neither pod nor node.
     pub api_server: Option<SocketAddr>,
     pub environment: Environment,
+    /// What serves Services on nodes whose agent has not announced itself; `None`: nobody says.
+    pub kube_proxy: Option<Proxy>,
+    pub wishes: ProxyWishes,
+}
+
+/// Settings of service proxies that are to be taken instead of what the nodes have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxyWishes {
+    pub mode: Option<ProxyMode>,
+    pub cluster_cidrs: Option<Vec<IpNet>>,
+    pub local_detection: Option<LocalDetection>,
+    pub masquerade_all: Option<bool>,
+    /// As `within` of [`model::NodePortAddresses`].
+    pub node_ports: Option<Option<Vec<IpNet>>>,
+    pub localhost: Option<bool>,
+}
+
+impl ProxyWishes {
+    fn granted(&self, mut proxy: Proxy) -> Proxy {
+        fn set<T: Clone>(target: &mut T, wish: &Option<T>) {
+            if let Some(wish) = wish {
+                target.clone_from(wish);
+            }
+        }
+        set(&mut proxy.mode, &self.mode);
+        set(&mut proxy.cluster_cidrs, &self.cluster_cidrs);
+        set(&mut proxy.local_detection, &self.local_detection);
+        set(&mut proxy.masquerade_all, &self.masquerade_all);
+        set(&mut proxy.node_ports.within, &self.node_ports);
+        set(&mut proxy.node_ports.localhost, &self.localhost);
+        proxy
+    }
 }
 
 /// How much is known about what listens and what is outside.
@@ -42,7 +74,21 @@ impl Settings {
             client: None,
             api_server: None,
             environment,
+            kube_proxy: None,
+            wishes: ProxyWishes::default(),
         }
+    }
+
+    /// The settings of a node's service proxy: as its agent announced them, as kube-proxy's are, or the defaults.
+    pub(crate) fn proxy_of(&self, node: &Node) -> Proxy {
+        let announced = node.proxy.as_ref().and_then(|proxy| proxy.as_ref().ok());
+        let known = announced.or(self.kube_proxy.as_ref()).cloned();
+        let mut proxy =
+            self.wishes.granted(known.unwrap_or_else(|| Proxy::podway(self.cluster_cidrs.clone())));
+        if proxy.cluster_cidrs.is_empty() {
+            proxy.cluster_cidrs.clone_from(&self.cluster_cidrs);
+        }
+        proxy
     }
 
     pub(crate) fn is_pod_address(&self, address: IpAddr) -> bool {

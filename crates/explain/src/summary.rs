@@ -1,7 +1,7 @@
 //! The answer as one sentence.
 
 use crate::explanation::{Explanation, retried_over};
-use crate::path::{Host, Receiver};
+use crate::path::{Host, Receiver, Stage};
 use crate::probability::Probability;
 use crate::question::{Sender, Target};
 use std::collections::BTreeSet;
@@ -54,13 +54,14 @@ fn doubt(explanation: &Explanation) -> Option<String> {
     }
     let verb = if lost.numerator == 1 { "fails" } else { "fail" };
     let in_the_end = explanation.delivered.complement();
+    let next = match explanation.path().choices.first().map(|choice| choice.stage) {
+        Some(Stage::Service) => "the service proxy then tries another endpoint",
+        _ => "the balancer then tries another back end",
+    };
     let in_the_end = if in_the_end == Probability::NEVER {
-        "the balancer then tries another back end".to_owned()
+        next.to_owned()
     } else {
-        format!(
-            "the balancer then tries another back end: {} connections fail for good",
-            share(in_the_end)
-        )
+        format!("{next}: {} connections fail for good", share(in_the_end))
     };
     Some(format!("{} first attempts {verb} ({how}); {in_the_end}", share(lost)))
 }

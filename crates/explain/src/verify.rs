@@ -6,7 +6,7 @@
 use crate::explanation::Explanation;
 use crate::finding::Finding;
 use crate::path::{
-    Connection, Hop, Host, Path, Receiver, Stage, Translation, Verdict, address_text,
+    Connection, Hop, Host, Opener, Path, Receiver, Stage, Translation, Verdict, address_text,
 };
 use model::{Kind, ObjectKey, Origin, Protocol};
 use std::collections::BTreeMap;
@@ -280,7 +280,7 @@ impl Trail<'_> {
         }
         self.reply = None;
         if index > 0 {
-            self.check_balancer(connection, index);
+            self.check_relay(connection, index);
         }
     }
 
@@ -322,8 +322,9 @@ impl Trail<'_> {
         });
     }
 
-    /// The connection before this one ends at the balancer: its node tracks it as it comes.
-    fn check_balancer(&mut self, connection: &Connection, index: usize) {
+    /// The connection before this one ends at whoever made this one: its node tracks it as it comes, but that mode
+    /// userspace needs no tracking.
+    fn check_relay(&mut self, connection: &Connection, index: usize) {
         let Host::Node(node) = &connection.sender else { return };
         let outer = &self.path.connections[index - 1];
         let predicted = outer.translations.last().map_or(outer.original, |last| last.after);
@@ -337,10 +338,11 @@ impl Trail<'_> {
         let entries = self.observation.tracked.get(node).map_or(&[][..], Vec::as_slice);
         let found = entries.iter().find(|tracked| fits(tracked)).map(|tracked| tracked.original);
         let expected = Tuple { source: predicted.source, destination: predicted.destination };
-        let hops = self.path.request.iter().enumerate();
-        let mut balancers = hops.filter(|(_, hop)| hop.stage == Stage::Balancer);
+        if found.is_none() && connection.opener == Opener::Proxy {
+            return;
+        }
         self.checks.push(Check {
-            hop: balancers.nth(index - 1).map_or(0, |(hop, _)| hop),
+            hop: connection.hop,
             expected: format!("node/{node} tracks {expected}"),
             observed: match found {
                 Some(original) => format!("node/{node} tracks {original}"),

@@ -85,6 +85,8 @@ pub struct PlannedNode {
     pub address: Ipv4Addr,
     pub pod_cidr: Ipv4Net,
     pub v6: Option<NodeV6>,
+    /// More arguments for its agent, after those that every node's has.
+    pub agent_arguments: Vec<String>,
 }
 
 impl PlannedNode {

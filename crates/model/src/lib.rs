@@ -17,6 +17,9 @@ pub use field::{Field, FieldError};
 pub use object::endpoints::{Endpoint, EndpointPort, EndpointSlice, Hints, endpoint_field};
 pub use object::node::{Node, Vtep};
 pub use object::pod::{Container, Pod, PodPhase, Probe, ProbeAction};
+pub use object::proxy::{
+    LocalDetection, NodePortAddresses, Proxy, ProxyMode, ProxyProgram, UnknownMode,
+};
 pub use object::service::{
     IngressMode, LoadBalancerIngress, Scheduler, Service, ServicePort, ServiceType, TrafficPolicy,
 };

@@ -4,6 +4,7 @@ pub mod endpoints;
 pub mod lifecycle;
 pub mod node;
 pub mod pod;
+pub mod proxy;
 pub mod service;
 pub mod service_cidr;
 pub mod virtual_ip;

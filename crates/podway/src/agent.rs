@@ -6,7 +6,7 @@ use backend::Mode;
 use clap::{Args, ValueEnum};
 use compile::{LocalDetection, Settings};
 use ipnet::IpNet;
-use model::Scheduler;
+use model::{Proxy, Scheduler};
 use program::NodePortAddresses;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub(crate) struct Agent {
     #[command(flatten)]
     sources: Sources,
     #[command(flatten)]
-    proxy: Proxy,
+    proxy: Serving,
     #[command(flatten)]
     conntrack: ConntrackOptions,
     /// Where /healthz, /livez and /programmed are answered; "off": nowhere
@@ -65,7 +65,7 @@ struct Sources {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "verbatim")]
-enum DetectLocalMode {
+pub(crate) enum DetectLocalMode {
     ClusterCIDR,
     NodeCIDR,
     BridgeInterface,
@@ -80,7 +80,7 @@ enum TakeOver {
 
 /// How Services are served
 #[derive(Debug, Args)]
-struct Proxy {
+struct Serving {
     /// nft, iptables, ipvs or userspace; nft, where this kernel lacks another one
     #[arg(long, default_value_t)]
     proxy_mode: Mode,
@@ -146,7 +146,7 @@ struct Listen(Option<SocketAddr>);
 
 /// `None`: the primary addresses.
 #[derive(Debug, Clone)]
-struct NodePorts(Option<Vec<IpNet>>);
+pub(crate) struct NodePorts(pub(crate) Option<Vec<IpNet>>);
 
 pub(crate) fn run(agent: Agent) -> anyhow::Result<ExitCode> {
     let connection = agent.connection.clone();
@@ -156,6 +156,28 @@ pub(crate) fn run(agent: Agent) -> anyhow::Result<ExitCode> {
         ::agent::run(client, options, told_to_end()?).await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// How the agent of a node serves Services with these arguments, where the kernel has the mode.
+pub(crate) fn proxy(
+    node: &str,
+    arguments: &[String],
+    cidrs: &[IpNet],
+) -> Result<Proxy, clap::Error> {
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        agent: Agent,
+    }
+    let cidrs = cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let mut line = vec!["agent", "--node", node];
+    // What a lab tells its agents in their environment.
+    if !arguments.iter().any(|argument| argument.starts_with("--cluster-cidr")) {
+        line.extend(["--cluster-cidr", &cidrs]);
+    }
+    line.extend(arguments.iter().map(String::as_str));
+    let line = <Line as clap::Parser>::try_parse_from(line)?;
+    Ok(line.agent.options().proxy())
 }
 
 impl Agent {
@@ -190,15 +212,21 @@ impl Agent {
 
 impl Sources {
     fn detection(&self) -> LocalDetection {
-        let name = |name: &Option<String>| name.clone().unwrap_or_default();
-        match self.detect_local_mode {
+        let (bridge, prefix) = (&self.pod_bridge_interface, &self.pod_interface_name_prefix);
+        self.detect_local_mode.with(bridge.as_deref(), prefix.as_deref())
+    }
+}
+
+impl DetectLocalMode {
+    /// With the bridge or the prefix of interfaces' names that two of the modes go by.
+    pub(crate) fn with(self, bridge: Option<&str>, prefix: Option<&str>) -> LocalDetection {
+        let name = |name: Option<&str>| name.unwrap_or_default().to_owned();
+        match self {
             DetectLocalMode::ClusterCIDR => LocalDetection::ClusterCidr,
             DetectLocalMode::NodeCIDR => LocalDetection::NodeCidr,
-            DetectLocalMode::BridgeInterface => {
-                LocalDetection::BridgeInterface(name(&self.pod_bridge_interface))
-            }
+            DetectLocalMode::BridgeInterface => LocalDetection::BridgeInterface(name(bridge)),
             DetectLocalMode::InterfaceNamePrefix => {
-                LocalDetection::InterfaceNamePrefix(name(&self.pod_interface_name_prefix))
+                LocalDetection::InterfaceNamePrefix(name(prefix))
             }
         }
     }
@@ -235,7 +263,7 @@ fn listen(text: &str) -> Result<Listen, String> {
     Ok(Listen(Some(address)))
 }
 
-fn node_ports(text: &str) -> Result<NodePorts, String> {
+pub(crate) fn node_ports(text: &str) -> Result<NodePorts, String> {
     if text == "primary" {
         return Ok(NodePorts(None));
     }
@@ -251,7 +279,7 @@ fn node_ports(text: &str) -> Result<NodePorts, String> {
 /// `IFNAMSIZ`, with its final zero.
 const LONGEST_NAME: usize = 15;
 
-fn interface(text: &str) -> Result<String, String> {
+pub(crate) fn interface(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > LONGEST_NAME || text.contains(['/', ' ']) {
         return Err(format!("an interface's name has 1 to {LONGEST_NAME} octets"));
     }

@@ -1,15 +1,17 @@
 //! `podway explain`: where the objects come from, the question, the answer in the form asked for.
 
+mod kube_proxy;
 mod probe;
 mod source;
 
+use crate::agent::{DetectLocalMode, NodePorts, interface, node_ports};
 use crate::output;
 use ::explain::render::{Style, json, svg, tree};
-use ::explain::{Environment, Explanation, Question, QuestionError, Verdict, verify};
+use ::explain::{Environment, Explanation, ProxyWishes, Question, QuestionError, Verdict, verify};
 use clap::{Args, ValueEnum};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use lab::plan::Wishes;
-use model::Protocol;
+use model::{Protocol, ProxyMode};
 use std::io::{self, IsTerminal};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -49,15 +51,60 @@ pub(crate) struct Explain {
     /// Of manifests without Node objects: how many nodes
     #[arg(long, default_value_t = Wishes::default().nodes)]
     nodes: u32,
-    /// Of manifests and clusters: addresses of pods
-    #[arg(long, default_value_t = Wishes::default().pod_cidr)]
-    pod_cidr: Ipv4Net,
+    /// Of manifests and clusters: addresses of pods [default: as service proxies are told, else 10.244.0.0/16]
+    #[arg(long)]
+    pod_cidr: Option<Ipv4Net>,
     /// Of manifests and clusters: addresses of Services
     #[arg(long, default_value_t = Wishes::default().service_cidr)]
     service_cidr: Ipv4Net,
     /// Of manifests and clusters: the host that `client` stands for
     #[arg(long)]
     client_ip: Option<Ipv4Addr>,
+    #[command(flatten)]
+    proxy: Proxy,
+}
+
+/// How nodes serve Services, where it is to be otherwise than they say
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What if all nodes served Services with these settings")]
+struct Proxy {
+    /// nft, iptables, ipvs or userspace
+    #[arg(long, conflicts_with = "verify")]
+    proxy_mode: Option<ProxyMode>,
+    /// Where node ports answer: prefixes with commas between, or "primary"
+    #[arg(long, conflicts_with = "verify", value_parser = node_ports)]
+    nodeport_addresses: Option<NodePorts>,
+    /// Node ports answer on loopback addresses too
+    #[arg(long, conflicts_with = "verify", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    localhost_nodeports: Option<bool>,
+    /// By what connections of pods are recognised
+    #[arg(long, value_enum, conflicts_with = "verify")]
+    detect_local_mode: Option<DetectLocalMode>,
+    /// With --detect-local-mode BridgeInterface
+    #[arg(long, required_if_eq("detect_local_mode", "BridgeInterface"), value_parser = interface)]
+    pod_bridge_interface: Option<String>,
+    /// With --detect-local-mode InterfaceNamePrefix
+    #[arg(long, required_if_eq("detect_local_mode", "InterfaceNamePrefix"), value_parser = interface)]
+    pod_interface_name_prefix: Option<String>,
+    /// Connections to cluster IPs get the node's address as source
+    #[arg(long, conflicts_with = "verify", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    masquerade_all: Option<bool>,
+}
+
+impl Explain {
+    fn wishes(&self) -> ProxyWishes {
+        let proxy = &self.proxy;
+        let (bridge, prefix) = (&proxy.pod_bridge_interface, &proxy.pod_interface_name_prefix);
+        let detection = |mode: DetectLocalMode| mode.with(bridge.as_deref(), prefix.as_deref());
+        ProxyWishes {
+            mode: proxy.proxy_mode,
+            cluster_cidrs: self.pod_cidr.map(|cidr| vec![IpNet::V4(cidr)]),
+            local_detection: proxy.detect_local_mode.map(detection),
+            masquerade_all: proxy.masquerade_all,
+            node_ports: proxy.nodeport_addresses.clone().map(|NodePorts(within)| within),
+            localhost: proxy.localhost_nodeports,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -91,13 +138,15 @@ pub(crate) enum Misuse {
         "--verify: {host} is not in the lab or has no power, so nothing can be sent from there"
     )]
     NoSuchPlace { host: String },
+    #[error("Node {node}: what its annotation says for its agent: {error}")]
+    AgentArguments { node: String, error: clap::Error },
     #[error("--verify: SCTP cannot be sent from here; ask for TCP or UDP")]
     Sctp,
 }
 
 /// A question that is a matter of usage: exit code 2.
 pub(crate) fn is_usage(error: &anyhow::Error) -> bool {
-    error.is::<QuestionError>() || error.is::<Misuse>()
+    error.is::<QuestionError>() || error.is::<Misuse>() || error.is::<kube_proxy::Error>()
 }
 
 pub(crate) fn run(arguments: &Explain) -> anyhow::Result<ExitCode> {
@@ -107,13 +156,14 @@ pub(crate) fn run(arguments: &Explain) -> anyhow::Result<ExitCode> {
         // The lab's API and its kernels can be seen from inside only.
         return Ok(crate::lab::code_of(lab::reenter(&arguments.name)?));
     }
-    let scene = if in_lab {
+    let mut scene = if in_lab {
         source::lab(&arguments.name)?
     } else if elsewhere {
         source::cluster(arguments)?
     } else {
         source::manifests(arguments)?
     };
+    scene.settings.wishes = arguments.wishes();
     let question = Question {
         from: arguments.from.clone(),
         to: arguments.to.clone(),

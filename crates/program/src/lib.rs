@@ -17,8 +17,9 @@ pub mod trace;
 pub use change::Change;
 pub use claims::Claims;
 pub use edge::VirtualIp;
+pub use model::NodePortAddresses;
 pub use network::{LocalPod, Peer, PodNetwork};
-pub use node::{NodePortAddresses, PodSources};
+pub use node::PodSources;
 pub use service::{
     Action, Binding, Endpoint, Frontend, FrontendKind, HealthCheckPort, Masquerade, Pool, Reach,
     Scope, ServicePortName, Standing,

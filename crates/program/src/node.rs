@@ -2,15 +2,6 @@
 
 use ipnet::IpNet;
 
-/// Which of the node's addresses node ports answer on (`--nodeport-addresses`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NodePortAddresses {
-    /// All local addresses within these prefixes; `None`: the first address of each family.
-    pub within: Option<Vec<IpNet>>,
-    /// Loopback addresses too, for processes of the node.
-    pub localhost: bool,
-}
-
 /// How connections of this cluster's pods are recognised (`--detect-local-mode`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PodSources {

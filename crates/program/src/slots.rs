@@ -26,10 +26,6 @@ pub enum Draw {
     Destination,
 }
 
-/// Schedulers that slots can stand for; others need to know who is busy or whose turn it is.
-pub const SCHEDULERS: [Scheduler; 4] =
-    [Scheduler::Random, Scheduler::SourceHash, Scheduler::DestinationHash, Scheduler::Maglev];
-
 impl Slots {
     /// `None` as scheduler: at random.
     pub fn of(pool: &Pool, scheduler: Option<Scheduler>) -> Self {

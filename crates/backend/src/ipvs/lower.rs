@@ -23,18 +23,7 @@ pub mod set {
 }
 
 /// What Services may ask for.
-pub const SCHEDULERS: [model::Scheduler; 10] = [
-    model::Scheduler::RoundRobin,
-    model::Scheduler::WeightedRoundRobin,
-    model::Scheduler::LeastConnection,
-    model::Scheduler::WeightedLeastConnection,
-    model::Scheduler::LocalityLeastConnection,
-    model::Scheduler::DestinationHash,
-    model::Scheduler::SourceHash,
-    model::Scheduler::ShortestExpectedDelay,
-    model::Scheduler::NeverQueue,
-    model::Scheduler::Maglev,
-];
+pub const SCHEDULERS: &[model::Scheduler] = model::ProxyMode::Ipvs.schedulers();
 
 /// What the operator chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]

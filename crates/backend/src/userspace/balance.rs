@@ -9,21 +9,7 @@ use std::time::Duration;
 /// Clients that a Service port remembers at most; the one that came longest ago is forgotten first.
 const MOST_CLIENTS: usize = 65_536;
 
-/// Those that are what they are called; by IPVS's `lblc` a Service's connections, which all have one destination,
-/// are spread as by `wlc`.
-pub const SCHEDULERS: [Scheduler; 11] = [
-    Scheduler::Random,
-    Scheduler::RoundRobin,
-    Scheduler::WeightedRoundRobin,
-    Scheduler::LeastConnection,
-    Scheduler::WeightedLeastConnection,
-    Scheduler::LocalityLeastConnection,
-    Scheduler::DestinationHash,
-    Scheduler::SourceHash,
-    Scheduler::ShortestExpectedDelay,
-    Scheduler::NeverQueue,
-    Scheduler::Maglev,
-];
+pub const SCHEDULERS: &[Scheduler] = model::ProxyMode::Userspace.schedulers();
 
 /// A new connection that looks for an endpoint.
 #[derive(Debug, Clone, Copy)]

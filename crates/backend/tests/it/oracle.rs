@@ -117,6 +117,7 @@ impl Question<'_> {
             LocalDetection::NodeCidr => within(&self.world.node(NODE).unwrap().pod_cidrs),
             LocalDetection::InterfaceNamePrefix(_) => self.arrival == Arrival::Pod,
             LocalDetection::BridgeInterface(_) => self.arrival == Arrival::Pod,
+            LocalDetection::None => false,
         }
     }
 

@@ -166,7 +166,7 @@ impl Testbed {
     /// What Services may ask for.
     pub(crate) fn schedulers(&self) -> Vec<Scheduler> {
         match self.proxy.kind() {
-            Kind::Nft => program::slots::SCHEDULERS.into(),
+            Kind::Nft => model::ProxyMode::Nft.schedulers().into(),
             Kind::Iptables(_) => vec![Scheduler::Random],
             Kind::Ipvs => backend::ipvs::SCHEDULERS.into(),
             Kind::Userspace => backend::userspace::SCHEDULERS.into(),

@@ -116,16 +116,19 @@ impl Walk<'_> {
         }
         let to = self.destination();
         let hint = self.listener_elsewhere();
+        let node_port = self.not_on_this_address(node);
         match self.cluster.settings.environment {
             Environment::Lab => {
-                let text = format!(
-                    "nothing on the node listens on {to}, and no Service has it as node port{hint}"
-                );
+                let text = node_port.unwrap_or_else(|| {
+                    format!("nothing on the node listens on {to}, and no Service has it as node port{hint}")
+                });
                 self.stop(Verdict::Refused, &host, Code::NotListening, &text)
             }
             Environment::Cluster => {
+                let service =
+                    node_port.unwrap_or_else(|| "no Service has it as node port".to_owned());
                 let text = format!(
-                    "{to} is the node's own, and no Service has it as node port; whether a program listens there is not known{hint}"
+                    "{to} is the node's own, and {service}; whether a program listens there is not known{hint}"
                 );
                 self.arrive_unsure(&host, Code::ListenerUnknown, &text)
             }

@@ -2,13 +2,14 @@
 
 mod end;
 mod node;
+mod proxy;
 mod service;
 mod virtual_ip;
 
 use crate::cluster::Cluster;
 use crate::finding::{Code, Finding};
 use crate::path::{
-    Choice, Connection, End, Hop, Host, Outer, Path, Receiver, Stage, Verdict, address_text,
+    Choice, Connection, End, Hop, Host, Opener, Outer, Path, Receiver, Stage, Verdict, address_text,
 };
 use crate::question::{Sender, Target};
 use crate::{QuestionError, reply};
@@ -85,7 +86,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn start(&mut self, sender: &Sender) -> End {
-        self.begin_connection(sender.host.clone());
+        self.begin_connection(sender.host.clone(), Opener::Sender);
         if let Some(pod) = &sender.host_network_pod {
             let text =
                 format!("pod {pod} is on its node's own network: its packets are the node's");
@@ -159,10 +160,12 @@ impl Walk<'_> {
         }
     }
 
-    fn begin_connection(&mut self, sender: Host) {
-        let original = self.packet;
-        let translations = Vec::new();
-        self.connections.push(Connection { sender, original, translations, service: None });
+    /// The packet, as it is after the last hop, opens a connection.
+    fn begin_connection(&mut self, sender: Host, opener: Opener) {
+        let hop = self.hops.len().saturating_sub(1);
+        let (original, translations) = (self.packet, Vec::new());
+        let connection = Connection { sender, opener, hop, original, translations, service: None };
+        self.connections.push(connection);
     }
 
     /// A hop that leaves the packet as it is.
@@ -202,10 +205,18 @@ impl Walk<'_> {
     }
 
     /// Takes the script's choice, or the first option where the script has ended.
-    fn choose(&mut self, host: &Host, stage: Stage, options: Vec<String>) -> usize {
+    /// A connection tries up to `attempts` of them.
+    fn choose(
+        &mut self,
+        host: &Host,
+        stage: Stage,
+        options: Vec<String>,
+        attempts: usize,
+    ) -> usize {
         let chosen = self.script.get(self.choices.len()).copied().unwrap_or(0);
         if options.len() > 1 {
-            self.choices.push(Choice { host: host.clone(), stage, options, chosen });
+            let attempts = attempts.min(options.len());
+            self.choices.push(Choice { host: host.clone(), stage, options, chosen, attempts });
             chosen
         } else {
             0

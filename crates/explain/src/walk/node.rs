@@ -1,15 +1,16 @@
 //! What happens on a node, and between nodes.
 
+use super::proxy::{self, Otherwise};
 use super::service;
 use super::{LONGEST, Walk};
 use crate::cluster::Cluster;
 use crate::finding::{Code, Finding};
 use crate::path::{End, Host, Outer, Stage, Translation, Verdict};
 use crate::why;
-use model::{Family, Kind, Origin};
+use model::{Family, Kind, Origin, Protocol, ProxyMode};
 use program::service::{Endpoint, Frontend, Masquerade, Scope};
 use program::trace::{MasqueradeReason, StepKind};
-use program::{Arrival, Outcome, Program, Step, trace};
+use program::{Arrival, FrontendKind, Outcome, Program, Step, Trace, trace};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -47,8 +48,7 @@ impl Walk<'_> {
             return self.stop(Verdict::Dropped, &host, Code::RoutingLoop, text);
         }
         let Some(program) = self.cluster.program(node) else {
-            let text = format!("there is no Node object {node}");
-            return self.stop(Verdict::Unknown, &host, Code::UnknownAddress, &text);
+            return self.without_object(node);
         };
         if self.cluster.living(node).is_none() {
             return self.at_dead_node(node);
@@ -59,9 +59,20 @@ impl Walk<'_> {
         if program.services.get(&frontend).is_none()
             && let Some(vip) = self.held_here(node)
         {
-            return self.at_virtual_ip(node, vip);
+            if !shadowed(program, to.ip(), protocol, to.port()) {
+                return self.at_virtual_ip(node, vip);
+            }
+            // While it holds the address, node ports that answer on all addresses answer there too.
+            let mut program = program.clone();
+            program.addresses.push(to.ip());
+            return self.run_program(node, &program, arrival);
         }
         self.run_program(node, program, arrival)
+    }
+
+    fn without_object(&mut self, node: &Arc<str>) -> End {
+        let text = format!("there is no Node object {node}");
+        self.stop(Verdict::Unknown, &Host::Node(node.clone()), Code::UnknownAddress, &text)
     }
 
     fn at_dead_node(&mut self, node: &Arc<str>) -> End {
@@ -79,13 +90,37 @@ impl Walk<'_> {
 
     fn run_program(&mut self, node: &Arc<str>, program: &Program, arrival: Arrival) -> End {
         let host = Host::Node(node.clone());
-        let packet = self.packet;
+        let cluster = self.cluster;
+        let Some(proxy) = cluster.proxy(node) else { return self.without_object(node) };
+        let (packet, attempts) = (self.packet, proxy::attempts(proxy, self.packet.protocol));
         let run = trace(program, packet, arrival, |endpoints| {
             let options = endpoints.iter().map(endpoint_text).collect();
-            self.choose(&host, Stage::Service, options)
+            self.choose(&host, Stage::Service, options, attempts)
         });
-        for step in &run.steps {
-            self.step(node, step, &run.outcome);
+        if proxy.mode == ProxyMode::Userspace
+            && let Some(step) = run.steps.first()
+            && let Some((service, rule)) = proxy::service_rule(proxy, program, step)
+        {
+            return self.relayed(node, step, &rule, service);
+        }
+        let last = run.steps.last();
+        let served = run.steps.iter().any(|step| matches!(step.kind, StepKind::Balance { .. }));
+        let otherwise = match run.outcome {
+            Outcome::Underlay if !served => proxy::local_service(proxy, program, packet),
+            _ => proxy::otherwise(proxy, program, last),
+        };
+        if otherwise.is_none() {
+            for step in run.steps.iter().filter(|step| proxy::is_made(proxy, step)) {
+                self.step(node, program, step, &run);
+            }
+        }
+        match otherwise {
+            Some(Otherwise::Passes) => return self.leave(node),
+            Some(Otherwise::Refused { service }) => {
+                return self.refused_by_nobody(node, &service, proxy.mode);
+            }
+            Some(Otherwise::NoEndpoints) => return self.rejected(node, last),
+            None => {}
         }
         match run.outcome {
             Outcome::Pod(key) => self.at_pod(node, &key),
@@ -107,25 +142,26 @@ impl Walk<'_> {
         }
     }
 
-    fn step(&mut self, node: &Arc<str>, step: &Step, outcome: &Outcome) {
+    fn step(&mut self, node: &Arc<str>, program: &Program, step: &Step, run: &Trace) {
         let host = Host::Node(node.clone());
         let destination = step.after.destination.ip();
         let (stage, rule) = match &step.kind {
-            StepKind::Balance { frontend, port, pool, chosen } => {
-                let program = self.cluster.program(node);
-                let binding = program.and_then(|program| program.services.get(frontend));
-                let what = service::frontend_text(step.before.destination, frontend, binding, port);
-                let how = service::choice_text(pool, *chosen, binding);
+            StepKind::Balance { .. } => {
+                let proxy = self.cluster.proxy(node);
+                let rule = proxy.and_then(|proxy| proxy::service_rule(proxy, program, step));
+                let Some((service, rule)) = rule else { return };
                 if let Some(connection) = self.connections.last_mut() {
-                    connection.service = Some((port.service.clone(), node.clone()));
+                    connection.service = Some((service, node.clone()));
                 }
-                (Stage::Service, format!("{what}; {how}"))
+                (Stage::Service, rule)
             }
             StepKind::Masquerade { reason } => {
-                (Stage::Masquerade, masquerade_text(*reason, outcome))
+                (Stage::Masquerade, masquerade_text(*reason, program, run))
             }
             // Told where the packet then ends or leaves.
-            StepKind::Route if matches!(outcome, Outcome::Peer { .. } | Outcome::Unreachable) => {
+            StepKind::Route
+                if matches!(run.outcome, Outcome::Peer { .. } | Outcome::Unreachable) =>
+            {
                 return;
             }
             StepKind::Route => (Stage::Route, format!("{destination} is a pod on this node")),
@@ -205,7 +241,7 @@ impl Walk<'_> {
                 );
                 (Code::UnknownServicePort, text)
             }
-            StepKind::Reject { port, .. } => {
+            StepKind::Reject { port, .. } | StepKind::Drop { port, .. } => {
                 let causes = why::no_endpoints(self.cluster.world, port);
                 let cause =
                     causes.first().map_or_else(String::new, |why| format!(": {}", why.text));
@@ -235,8 +271,16 @@ impl Walk<'_> {
     }
 }
 
+/// Whether a node port answers on the virtual IP itself, and so comes before the balancer.
+fn shadowed(program: &Program, address: IpAddr, protocol: Protocol, port: u16) -> bool {
+    let frontend = Frontend { scope: Scope::NodePort(Family::of(address)), protocol, port };
+    let within = program.node_ports.within.as_ref();
+    program.services.get(&frontend).is_some()
+        && within.is_some_and(|nets| nets.iter().any(|net| net.contains(&address)))
+}
+
 /// The very field behind a step, where the program's origin names the whole port.
-fn field_of(step: &Step) -> Origin {
+pub(super) fn field_of(step: &Step) -> Origin {
     let mut origin = step.origin.clone();
     let detail = match &step.kind {
         StepKind::Balance { frontend, .. }
@@ -259,13 +303,23 @@ pub(crate) fn endpoint_text(endpoint: &Endpoint) -> String {
     }
 }
 
-fn masquerade_text(reason: MasqueradeReason, outcome: &Outcome) -> String {
-    let own = match outcome {
+fn masquerade_text(reason: MasqueradeReason, program: &Program, run: &Trace) -> String {
+    let to_cluster_ip = run.steps.iter().any(|step| match &step.kind {
+        StepKind::Balance { frontend, .. } => {
+            let binding = program.services.get(frontend);
+            binding.is_some_and(|binding| binding.kind == FrontendKind::ClusterIp)
+        }
+        _ => false,
+    });
+    let own = match run.outcome {
         Outcome::Pod(_) => "the node's gateway address",
         Outcome::Peer { .. } => "the node's tunnel address",
         _ => "the node's own address",
     };
     let why = match reason {
+        MasqueradeReason::Service(Masquerade::Always) if to_cluster_ip => {
+            "the service proxy is set to do so with all connections (--masquerade-all)"
+        }
         MasqueradeReason::Service(Masquerade::Always) => {
             "the connection came to an address for clients outside, and the reply must come back through here"
         }

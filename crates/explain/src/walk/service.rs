@@ -1,12 +1,14 @@
 //! What a node's service table does with a connection, in words.
 
 use super::node::endpoint_text;
+use super::proxy;
 use crate::finding::{Code, Finding};
-use model::{Kind, Origin};
-use program::service::{Binding, Frontend, Pool, Reach, Scope, ServicePortName};
+use model::{Kind, Origin, Proxy, ProxyMode};
+use program::service::{Action, Binding, Frontend, Pool, Reach, Scope, ServicePortName};
 use program::trace::{DropReason, StepKind};
 use program::{Draw, Program, Slots, Step};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Which front end of a Service the packet is addressed to.
 pub(super) fn frontend_text(
@@ -27,7 +29,12 @@ pub(super) fn frontend_text(
 }
 
 /// Out of whom an endpoint was chosen, how, and who it is.
-pub(super) fn choice_text(pool: &Pool, chosen: usize, binding: Option<&Binding>) -> String {
+pub(super) fn choice_text(
+    proxy: &Proxy,
+    pool: &Arc<Pool>,
+    chosen: usize,
+    binding: Option<&Binding>,
+) -> String {
     let endpoint = endpoint_text(&pool.endpoints[chosen]);
     let which = which(pool);
     let kept = binding.and_then(|binding| binding.affinity);
@@ -43,12 +50,22 @@ pub(super) fn choice_text(pool: &Pool, chosen: usize, binding: Option<&Binding>)
     }
     let slots = Slots::of(pool, binding.and_then(|binding| binding.scheduler));
     let share = slots.endpoints.iter().filter(|index| **index == chosen).count();
-    let how = match (slots.draw, slots.endpoints.len()) {
+    let weighted = slots.endpoints.len() != number;
+    // A virtual server of IPVS cannot tell sources apart: rules send those that may go anywhere.
+    let inside = binding.is_some_and(|binding| {
+        matches!(&binding.action, Action::BySource { inside, .. } if Arc::ptr_eq(inside, pool))
+    });
+    let scheduled = if inside && proxy.mode == ProxyMode::Ipvs {
+        None
+    } else {
+        proxy::scheduling(proxy, binding, weighted)
+    };
+    let how = scheduled.unwrap_or_else(|| match (slots.draw, slots.endpoints.len()) {
         (Draw::Random, all) if all == number => format!("at random (1/{number} each)"),
         (Draw::Random, all) => format!("at random by weight ({share} of {all})"),
         (Draw::Source, _) => "by a hash of the client's address".to_owned(),
         (Draw::Destination, _) => "by a hash of the address asked".to_owned(),
-    };
+    });
     format!("one of {number} endpoints{which} {how}{kept}: {endpoint}")
 }
 

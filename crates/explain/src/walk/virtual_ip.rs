@@ -3,7 +3,7 @@
 use super::Walk;
 use crate::cluster::Cluster;
 use crate::finding::{Code, Finding};
-use crate::path::{End, Host, Stage, Verdict};
+use crate::path::{End, Host, Opener, Stage, Verdict};
 use crate::why;
 use model::{Algorithm, Kind, Origin, Protocol, VirtualIp};
 use program::edge::{Backend, Listener};
@@ -95,14 +95,14 @@ impl<'a> Walk<'a> {
             listener.backends.iter().filter(|backend| self.is_healthy(node, backend)).collect();
         let Some(first) = healthy.first() else { return self.no_backend(node, listener) };
         let options = healthy.iter().map(|backend| backend_text(backend)).collect();
-        let chosen = self.choose(&host, Stage::Balancer, options);
+        let chosen = self.choose(&host, Stage::Balancer, options, healthy.len());
         let backend = healthy.get(chosen).copied().unwrap_or(first);
         let rule = balancer_text(listener, healthy.len(), backend);
         let source = super::node::own_source(self.cluster, node, backend.address.ip());
         let source = SocketAddr::new(source.unwrap_or(backend.address.ip()), 0);
         let after = Packet { source, destination: backend.address, ..self.packet };
         self.changing_hop(&host, Stage::Balancer, &rule, Some(listener.origin.clone()), after);
-        self.begin_connection(host);
+        self.begin_connection(host, Opener::Balancer);
         if backend.node == *node {
             return self.at_node(node, Arrival::LocalProcess);
         }
@@ -179,7 +179,7 @@ impl<'a> Walk<'a> {
         let port = self.packet.destination.port();
         let has: Vec<_> = vip.listeners.iter().map(|have| have.port.to_string()).collect();
         let has = if has.is_empty() { "no port at all".to_owned() } else { has.join(", ") };
-        if let Some(service) = self.service_with_node_port(port) {
+        if let Some(service) = self.service_with_node_port(port, self.packet.protocol) {
             let text = format!(
                 "{port} is a node port of Service {service}: node ports answer on the nodes' own addresses, not on a virtual IP"
             );
@@ -200,10 +200,15 @@ impl<'a> Walk<'a> {
         self.stop_at(Stage::Refuse, Verdict::Refused, &host, Code::NotListening, &text, origin)
     }
 
-    fn service_with_node_port(&self, port: u16) -> Option<model::ObjectKey> {
+    pub(super) fn service_with_node_port(
+        &self,
+        port: u16,
+        protocol: Protocol,
+    ) -> Option<model::ObjectKey> {
         let mut services = self.cluster.world.services();
-        let service = services
-            .find(|service| service.ports.iter().any(|have| have.node_port == Some(port)))?;
+        let is =
+            |have: &model::ServicePort| have.node_port == Some(port) && have.protocol == protocol;
+        let service = services.find(|service| service.ports.iter().any(is))?;
         Some(service.meta.key.clone())
     }
 }

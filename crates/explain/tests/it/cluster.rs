@@ -1,13 +1,14 @@
 //! The cluster that the scenarios ask about.
 
 use explain::{Environment, Settings};
-use model::{Object, World};
+use model::{Object, Proxy, World};
 use serde_json::{Value, json};
 
 /// Three nodes, `web` on all of them, Services in all states of health, a virtual IP.
 pub(crate) struct Cluster {
     pub(crate) objects: Vec<Value>,
     pub(crate) environment: Environment,
+    pub(crate) kube_proxy: Option<Proxy>,
 }
 
 impl Cluster {
@@ -23,7 +24,7 @@ impl Cluster {
         objects.push(service("web", 10, json!({"app": "web"}), Some(30000)));
         objects.push(slice("web", &[("web-a", 0, 2), ("web-b", 1, 2), ("web-c", 2, 2)]));
         objects.push(virtual_ip());
-        Cluster { objects, environment: Environment::Lab }
+        Cluster { objects, environment: Environment::Lab, kube_proxy: None }
     }
 
     pub(crate) fn with(mut self, object: Value) -> Self {
@@ -51,6 +52,20 @@ impl Cluster {
         })
     }
 
+    /// The node's agent has announced these settings beside its pod network.
+    pub(crate) fn serving(self, name: &str, settings: Value) -> Self {
+        let mut all = json!({"clusterCIDR": "10.244.0.0/16", "nodePortAddresses": ["primary"]});
+        let members = all.as_object_mut().expect("it is an object");
+        members.extend(settings.as_object().cloned().unwrap_or_default());
+        self.change("Node", name, |node| {
+            node["metadata"]["annotations"][Proxy::ANNOTATION] = all.to_string().into();
+        })
+    }
+
+    pub(crate) fn kube_proxy(self, configuration: Value) -> Self {
+        Cluster { kube_proxy: Some(Proxy::kube_proxy(&configuration).unwrap()), ..self }
+    }
+
     pub(crate) fn world(&self) -> World {
         let parsed = self.objects.iter().map(|object| Object::parse(object).unwrap());
         World::from_objects(parsed)
@@ -59,6 +74,7 @@ impl Cluster {
     pub(crate) fn settings(&self, world: &World) -> Settings {
         let mut settings = Settings::of(world, self.environment);
         settings.client = Some("10.1.1.2".parse().unwrap());
+        settings.kube_proxy.clone_from(&self.kube_proxy);
         settings.api_server = Some("10.1.1.1:6443".parse().unwrap());
         settings
     }

@@ -14,7 +14,13 @@ pub(crate) fn ask(cluster: &Cluster, from: &str, to: &str) -> Explanation {
 }
 
 /// The same path twice gives the same text, and the text is the one in the file.
-fn check(name: &str, cluster: Cluster, from: &str, to: &str, verdict: Verdict) -> Explanation {
+pub(crate) fn check(
+    name: &str,
+    cluster: Cluster,
+    from: &str,
+    to: &str,
+    verdict: Verdict,
+) -> Explanation {
     let explanation = ask(&cluster, from, to);
     assert_eq!(explanation, ask(&cluster, from, to), "{name}: not deterministic");
     let text = tree(&explanation, Style::default());

@@ -8,4 +8,5 @@
 mod cluster;
 mod golden;
 mod imagine;
+mod proxies;
 mod verify;

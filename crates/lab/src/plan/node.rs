@@ -12,12 +12,16 @@ const FIRST: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 110);
 /// The usual share of one node in the pod network.
 const USUAL_SHARE: u8 = 24;
 
+/// The annotation of a Node manifest that holds more arguments for its agent, with spaces between.
+const AGENT_ARGUMENTS: &str = "lab.podway.io/agent-args";
+
 /// A node as its manifest declares it.
 pub(super) struct Declared {
     pub(super) name: String,
     source: String,
     pub(super) address: Option<Ipv4Addr>,
     pod_cidr: Option<Ipv4Net>,
+    agent_arguments: Vec<String>,
 }
 
 /// A node with its address decided.
@@ -26,6 +30,7 @@ pub(super) struct Addressed {
     pub(super) address: Ipv4Addr,
     source: String,
     pod_cidr: Option<Ipv4Net>,
+    agent_arguments: Vec<String>,
 }
 
 impl Addressed {
@@ -83,7 +88,10 @@ fn declare(manifest: &Manifest) -> Result<Declared, FieldError> {
     let name = root.at("metadata").at("name").text()?.to_owned();
     let pod_cidr = pod_cidr(&root)?;
     let source = manifest.source.clone();
-    Ok(Declared { name, source, address: internal_ip(&root)?, pod_cidr })
+    let annotations = root.at("metadata").at("annotations");
+    let arguments = annotations.at(AGENT_ARGUMENTS).optional_text()?.unwrap_or_default();
+    let agent_arguments = arguments.split_whitespace().map(str::to_owned).collect();
+    Ok(Declared { name, source, address: internal_ip(&root)?, pod_cidr, agent_arguments })
 }
 
 /// The first subnet of IP version 4.
@@ -146,11 +154,12 @@ pub(super) fn addressed(
     let addresses: Vec<Ipv4Addr> = declared.iter().map(address).collect();
     let nodes = declared.into_iter().zip(addresses);
     Ok(nodes
-        .map(|(Declared { name, source, pod_cidr, .. }, address)| Addressed {
+        .map(|(Declared { name, source, pod_cidr, agent_arguments, .. }, address)| Addressed {
             name,
             address,
             source,
             pod_cidr,
+            agent_arguments,
         })
         .collect())
 }
@@ -184,6 +193,7 @@ fn made_up(count: u32) -> Vec<Declared> {
         source: "--nodes".to_owned(),
         address: None,
         pod_cidr: None,
+        agent_arguments: Vec::new(),
     };
     (1..=count).map(node).collect()
 }
@@ -220,9 +230,10 @@ pub(super) fn with_pod_cidrs(
         .filter(|net| !declared.iter().any(|it| address::overlap(*it, *net)));
     nodes
         .into_iter()
-        .map(|Addressed { name, address, pod_cidr, .. }| {
+        .map(|Addressed { name, address, pod_cidr, agent_arguments, .. }| {
             let pod_cidr = pod_cidr.or_else(|| free.next()).ok_or_else(too_small)?;
-            Ok(PlannedNode { name, address, pod_cidr: pod_cidr.trunc(), v6: None })
+            let pod_cidr = pod_cidr.trunc();
+            Ok(PlannedNode { name, address, pod_cidr, v6: None, agent_arguments })
         })
         .collect()
 }

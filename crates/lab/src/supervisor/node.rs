@@ -66,7 +66,8 @@ impl Node {
         let mut command = Command::new(super::own_program());
         command.arg0("podway").arg(node_init::SUBCOMMAND);
         command.args(["--lab", &cluster.lab, "--node", name]);
-        command.args(cluster.agent_arguments.iter().map(|it| format!("--agent-arg={it}")));
+        let arguments = cluster.agent_arguments.iter().chain(&self.planned.agent_arguments);
+        command.args(arguments.map(|it| format!("--agent-arg={it}")));
         command.env("PODWAY_CLUSTER_CIDR", &cluster.cluster_cidr);
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let place = Place {

@@ -1,6 +1,7 @@
 //! Nodes.
 
 use crate::field::{Field, FieldError};
+use crate::object::proxy::Proxy;
 use crate::object::{Family, Meta};
 use ipnet::IpNet;
 use serde_json::Value;
@@ -19,6 +20,8 @@ pub struct Node {
     pub ready: bool,
     /// Its ends of the VXLAN, where it has announced any: one for each family of pods.
     pub vteps: BTreeMap<Family, Vtep>,
+    /// The settings of its agent, where one announced any; or what is wrong with them.
+    pub proxy: Option<Result<Proxy, FieldError>>,
     /// Nobody is to send it new connections from outside: it is about to go
     /// (taint `ToBeDeletedByClusterAutoscaler`, or being deleted).
     pub leaving: bool,
@@ -87,11 +90,14 @@ impl Node {
     pub(super) fn parse(meta: Meta, object: &Field<'_>) -> Result<Self, FieldError> {
         let vtep = |family| Some((family, Vtep::from_annotations(&meta, family)?));
         let vteps = Family::ALL.into_iter().filter_map(vtep).collect();
+        let announced = meta.annotations.get(Proxy::ANNOTATION);
+        let proxy = announced.map(|text| Proxy::announced(text));
         Ok(Node {
             addresses: internal_addresses(object)?,
             pod_cidrs: pod_cidrs(object)?,
             ready: is_ready(object)?,
             vteps,
+            proxy,
             leaving: meta.terminating || is_to_be_deleted(object)?,
             meta,
         })

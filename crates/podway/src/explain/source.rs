@@ -1,6 +1,6 @@
 //! Where the objects come from: the lab, a cluster, or manifests.
 
-use super::{Explain, Scene};
+use super::{Explain, Misuse, Scene, kube_proxy};
 use crate::daemon::block_on;
 use crate::manifests;
 use ::explain::{Code, Environment, Finding, imagine};
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use lab::Manifest;
 use lab::plan::{Plan, PlannedNode, Wishes, plan};
 use model::object::ObjectError;
-use model::{Kind, Object, World};
+use model::{Kind, Object, Proxy, World};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::path::Path;
@@ -33,12 +33,27 @@ pub(super) fn lab(name: &str) -> anyhow::Result<Scene> {
 /// The objects of a cluster.
 pub(super) fn cluster(arguments: &Explain) -> anyhow::Result<Scene> {
     let (kubeconfig, server) = (arguments.kubeconfig.as_deref(), arguments.server.as_deref());
-    let world = block_on(async { world_of(&client::connect(kubeconfig, server).await?).await })?;
+    let (world, kube_proxy) = block_on(async {
+        let client = client::connect(kubeconfig, server).await?;
+        Ok((world_of(&client).await?, kube_proxy::of_cluster(&client).await))
+    })?;
     let mut scene = Scene::new(world, Environment::Cluster);
-    scene.settings.cluster_cidrs = vec![IpNet::V4(arguments.pod_cidr)];
+    scene.settings.kube_proxy = kube_proxy;
+    scene.settings.cluster_cidrs = cluster_cidrs(arguments, &scene);
     scene.settings.service_cidrs = vec![IpNet::V4(arguments.service_cidr)];
     scene.settings.client = arguments.client_ip.map(IpAddr::V4);
     Ok(scene)
+}
+
+/// All pods' addresses: as the flag says, as the service proxies are told, or as usual.
+fn cluster_cidrs(arguments: &Explain, scene: &Scene) -> Vec<IpNet> {
+    if let Some(flag) = arguments.pod_cidr {
+        return vec![IpNet::V4(flag)];
+    }
+    let announced = scene.world.nodes().filter_map(|node| node.proxy.as_ref()?.as_ref().ok());
+    let mut told = announced.chain(&scene.settings.kube_proxy);
+    let told = told.find(|proxy| !proxy.cluster_cidrs.is_empty());
+    told.map_or_else(|| scene.settings.cluster_cidrs.clone(), |proxy| proxy.cluster_cidrs.clone())
 }
 
 /// An object that cannot be understood is left out, with a word about it.
@@ -79,16 +94,17 @@ pub(super) fn manifests(arguments: &Explain) -> anyhow::Result<Scene> {
             value: document.value,
         })
         .collect();
+    let kube_proxy = kube_proxy::of_manifests(&given)?;
     let wishes = Wishes {
         nodes: arguments.nodes,
-        pod_cidr: arguments.pod_cidr,
+        pod_cidr: arguments.pod_cidr.unwrap_or(Wishes::default().pod_cidr),
         service_cidr: arguments.service_cidr,
         families: None,
         client_ip: arguments.client_ip,
         ..Wishes::default()
     };
     let plan = plan(&given, &wishes).map_err(lab::Error::from)?;
-    let objects = with_nodes(given, &plan);
+    let objects = with_nodes(given, &plan)?;
     let imagined = imagine(objects, IpNet::V4(plan.service_cidr));
     let world = World::from_objects(imagined.iter().filter_map(understood));
     let mut scene = Scene::new(world, Environment::Lab);
@@ -96,6 +112,7 @@ pub(super) fn manifests(arguments: &Explain) -> anyhow::Result<Scene> {
     scene.settings.service_cidrs = plan.service_cidrs();
     scene.settings.underlay = Some(IpNet::V4(plan.underlay));
     scene.settings.client = Some(IpAddr::V4(plan.client));
+    scene.settings.kube_proxy = kube_proxy;
     let text = "nothing runs: what the manifests leave open (pods, their nodes and addresses, endpoints) is made up as a lab would, all of it ready";
     let finding = Finding { code: Code::Imagined, text: text.to_owned(), origin: None, fix: None };
     scene.findings.push(finding);
@@ -103,15 +120,17 @@ pub(super) fn manifests(arguments: &Explain) -> anyhow::Result<Scene> {
 }
 
 /// The manifests with the plan's nodes in the place of theirs.
-fn with_nodes(manifests: Vec<Manifest>, plan: &Plan) -> Vec<Value> {
+fn with_nodes(manifests: Vec<Manifest>, plan: &Plan) -> anyhow::Result<Vec<Value>> {
     let is_node = |value: &Value| value["kind"] == "Node";
     let (declared, mut objects): (Vec<Value>, Vec<Value>) =
         manifests.into_iter().map(|manifest| manifest.value).partition(is_node);
-    objects.extend(plan.nodes.iter().map(|node| planned(plan, node, &declared)));
-    objects
+    for node in &plan.nodes {
+        objects.push(planned(plan, node, &declared)?);
+    }
+    Ok(objects)
 }
 
-fn planned(plan: &Plan, node: &PlannedNode, declared: &[Value]) -> Value {
+fn planned(plan: &Plan, node: &PlannedNode, declared: &[Value]) -> anyhow::Result<Value> {
     let own = declared.iter().find(|value| value["metadata"]["name"] == node.name.as_str());
     let mut value = own.cloned().unwrap_or_else(
         || json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}}),
@@ -124,5 +143,11 @@ fn planned(plan: &Plan, node: &PlannedNode, declared: &[Value]) -> Value {
         let entry = |address: IpAddr| json!({"type": "InternalIP", "address": address.to_string()});
         value["status"]["addresses"] = addresses.map(entry).collect();
     }
-    value
+    if !node.agent_arguments.is_empty() {
+        let (arguments, cidrs) = (&node.agent_arguments, plan.pod_cidrs());
+        let proxy = crate::agent::proxy(&node.name, arguments, &cidrs)
+            .map_err(|error| Misuse::AgentArguments { node: node.name.clone(), error })?;
+        value["metadata"]["annotations"][Proxy::ANNOTATION] = proxy.annotation().into();
+    }
+    Ok(value)
 }

@@ -11,6 +11,7 @@ mod explanations;
 mod faults;
 mod labs;
 mod lifetimes;
+mod proxies;
 mod refusals;
 mod rollouts;
 mod services;
