@@ -30,3 +30,4 @@ mod time;
 pub use access::{Access, AccessError};
 pub use error::Error;
 pub use server::{ApiServer, Config};
+pub use store::{Disk, DiskError, History};

@@ -4,6 +4,7 @@
 //! `k8s.io/apimachinery/pkg/{labels,fields}`.
 
 use crate::error::Error;
+use crate::store::Object;
 use serde_json::Value;
 
 /// Which objects a request is about. The default is all.
@@ -41,10 +42,16 @@ impl Selector {
         Ok(Self { labels: parse_labels(labels)?, fields: parse_fields(fields)? })
     }
 
-    pub(crate) fn matches(&self, object: &Value) -> bool {
-        let labels = &object["metadata"]["labels"];
+    pub(crate) fn matches(&self, object: &Object) -> bool {
+        self.labels_match(object) && self.fields.iter().all(|field| field.holds(object))
+    }
+
+    fn labels_match(&self, object: &Object) -> bool {
+        if self.labels.is_empty() {
+            return true;
+        }
+        let labels = object.look(&["metadata", "labels"]);
         self.labels.iter().all(|label| label.test.holds(labels[&label.key].as_str()))
-            && self.fields.iter().all(|field| field.holds(object))
     }
 }
 
@@ -63,12 +70,12 @@ impl Test {
 }
 
 impl Field {
-    fn holds(&self, object: &Value) -> bool {
-        let found = self.path.iter().try_fold(object, |value, step| value.get(step));
-        let text = match found {
-            Some(Value::String(text)) => text.clone(),
-            None | Some(Value::Null | Value::Array(_) | Value::Object(_)) => String::new(),
-            Some(other) => other.to_string(),
+    fn holds(&self, object: &Object) -> bool {
+        let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        let text = match object.look(&path).into_owned() {
+            Value::String(text) => text,
+            Value::Null | Value::Array(_) | Value::Object(_) => String::new(),
+            other => other.to_string(),
         };
         (text == self.value) == self.equal
     }
@@ -197,10 +204,10 @@ mod tests {
 
     #[test]
     fn labels_and_fields_select() {
-        let pod = json!({
+        let pod = Object::unsaved(json!({
             "metadata": {"name": "web-1", "labels": {"app": "web", "tier": "", "n": "7"}},
             "spec": {"nodeName": "a,b", "hostNetwork": true},
-        });
+        }));
         for (labels, fields, expected) in [
             ("", "", true),
             ("app=web", "", true),
@@ -243,7 +250,7 @@ mod tests {
         #[test]
         fn any_text_is_safe(labels in "\\PC{0,40}", fields in "\\PC{0,40}") {
             if let Ok(selector) = Selector::parse(&labels, &fields) {
-                let _matched = selector.matches(&json!({"metadata": {}}));
+                let _matched = selector.matches(&Object::unsaved(json!({"metadata": {}})));
             }
         }
     }

@@ -1,8 +1,10 @@
 //! The server: one registry behind a lock, watchers that sleep until their kind changes.
 //!
 //! ```text
-//! request ─► lock ─► registry ─► unlock ─► wake the watchers of the kinds written
+//! request ─► lock ─► registry ─► unlock ─► saved, where there is a disk ─► answer
 //!                                             │
+//!                                             └─► wake the watchers of the kinds written
+//!                                                    │
 //!            watcher: lock ─► events after my cursor ─► unlock ─► encode ─► send ─► sleep
 //! ```
 
@@ -11,9 +13,9 @@ use crate::admission::Pools;
 use crate::containers::ContainerRequest;
 use crate::error::Error;
 use crate::http;
-use crate::registry::{Registry, Write};
+use crate::registry::Registry;
 use crate::resources::{Kind, RESOURCES};
-use crate::store::Store;
+use crate::store::{Batch, Disk, DiskError, History, Journal, Saved, Store};
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Value, json};
 use std::future::Future;
@@ -36,8 +38,8 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// Where pods and nodes reach this server; the endpoint of the service `default/kubernetes`.
     pub advertise: SocketAddr,
-    /// How many events of each kind are kept for watchers that come back.
-    pub history: usize,
+    /// What is kept for watchers that come back.
+    pub history: History,
     /// Who is asked for logs and commands; none: there are no nodes.
     pub nodes: Option<mpsc::UnboundedSender<ContainerRequest>>,
 }
@@ -47,52 +49,84 @@ impl Config {
     #[must_use]
     pub fn new(advertise: SocketAddr) -> Self {
         let service_cidrs = vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12).into()];
-        Self { service_cidrs, node_ports: 30_000..=32_767, advertise, history: 8192, nodes: None }
+        let history = History::default();
+        Self { service_cidrs, node_ports: 30_000..=32_767, advertise, history, nodes: None }
+    }
+
+    fn pools(&self) -> Pools {
+        Pools::new(&self.service_cidrs, &self.node_ports)
     }
 }
 
-/// A Kubernetes API with its objects in memory.
+/// A Kubernetes API with its objects in memory, and on a disk if there is one.
 #[derive(Debug)]
 pub struct ApiServer {
     /// Written by every connection's task.
     registry: Mutex<Registry>,
-    /// By kind: the number of its last write. The custom ones share the last place.
-    news: Vec<watch::Sender<u64>>,
+    news: Arc<News>,
+    /// None: what is in memory is all there is.
+    journal: Option<Journal>,
     pub(crate) advertise: SocketAddr,
     pub(crate) nodes: Option<mpsc::UnboundedSender<ContainerRequest>>,
 }
 
 impl ApiServer {
-    /// A server with the first namespaces and its own service `default/kubernetes`.
+    /// A server with the first namespaces and its own service `default/kubernetes`, all in memory.
     ///
     /// # Errors
     /// Where the configured ranges have no room for that service.
     pub fn new(config: &Config) -> Result<Arc<Self>, Error> {
+        let (pools, seed) = (config.pools(), RandomState::new().hash_one(first_revision()));
+        let store = Store::new(first_revision(), config.history);
+        Self::begin(config, Registry::new(store, pools, seed, now()), None)
+    }
+
+    /// A server that goes on with what is on the disk, and acknowledges nothing that is not.
+    ///
+    /// # Errors
+    /// Where the disk cannot be read, or as for [`Self::new`].
+    pub fn on_disk(config: &Config, disk: Disk) -> Result<Arc<Self>, Error> {
+        let unusable = |error: DiskError| Error::Internal { message: error.to_string() };
+        let mut kept = disk.load().map_err(unusable)?;
+        if kept.revision == 0 {
+            kept.first = first_revision();
+            kept.revision = kept.first;
+            disk.begin(kept.first).map_err(unusable)?;
+        }
+        let (pools, seed) = (config.pools(), RandomState::new().hash_one(kept.revision));
+        let is_new = kept.objects.is_empty();
+        let saved = kept.revision;
+        let registry = if is_new {
+            Registry::new(Store::resumed(&kept, config.history), pools, seed, now())
+        } else {
+            Registry::restore(kept, config.history, pools, seed, now())
+        };
+        Self::begin(config, registry, Some((disk, saved)))
+    }
+
+    /// `disk`: where to save what is written from now on, and the number of the last write on it.
+    fn begin(
+        config: &Config,
+        mut registry: Registry,
+        disk: Option<(Disk, u64)>,
+    ) -> Result<Arc<Self>, Error> {
         let now = now();
-        // Numbers of an earlier server, at up to 64 writes a millisecond, are smaller than ours: its watchers are
-        // told to list again.
-        let first = u64::try_from(since_1970().as_millis()).unwrap_or(0) << 6;
-        let pools = Pools::new(&config.service_cidrs, &config.node_ports);
-        let address = pools.first_address().map(|it| it.to_string()).unwrap_or_default();
-        let seed = RandomState::new().hash_one(first);
-        let mut registry = Registry::new(Store::new(first, config.history), pools, seed, now);
-        let write = Write::own(now);
-        let range = own_range(&config.service_cidrs);
-        registry.create(Kind::ServiceCIDR, "", range, write)?;
-        registry.create(
-            Kind::Service,
-            "default",
-            own_service(&address, config.advertise),
-            write,
-        )?;
-        registry.create(Kind::EndpointSlice, "default", own_slice(config.advertise), write)?;
-        let news = RESOURCES
-            .iter()
-            .map(|r| watch::Sender::new(registry.store.revision_of(r.kind)))
-            .chain(std::iter::once(watch::Sender::new(0)))
-            .collect();
+        let address = config.pools().first_address().map(|it| it.to_string()).unwrap_or_default();
+        registry.ensure(Kind::ServiceCIDR, "", own_range(&config.service_cidrs), now)?;
+        registry.ensure(Kind::Service, "default", own_service(&address, config.advertise), now)?;
+        registry.ensure(Kind::EndpointSlice, "default", own_slice(config.advertise), now)?;
+        let news = Arc::new(News::new(&registry));
+        let journal = disk.map(|(disk, saved)| {
+            let news = news.clone();
+            Journal::start(disk, saved, move |batch| news.tell(batch))
+        });
+        let journal = journal.transpose().map_err(|error| Error::Internal {
+            message: format!("cannot start the store's thread: {error}"),
+        })?;
         let (advertise, nodes) = (config.advertise, config.nodes.clone());
-        Ok(Arc::new(Self { registry: Mutex::new(registry), news, advertise, nodes }))
+        let server = Self { registry: Mutex::new(registry), news, journal, advertise, nodes };
+        server.write(|_own_objects| ());
+        Ok(Arc::new(server))
     }
 
     /// Serves plain HTTP until `shutdown` completes; then all connections end at once. Whoever can connect gets in,
@@ -148,31 +182,90 @@ impl ApiServer {
         look(&self.lock())
     }
 
-    /// Writes under the lock, then wakes the watchers of what changed.
+    /// Writes under the lock, then wakes the watchers of what changed, once it is saved.
     pub(crate) fn write<T>(&self, change: impl FnOnce(&mut Registry) -> T) -> T {
         let mut registry = self.lock();
         let result = change(&mut registry);
-        let customs = registry.customs.kinds().iter();
-        let latest = customs.map(|it| registry.store.revision_of(Kind::Custom(*it))).max();
-        let built_in = RESOURCES.iter().map(|it| registry.store.revision_of(it.kind));
-        for (news, latest) in self.news.iter().zip(built_in.chain(latest)) {
-            news.send_if_modified(|seen| std::mem::replace(seen, latest) != latest);
+        match (registry.store.take_batch(), &self.journal) {
+            (Some(batch), Some(journal)) => journal.append(batch),
+            (Some(batch), None) => self.news.tell(&batch),
+            (None, _) => {}
         }
         result
     }
 
-    /// Hears of each write to a kind.
-    pub(crate) fn subscribe(&self, kind: Kind) -> watch::Receiver<u64> {
-        self.news[self.place(kind)].subscribe()
+    /// Up to which number writes may be shown to watchers.
+    pub(crate) fn visible(&self) -> u64 {
+        match &self.journal {
+            None => u64::MAX,
+            Some(journal) => match *journal.saved().borrow() {
+                Saved::Until(revision) => revision,
+                Saved::Failed(_) => 0,
+            },
+        }
     }
 
-    fn place(&self, kind: Kind) -> usize {
-        kind.index().unwrap_or(self.news.len() - 1)
+    /// Waits until all that is in memory now is on the disk, if there is one: then what was read may be told.
+    pub(crate) async fn saved(&self) -> Result<(), Error> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let revision = self.read(|registry| registry.store.revision());
+        let mut saved = journal.saved();
+        let far_enough = |saved: &Saved| match saved {
+            Saved::Until(until) => *until >= revision,
+            Saved::Failed(_) => true,
+        };
+        let failed = |why: &str| Error::Internal { message: format!("the store failed: {why}") };
+        match saved.wait_for(far_enough).await.as_deref() {
+            Ok(Saved::Until(_)) => Ok(()),
+            Ok(Saved::Failed(why)) => Err(failed(why)),
+            Err(_ended) => Err(failed("it has ended")),
+        }
+    }
+
+    /// Completes when the disk takes no more writes, and says why; without a disk, never.
+    pub async fn failure(&self) -> String {
+        let Some(journal) = &self.journal else { return std::future::pending().await };
+        let mut saved = journal.saved();
+        match saved.wait_for(|saved| matches!(saved, Saved::Failed(_))).await.as_deref() {
+            Ok(Saved::Failed(why)) => why.clone(),
+            _ => "the store has ended".to_owned(),
+        }
+    }
+
+    /// Hears of each write to a kind.
+    pub(crate) fn subscribe(&self, kind: Kind) -> watch::Receiver<u64> {
+        self.news.by_kind[News::place(kind)].subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, Registry> {
         // A request that panicked was one request; the others go on.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What wakes watchers.
+#[derive(Debug)]
+struct News {
+    /// By kind: the number of its last write. The custom ones share the last place.
+    by_kind: Vec<watch::Sender<u64>>,
+}
+
+impl News {
+    fn new(registry: &Registry) -> Self {
+        let latest = RESOURCES.iter().map(|it| registry.store.revision_of(it.kind));
+        Self { by_kind: latest.chain([0]).map(watch::Sender::new).collect() }
+    }
+
+    fn place(kind: Kind) -> usize {
+        kind.index().unwrap_or(RESOURCES.len())
+    }
+
+    fn tell(&self, batch: &Batch) {
+        let mut kinds: Vec<Kind> = batch.rows.iter().map(|row| row.kind).collect();
+        kinds.dedup();
+        for kind in kinds {
+            self.by_kind[Self::place(kind)].send_replace(batch.revision);
+        }
     }
 }
 
@@ -202,6 +295,12 @@ impl Door {
             }
         })
     }
+}
+
+/// Numbers of an earlier server, at up to 64 writes a millisecond, are smaller than ours: its watchers are told to list
+/// again.
+fn first_revision() -> u64 {
+    u64::try_from(since_1970().as_millis()).unwrap_or(0) << 6
 }
 
 /// Seconds since 1970.

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the binary is what prints")]
 
 mod agent;
+mod apiserver;
 mod clean;
 mod controllers;
 mod daemon;
@@ -34,6 +35,7 @@ enum Command {
     Agent(Box<agent::Agent>),
     Edge(daemon::Edge),
     Controllers(controllers::Controllers),
+    Apiserver(apiserver::Apiserver),
     Get(get::Get),
     #[command(hide = true, name = ::lab::supervisor::SUBCOMMAND)]
     LabSupervisor,
@@ -63,6 +65,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Agent(agent) => agent::run(*agent),
         Command::Edge(edge) => daemon::edge(edge),
         Command::Controllers(controllers) => controllers::run(controllers),
+        Command::Apiserver(apiserver) => apiserver::run(&apiserver),
         Command::Get(get) => get::run(&get),
         Command::LabSupervisor => lab::supervise(),
         Command::LabNode(node) => lab::be_node(node),
@@ -83,6 +86,9 @@ fn start_log() {
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<manifests::Faults>() || explain::is_usage(error) {
         return 2;
+    }
+    if let Some(error) = error.downcast_ref::<::apiserver::DiskError>() {
+        return apiserver::exit_code(error);
     }
     error.downcast_ref::<::lab::Error>().map_or(1, ::lab::Error::exit_code)
 }

@@ -1,11 +1,12 @@
 //! Who gets in: a certificate authority of the server's own, client certificates and bearer tokens.
 //!
-//! Everything is made when the server starts and is never written down here; [`Access::kubeconfig`] is how a client
-//! gets its share. *Not here*: what somebody who got in may do.
+//! Everything is made when the server starts, and is kept where the server's store is: on a disk, if there is one.
+//! [`Access::kubeconfig`] is how a client gets its share. *Not here*: what somebody who got in may do.
 
 mod subject;
 
 use crate::base64;
+use crate::store::{Disk, DiskError};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, SanType,
@@ -28,6 +29,8 @@ pub enum AccessError {
     Tls(#[from] rustls::Error),
     #[error("cannot verify client certificates")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
+    #[error("cannot keep the credentials")]
+    Disk(#[from] DiskError),
 }
 
 /// The server's authority and the credentials that it gave out.
@@ -59,14 +62,26 @@ impl Access {
     /// # Errors
     /// Where the cryptography fails.
     pub fn new(addresses: &[IpAddr]) -> Result<Self, AccessError> {
+        Self::with(addresses, KeyPair::generate()?, new_token()?)
+    }
+
+    /// The authority whose key the disk keeps, so that what it signed stays valid, also where its own certificate is a
+    /// new one: clients compare name and key.
+    ///
+    /// # Errors
+    /// Where the disk or the cryptography fails.
+    pub fn kept(addresses: &[IpAddr], disk: &Disk) -> Result<Self, AccessError> {
+        let key = kept(disk, "authority-key", || Ok(KeyPair::generate()?.serialize_pem()))?;
+        let token = kept(disk, "administrator-token", new_token)?;
+        Self::with(addresses, KeyPair::from_pem(&key)?, token)
+    }
+
+    fn with(addresses: &[IpAddr], key: KeyPair, token: String) -> Result<Self, AccessError> {
         let mut params = named("podway", None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let authority = CertifiedIssuer::self_signed(params, key)?;
         let acceptor = TlsAcceptor::from(Arc::new(tls(&authority, addresses)?));
-        // As many random bits as a key has, which is where they come from.
-        let token = base64::encode(&KeyPair::generate()?.serialize_der());
-        let token = token.chars().rev().filter(char::is_ascii_alphanumeric).take(43).collect();
         Ok(Self { authority, acceptor, token })
     }
 
@@ -125,6 +140,26 @@ impl Access {
         let differences = token.bytes().zip(self.token.bytes()).map(|(a, b)| a ^ b);
         (differences.fold(0, |all, it| all | it) == 0 && same).then(User::administrator)
     }
+}
+
+/// What the disk keeps under this name, made now where it keeps nothing yet.
+fn kept(
+    disk: &Disk,
+    name: &str,
+    make: impl FnOnce() -> Result<String, AccessError>,
+) -> Result<String, AccessError> {
+    if let Some(text) = disk.text(name)? {
+        return Ok(text);
+    }
+    let text = make()?;
+    disk.keep_text(name, &text)?;
+    Ok(text)
+}
+
+/// As many random bits as a key has, which is where they come from.
+fn new_token() -> Result<String, AccessError> {
+    let token = base64::encode(&KeyPair::generate()?.serialize_der());
+    Ok(token.chars().rev().filter(char::is_ascii_alphanumeric).take(43).collect())
 }
 
 fn named(name: &str, group: Option<&str>) -> CertificateParams {

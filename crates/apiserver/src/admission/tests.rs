@@ -1,13 +1,13 @@
 use super::*;
 use crate::registry::{Registry, Validation, Write};
-use crate::store::{Key, Store};
+use crate::store::{History, Key, Store};
 
 const WRITE: Write<'static> =
     Write { now: 0, dry_run: false, validation: Validation::Warn, manager: "test" };
 
 fn registry() -> Registry {
     let pools = Pools::new(&["10.96.0.0/12".parse().unwrap()], &(30_000..=32_767));
-    Registry::new(Store::new(0, 100), pools, 1, 0)
+    Registry::new(Store::new(0, History::default()), pools, 1, 0)
 }
 
 fn create(registry: &mut Registry, kind: Kind, name: &str, rest: Value) -> Result<Value, String> {

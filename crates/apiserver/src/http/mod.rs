@@ -42,8 +42,13 @@ async fn answer(
         Some(Route::Objects(place)) if place.subresource == Some(Subresource::Exec) => {
             exec(&server, &place, request, caller).await
         }
-        route => handle(server, route, &customs, request, caller).await.map(Reply::into_response),
+        route => {
+            let reply = handle(server.clone(), route, &customs, request, caller).await;
+            reply.map(Reply::into_response)
+        }
     };
+    // A refusal, too, may rest on a write that a power cut could still undo.
+    let answered = server.saved().await.and(answered);
     answered.unwrap_or_else(|error| {
         debug!(%method, path, %error, "refused");
         Reply::error(&error).into_response()

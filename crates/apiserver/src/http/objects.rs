@@ -41,7 +41,7 @@ pub(super) fn get(
         View::Metadata => Reply::json(&table::metadata_only(&object.value)),
         View::Table => {
             let metadata = json!({"resourceVersion": object.value["metadata"]["resourceVersion"]});
-            let objects = std::iter::once(&object.value);
+            let objects = std::iter::once(&*object.value);
             Reply::json(&table::table(place.resource, objects, &metadata, query.include, now()))
         }
     })
@@ -55,7 +55,7 @@ pub(super) fn list(
 ) -> Result<Reply, Error> {
     let page = server.read(|registry| Page::read(registry, place, query))?;
     let metadata = page.metadata();
-    let values = || page.objects.iter().map(|object| &object.value);
+    let values = || page.objects.iter().map(|object| &*object.value);
     Ok(match view {
         View::Json => Reply::bytes(page.encode(place, &metadata)),
         View::Table => {
@@ -97,17 +97,16 @@ impl Page {
             _ => {}
         }
         if query.continued.is_some() {
-            store.events(kind, revision, 0).map_err(|_too_old| expired_token())?;
+            store.events(kind, revision, revision, 0).map_err(|_too_old| expired_token())?;
         }
         let limit = if query.limit == 0 { usize::MAX } else { query.limit };
         let listed = store.list(kind, place.namespace.as_deref(), after.as_ref());
-        let mut matching =
-            listed.filter(|(_, object)| query.selector.matches(&object.value)).peekable();
+        let mut matching = listed.filter(|(_, object)| query.selector.matches(object)).peekable();
         let (mut objects, mut last) = (Vec::new(), None);
         while objects.len() < limit
             && let Some((key, object)) = matching.next()
         {
-            objects.push(object.clone());
+            objects.push(object);
             last = Some(key);
         }
         let next = last.filter(|_| matching.peek().is_some()).cloned();
@@ -305,7 +304,7 @@ pub(super) async fn delete(
         registry.delete(kind, &place.key(), &deletion, Write { dry_run: dry, ..write(query) })
     })?;
     Ok(match deleted {
-        Deleted::Gone(object) => Reply::json(&success(place, object.uid())),
+        Deleted::Gone(object) => Reply::json(&success(place, &object.uid())),
         Deleted::Going(object) => Reply::bytes(shown(place.resource, &object)),
     })
 }

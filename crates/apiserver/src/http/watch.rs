@@ -115,11 +115,11 @@ impl Watcher {
         let mut bookmark = Instant::now() + BOOKMARK_INTERVAL;
         loop {
             news.borrow_and_update();
+            let visible = self.server.visible();
             let (events, revision) = self.server.read(|registry| {
-                (
-                    registry.store.events(self.resource.kind, cursor, BATCH),
-                    registry.store.revision(),
-                )
+                let store = &registry.store;
+                let events = store.events(self.resource.kind, cursor, visible, BATCH);
+                (events, store.revision().min(visible))
             });
             let events = match events {
                 Ok(_) if cursor > revision => return self.fail(&too_new(cursor, revision)).await,
@@ -148,14 +148,21 @@ impl Watcher {
     async fn begin(&self, start: Start) -> Result<u64, Gone> {
         let mark = match start {
             Start::After(revision) => return Ok(revision),
-            Start::Now => return Ok(self.server.read(|registry| registry.store.revision())),
+            Start::Now => {
+                let visible = self.server.visible();
+                return Ok(self.server.read(|registry| registry.store.revision().min(visible)));
+            }
             Start::Existing { mark } => mark,
         };
         let (objects, revision) = self.server.read(|registry| {
             let listed = registry.store.list(self.resource.kind, self.namespace.as_deref(), None);
-            let objects: Vec<Arc<Object>> = listed.map(|(_, object)| object.clone()).collect();
+            let objects: Vec<Arc<Object>> = listed.map(|(_, object)| object).collect();
             (objects, registry.store.revision())
         });
+        if let Err(error) = self.server.saved().await {
+            self.fail(&error).await?;
+            return Err(Gone);
+        }
         let existing = objects.into_iter().filter(|object| self.matches(object));
         self.send(existing.map(|object| (Action::Added, object))).await?;
         if mark {
@@ -184,10 +191,12 @@ impl Watcher {
     }
 
     fn matches(&self, object: &Object) -> bool {
-        let metadata = &object.value["metadata"];
-        self.namespace.as_ref().is_none_or(|namespace| metadata["namespace"] == *namespace)
-            && self.name.as_ref().is_none_or(|name| metadata["name"] == *name)
-            && self.selector.matches(&object.value)
+        let is = |field: &str, wanted: &Option<String>| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| *object.look(&["metadata", field]) == *wanted.as_str())
+        };
+        is("namespace", &self.namespace) && is("name", &self.name) && self.selector.matches(object)
     }
 
     async fn send(&self, changes: impl Iterator<Item = (Action, Arc<Object>)>) -> Result<(), Gone> {
@@ -213,7 +222,7 @@ impl Watcher {
             View::Table => {
                 let metadata =
                     json!({"resourceVersion": object.value["metadata"]["resourceVersion"]});
-                let objects = std::iter::once(&object.value);
+                let objects = std::iter::once(&*object.value);
                 table::table(self.resource, objects, &metadata, self.include, now())
                     .to_string()
                     .into()

@@ -34,7 +34,7 @@ impl Registry {
         let owner = Owner::apply(write.manager, &resource.api_version(), subresource);
         let scope = |set: &Set| track::scope(resource, part, set);
         let empty = Value::Object(serde_json::Map::new());
-        let old = self.store.get(kind, key).cloned();
+        let old = self.store.get(kind, key);
         let live = match &old {
             Some(old) => bare(&old.value),
             None if part == Part::Status => return self.get(kind, key).map(|it| (it, false)),

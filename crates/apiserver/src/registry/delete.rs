@@ -66,10 +66,10 @@ impl Registry {
         }
         let deleted = match deletion.propagation.unwrap_or_else(|| default_propagation(kind)) {
             Propagation::Orphan => {
-                self.orphan(old.uid());
+                self.orphan(&old.uid());
                 self.end(kind, key, &old, deletion.grace, write.now)
             }
-            Propagation::Foreground if self.waits_for_dependents(old.uid()) => {
+            Propagation::Foreground if self.waits_for_dependents(&old.uid()) => {
                 Deleted::Going(self.hold(kind, key, &old, write.now))
             }
             _ => self.end(kind, key, &old, deletion.grace, write.now),
@@ -119,9 +119,9 @@ impl Registry {
             list.push(FOREGROUND.into());
         }
         let held = self.store.put(kind, key.clone(), object);
-        for (kind, key) in self.store.dependents(old.uid()) {
-            let Some(dependent) = self.store.get(kind, &key).cloned() else { continue };
-            if self.waits_for_dependents(dependent.uid()) {
+        for (kind, key) in self.store.dependents(&old.uid()) {
+            let Some(dependent) = self.store.get(kind, &key) else { continue };
+            if self.waits_for_dependents(&dependent.uid()) {
                 self.hold(kind, &key, &dependent, now);
             } else {
                 self.end(kind, &key, &dependent, None, now);
@@ -134,8 +134,8 @@ impl Registry {
     fn waits_for_dependents(&self, uid: &str) -> bool {
         let blocks = |owner: &Value| owner["uid"] == uid && owner["blockOwnerDeletion"] == true;
         self.store.dependents(uid).iter().any(|(kind, key)| {
-            let owners =
-                self.store.get(*kind, key).map(|it| &it.value["metadata"]["ownerReferences"]);
+            let dependent = self.store.get(*kind, key);
+            let owners = dependent.as_ref().map(|it| &it.value["metadata"]["ownerReferences"]);
             owners.and_then(Value::as_array).is_some_and(|owners| owners.iter().any(blocks))
         })
     }

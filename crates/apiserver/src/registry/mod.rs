@@ -10,6 +10,7 @@ mod apply;
 mod definitions;
 mod delete;
 mod meta;
+mod restore;
 mod settle;
 mod track;
 
@@ -79,9 +80,7 @@ impl Registry {
     /// A cluster with its four first namespaces. `seed` makes the uids.
     #[must_use]
     pub(crate) fn new(store: Store, pools: Pools, seed: u64, now: i64) -> Self {
-        let random = Random::new(seed);
-        let (customs, warnings) = (Customs::default(), Vec::new());
-        let mut registry = Self { store, pools, random, customs, warnings };
+        let mut registry = Self::bare(store, pools, seed);
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             let namespace = serde_json::json!({"metadata": {"name": name}});
             registry
@@ -91,10 +90,16 @@ impl Registry {
         registry
     }
 
+    fn bare(store: Store, pools: Pools, seed: u64) -> Self {
+        let random = Random::new(seed);
+        let (customs, warnings) = (Customs::default(), Vec::new());
+        Self { store, pools, random, customs, warnings }
+    }
+
     /// The object, or `NotFound`.
     pub(crate) fn get(&self, kind: Kind, key: &Key) -> Result<Arc<Object>, Error> {
         let missing = || Error::NotFound { resource: kind.resource(), name: key.name.clone() };
-        self.store.get(kind, key).cloned().ok_or_else(missing)
+        self.store.get(kind, key).ok_or_else(missing)
     }
 
     /// What to tell the client of the last request.

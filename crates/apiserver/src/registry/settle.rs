@@ -26,7 +26,7 @@ impl Registry {
         for owner in owners.filter_map(|owner| owner["uid"].as_str()) {
             self.release(owner);
         }
-        for (kind, key) in self.store.dependents(old.uid()) {
+        for (kind, key) in self.store.dependents(&old.uid()) {
             if self.is_orphaned(kind, &key) {
                 self.end_if_there(kind, &key, now);
             }
@@ -91,7 +91,7 @@ impl Registry {
     }
 
     fn end_if_there(&mut self, kind: Kind, key: &Key, now: i64) {
-        if let Some(object) = self.store.get(kind, key).cloned() {
+        if let Some(object) = self.store.get(kind, key) {
             self.end(kind, key, &object, None, now);
         }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::History;
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -8,7 +9,7 @@ const WRITE: Write<'static> =
 
 fn registry() -> Registry {
     let pools = Pools::new(&["10.96.0.0/28".parse().unwrap()], &(30_000..=30_015));
-    Registry::new(Store::new(0, 1000), pools, 7, 0)
+    Registry::new(Store::new(0, History::default()), pools, 7, 0)
 }
 
 fn map(name: &str) -> Value {
@@ -78,7 +79,7 @@ fn preconditions_and_dry_runs_change_nothing() {
     assert_eq!(planned.value["data"]["a"], "b");
     registry.create(Kind::ConfigMap, "default", map("b"), dry).unwrap();
     assert_eq!(registry.store.revision(), before);
-    assert_eq!(registry.get(Kind::ConfigMap, &key("a")).unwrap().value, created.value);
+    assert_eq!(registry.get(Kind::ConfigMap, &key("a")).unwrap().json(), created.json());
 }
 
 #[test]
@@ -119,7 +120,7 @@ fn in_the_foreground_owners_go_last() {
             object["metadata"]["ownerReferences"] = json!([{"apiVersion": api_version, "kind": kind, "name": "x",
                 "uid": uid, "blockOwnerDeletion": true}]);
         }
-        registry.create(kind, "default", object, WRITE).unwrap().uid().to_owned()
+        registry.create(kind, "default", object, WRITE).unwrap().uid()
     };
     let top = make(Kind::ConfigMap, map("top"), None);
     let middle = make(Kind::ConfigMap, map("middle"), Some(("v1", "ConfigMap", &top)));
@@ -164,12 +165,12 @@ fn a_generation_counts_wishes_only() {
 }
 
 fn held(registry: &Registry) -> (Vec<String>, Vec<u64>) {
-    let services = || {
-        registry.store.list(Kind::Service, None, None).map(|(_, service)| &service.value["spec"])
-    };
+    let listed = registry.store.list(Kind::Service, None, None);
+    let services: Vec<Arc<Object>> = listed.map(|(_, service)| service).collect();
+    let specs = || services.iter().map(|service| &service.value["spec"]);
     let addresses =
-        services().filter_map(|spec| spec["clusterIP"].as_str()).filter(|ip| *ip != "None");
-    let ports = services().flat_map(|spec| spec["ports"].as_array().into_iter().flatten());
+        specs().filter_map(|spec| spec["clusterIP"].as_str()).filter(|ip| *ip != "None");
+    let ports = specs().flat_map(|spec| spec["ports"].as_array().into_iter().flatten());
     (
         addresses.map(str::to_owned).collect(),
         ports.filter_map(|port| port["nodePort"].as_u64()).collect(),

@@ -1,12 +1,20 @@
-//! Objects and their history, in memory: no clock, no lock, no I/O.
+//! Objects and their history, in memory, and their way to a disk.
 //!
-//! The store numbers writes, remembers the latest of each kind for watchers, and keeps the indexes that deletion
-//! needs. What a write *means* (defaults, conflicts, finalizers) is decided in `registry`.
+//! [`Store`] numbers writes, remembers the latest of each kind for watchers, and keeps the indexes that deletion
+//! needs: no clock, no lock, no I/O. What it wrote it hands over in batches, which `journal` saves with `disk`.
+//! What a write *means* (defaults, conflicts, finalizers) is decided in `registry`.
 
+mod disk;
+mod journal;
 mod log;
+mod object;
 
+pub(crate) use disk::Kept;
+pub use disk::{Disk, DiskError};
+pub(crate) use journal::{Batch, Journal, Row, Saved};
 use log::Log;
 pub(crate) use log::{Action, Event};
+pub(crate) use object::Object;
 
 use crate::error::Error;
 use crate::resources::{Kind, RESOURCES, Resource};
@@ -14,7 +22,27 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Weak};
+
+/// What recent objects' texts may come to while their trees are kept too, in bytes.
+const WARM: usize = 2 << 20;
+/// What one reader of the history gets at once, in bytes: it holds that much until its client has taken it.
+const READ: usize = 1 << 20;
+
+/// How much of the past is kept for watchers that come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// Events of each kind.
+    pub events: usize,
+    /// What the events of all kinds take together, in bytes; the kind that has the most forgets first.
+    pub bytes: usize,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { events: 8192, bytes: 64 << 20 }
+    }
+}
 
 /// Where an object stands within its kind. The namespace of a cluster-wide object is empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,37 +55,6 @@ impl Key {
     #[must_use]
     pub(crate) fn new(namespace: &str, name: &str) -> Self {
         Self { namespace: namespace.to_owned(), name: name.to_owned() }
-    }
-}
-
-/// A stored object: never changed, only replaced.
-#[derive(Debug)]
-pub(crate) struct Object {
-    pub(crate) value: Value,
-    json: OnceLock<Bytes>,
-}
-
-impl Object {
-    fn new(value: Value) -> Self {
-        Self { value, json: OnceLock::new() }
-    }
-
-    /// An object as it would be: the answer to a dry run.
-    #[must_use]
-    pub(crate) fn unsaved(value: Value) -> Self {
-        Self::new(value)
-    }
-
-    /// The object as JSON text, encoded once for all who ask.
-    #[must_use]
-    pub(crate) fn json(&self) -> Bytes {
-        self.json.get_or_init(|| self.value.to_string().into()).clone()
-    }
-
-    /// `metadata.uid`
-    #[must_use]
-    pub(crate) fn uid(&self) -> &str {
-        self.value["metadata"]["uid"].as_str().unwrap_or_default()
     }
 }
 
@@ -77,8 +74,8 @@ struct Table {
 }
 
 impl Table {
-    fn new(revision: u64, history: usize) -> Self {
-        Self { objects: BTreeMap::new(), log: Log::new(revision, history) }
+    fn new(forgotten: u64, latest: u64, history: History) -> Self {
+        Self { objects: BTreeMap::new(), log: Log::new(forgotten, latest, history.events) }
     }
 }
 
@@ -87,7 +84,7 @@ impl Table {
 pub(crate) struct Store {
     revision: u64,
     tables: BTreeMap<Kind, Table>,
-    history: usize,
+    history: History,
     /// The number before the first write.
     first: u64,
     /// uid of an owner → who names it in `ownerReferences`.
@@ -95,13 +92,18 @@ pub(crate) struct Store {
     /// Where the objects that exist are, by uid.
     living: BTreeMap<String, (Kind, Key)>,
     changes: VecDeque<Change>,
+    /// What was written since the last [`Self::take_batch`].
+    rows: Vec<Row>,
+    /// Objects whose trees are kept, in the order of their writes, and the size of their texts.
+    warm: VecDeque<(Kind, Key, Weak<Object>, usize)>,
+    warm_size: usize,
 }
 
 impl Store {
-    /// An empty store whose first write gets the number after `revision`, with `history` events kept per kind.
+    /// An empty store whose first write gets the number after `revision`.
     #[must_use]
-    pub(crate) fn new(revision: u64, history: usize) -> Self {
-        let table = |resource: &Resource| (resource.kind, Table::new(revision, history));
+    pub(crate) fn new(revision: u64, history: History) -> Self {
+        let table = |resource: &Resource| (resource.kind, Table::new(revision, 0, history));
         Self {
             revision,
             tables: RESOURCES.iter().map(table).collect(),
@@ -110,7 +112,39 @@ impl Store {
             dependents: BTreeMap::new(),
             living: BTreeMap::new(),
             changes: VecDeque::new(),
+            rows: Vec::new(),
+            warm: VecDeque::new(),
+            warm_size: 0,
         }
+    }
+
+    /// Goes on where the store of a file ended, for now without its objects.
+    #[must_use]
+    pub(crate) fn resumed(kept: &Kept, history: History) -> Self {
+        Self { revision: kept.revision, ..Self::new(kept.first, history) }
+    }
+
+    /// Brings a kind's objects from a file. Watchers may resume after the kind's last write, number `latest`; none:
+    /// there was no write yet.
+    pub(crate) fn restore(
+        &mut self,
+        kind: Kind,
+        latest: Option<u64>,
+        objects: impl IntoIterator<Item = (Key, Bytes)>,
+    ) {
+        let table = Table::new(latest.unwrap_or(self.first), latest.unwrap_or(0), self.history);
+        self.tables.insert(kind, table);
+        for (key, json) in objects {
+            let object = Arc::new(Object::cold(json));
+            self.index(kind, &key, &object);
+            self.table_mut(kind).objects.insert(key, object);
+        }
+    }
+
+    /// What was written since the last time; none: nothing was.
+    pub(crate) fn take_batch(&mut self) -> Option<Batch> {
+        let rows = std::mem::take(&mut self.rows);
+        (!rows.is_empty()).then_some(Batch { revision: self.revision, rows })
     }
 
     /// Number of the last write.
@@ -126,8 +160,8 @@ impl Store {
     }
 
     #[must_use]
-    pub(crate) fn get(&self, kind: Kind, key: &Key) -> Option<&Arc<Object>> {
-        self.tables.get(&kind)?.objects.get(key)
+    pub(crate) fn get(&self, kind: Kind, key: &Key) -> Option<Arc<Object>> {
+        self.tables.get(&kind)?.objects.get(key).map(Object::handed)
     }
 
     /// The kind's objects in the order of their keys: of one namespace or all, after a key or from the start.
@@ -136,7 +170,7 @@ impl Store {
         kind: Kind,
         namespace: Option<&'a str>,
         after: Option<&Key>,
-    ) -> impl Iterator<Item = (&'a Key, &'a Arc<Object>)> {
+    ) -> impl Iterator<Item = (&'a Key, Arc<Object>)> {
         let start = match (after, namespace) {
             (Some(after), _) => Bound::Excluded(after.clone()),
             (None, Some(namespace)) => Bound::Included(Key::new(namespace, "")),
@@ -145,19 +179,23 @@ impl Store {
         let table = self.tables.get(&kind).into_iter();
         let objects =
             table.flat_map(move |table| table.objects.range((start.clone(), Bound::Unbounded)));
-        objects.take_while(move |(key, _)| {
+        let objects = objects.take_while(move |(key, _)| {
             namespace.is_none_or(|namespace| key.namespace == namespace)
-        })
+        });
+        objects.map(|(key, object)| (key, object.handed()))
     }
 
-    /// The kind's next events after write number `since`, oldest first, at most `limit`.
+    /// The kind's next events after write number `since` up to `until`, oldest first, at most `limit` and about as
+    /// many as fit into 1 MiB.
     pub(crate) fn events(
         &self,
         kind: Kind,
         since: u64,
+        until: u64,
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, Error> {
-        self.tables.get(&kind).map_or(Ok(Vec::new()), |table| table.log.after(since, limit))
+        let table = self.tables.get(&kind);
+        table.map_or(Ok(Vec::new()), |table| table.log.after(since, until, limit, READ))
     }
 
     #[must_use]
@@ -190,11 +228,12 @@ impl Store {
         let new = Arc::new(Object::new(value));
         let old = self.table_mut(kind).objects.insert(key.clone(), new.clone());
         let action = if old.is_some() { Action::Modified } else { Action::Added };
-        self.record(kind, action, new.clone(), old.clone());
+        self.record(kind, &key, action, new.clone(), old.clone());
         if let Some(old) = &old {
             self.unindex(kind, &key, old);
         }
         self.index(kind, &key, &new);
+        self.warm_up(kind, &key, &new);
         self.changes.push_back(Change { kind, key, old, new: Some(new.clone()) });
         new
     }
@@ -206,7 +245,7 @@ impl Store {
         let mut value = old.value.clone();
         stamp(&mut value, self.revision);
         let last = Arc::new(Object::new(value));
-        self.record(kind, Action::Deleted, last.clone(), Some(old.clone()));
+        self.record(kind, key, Action::Deleted, last.clone(), Some(old.clone()));
         self.unindex(kind, key, &old);
         self.changes.push_back(Change { kind, key: key.clone(), old: Some(old), new: None });
         Some(last)
@@ -220,28 +259,55 @@ impl Store {
     fn record(
         &mut self,
         kind: Kind,
+        key: &Key,
         action: Action,
         object: Arc<Object>,
         previous: Option<Arc<Object>>,
     ) {
+        let json = (action != Action::Deleted).then(|| object.json());
+        self.rows.push(Row { kind, key: key.clone(), json, revision: self.revision });
         let event = Event { revision: self.revision, action, object, previous };
         self.table_mut(kind).log.push(event);
+        while self.history_size() > self.history.bytes {
+            let largest = self.tables.values_mut().max_by_key(|table| table.log.size());
+            largest.into_iter().for_each(|table| table.log.forget());
+        }
+    }
+
+    /// What the history takes, in bytes.
+    fn history_size(&self) -> usize {
+        self.tables.values().map(|table| table.log.size()).sum()
+    }
+
+    /// Keeps the tree of an object that was written just now, and lets the oldest ones go.
+    fn warm_up(&mut self, kind: Kind, key: &Key, object: &Arc<Object>) {
+        self.warm_size += object.size();
+        self.warm.push_back((kind, key.clone(), Arc::downgrade(object), object.size()));
+        while self.warm_size > WARM
+            && let Some((kind, key, object, size)) = self.warm.pop_front()
+        {
+            self.warm_size -= size;
+            let place = self.tables.get_mut(&kind).and_then(|it| it.objects.get_mut(&key));
+            if let Some(place) = place.filter(|it| Weak::as_ptr(&object) == Arc::as_ptr(it)) {
+                *place = Arc::new(place.cooled());
+            }
+        }
     }
 
     fn index(&mut self, kind: Kind, key: &Key, object: &Object) {
-        self.living.insert(object.uid().to_owned(), (kind, key.clone()));
+        self.living.insert(object.uid(), (kind, key.clone()));
         for owner in owners(object) {
-            self.dependents.entry(owner.to_owned()).or_default().insert((kind, key.clone()));
+            self.dependents.entry(owner).or_default().insert((kind, key.clone()));
         }
     }
 
     fn unindex(&mut self, kind: Kind, key: &Key, object: &Object) {
-        self.living.remove(object.uid());
+        self.living.remove(&object.uid());
         for owner in owners(object) {
-            let Some(dependents) = self.dependents.get_mut(owner) else { continue };
+            let Some(dependents) = self.dependents.get_mut(&owner) else { continue };
             dependents.remove(&(kind, key.clone()));
             if dependents.is_empty() {
-                self.dependents.remove(owner);
+                self.dependents.remove(&owner);
             }
         }
     }
@@ -249,13 +315,15 @@ impl Store {
     /// A custom kind's table begins with its first object.
     fn table_mut(&mut self, kind: Kind) -> &mut Table {
         let (first, history) = (self.first, self.history);
-        self.tables.entry(kind).or_insert_with(|| Table::new(first, history))
+        self.tables.entry(kind).or_insert_with(|| Table::new(first, 0, history))
     }
 }
 
-fn owners(object: &Object) -> impl Iterator<Item = &str> {
-    let references = object.value["metadata"]["ownerReferences"].as_array();
-    references.into_iter().flatten().filter_map(|reference| reference["uid"].as_str())
+/// The uids in `metadata.ownerReferences`.
+fn owners(object: &Object) -> Vec<String> {
+    let references = object.look(&["metadata", "ownerReferences"]);
+    let references = references.as_array().into_iter().flatten();
+    references.filter_map(|it| Some(it["uid"].as_str()?.to_owned())).collect()
 }
 
 fn stamp(value: &mut Value, revision: u64) {
@@ -263,108 +331,6 @@ fn stamp(value: &mut Value, revision: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    /// What a watcher knows: the resource version of each name.
-    type View = BTreeMap<String, String>;
-
-    fn apply(view: &mut View, event: &Event) {
-        let metadata = &event.object.value["metadata"];
-        let name = metadata["name"].as_str().unwrap().to_owned();
-        match event.action {
-            Action::Deleted => assert!(view.remove(&name).is_some(), "deleted what was not there"),
-            Action::Added => {
-                assert_eq!(view.insert(name, metadata["resourceVersion"].to_string()), None)
-            }
-            Action::Modified => {
-                assert!(view.insert(name, metadata["resourceVersion"].to_string()).is_some())
-            }
-        }
-    }
-
-    fn now(store: &Store) -> View {
-        let version = |(key, object): (&Key, &Arc<Object>)| {
-            (key.name.clone(), object.value["metadata"]["resourceVersion"].to_string())
-        };
-        store.list(Kind::Pod, None, None).map(version).collect()
-    }
-
-    proptest! {
-        /// Watchers that read at any moments, in pieces of any size, see one and the same history.
-        #[test]
-        fn every_watcher_sees_the_same_history(
-            writes in prop::collection::vec((0_u8..5, any::<bool>(), 0_usize..4, 1_usize..4), 1..120),
-        ) {
-            let mut store = Store::new(1000, 10_000);
-            let mut watchers: Vec<(u64, View, Vec<u64>)> = vec![(1000, View::new(), Vec::new()); 4];
-            let read = |store: &Store, watcher: &mut (u64, View, Vec<u64>), limit: usize| {
-                for event in store.events(Kind::Pod, watcher.0, limit).unwrap() {
-                    apply(&mut watcher.1, &event);
-                    watcher.2.push(event.revision);
-                    watcher.0 = event.revision;
-                }
-            };
-            for (name, remove, reader, limit) in writes {
-                let key = Key::new("default", &format!("p{name}"));
-                if remove {
-                    store.remove(Kind::Pod, &key);
-                } else {
-                    store.put(Kind::Pod, key.clone(), json!({"metadata": {"name": key.name}}));
-                }
-                store.put(Kind::Node, Key::new("", "n"), json!({"metadata": {"name": "n"}}));
-                read(&store, &mut watchers[reader], limit);
-            }
-            for watcher in &mut watchers {
-                read(&store, watcher, usize::MAX);
-                prop_assert_eq!(&watcher.1, &now(&store));
-            }
-            prop_assert!(watchers.iter().all(|watcher| watcher.2 == watchers[0].2));
-        }
-
-        /// A watcher that comes back either continues without a gap or is told to list again.
-        #[test]
-        fn a_resumed_watch_misses_nothing(
-            writes in prop::collection::vec((0_u8..5, any::<bool>()), 1..80),
-            pause in 0_usize..40,
-        ) {
-            let mut store = Store::new(0, 8);
-            let (mut cursor, mut view) = (0, View::new());
-            for (index, (name, remove)) in writes.into_iter().enumerate() {
-                let key = Key::new("default", &format!("p{name}"));
-                if remove {
-                    store.remove(Kind::Pod, &key);
-                } else {
-                    store.put(Kind::Pod, key.clone(), json!({"metadata": {"name": key.name}}));
-                }
-                if index % (pause + 1) != 0 {
-                    continue;
-                }
-                match store.events(Kind::Pod, cursor, usize::MAX) {
-                    Ok(events) => events.iter().for_each(|event| apply(&mut view, event)),
-                    Err(Error::Expired { .. }) => view = now(&store),
-                    Err(error) => panic!("{error}"),
-                }
-                cursor = store.revision();
-                prop_assert_eq!(&view, &now(&store));
-            }
-        }
-    }
-
-    #[test]
-    fn lists_one_namespace_in_pieces() {
-        let mut store = Store::new(0, 8);
-        for (namespace, name) in [("a", "x"), ("b", "x"), ("b", "y"), ("c", "x")] {
-            store.put(Kind::Pod, Key::new(namespace, name), json!({"metadata": {}}));
-        }
-        let names = |namespace, after: Option<&Key>| -> Vec<String> {
-            let listed = store.list(Kind::Pod, namespace, after);
-            listed.map(|(key, _)| format!("{}/{}", key.namespace, key.name)).collect()
-        };
-        assert_eq!(names(Some("b"), None), ["b/x", "b/y"]);
-        assert_eq!(names(None, Some(&Key::new("b", "x"))), ["b/y", "c/x"]);
-        assert_eq!(names(Some("b"), Some(&Key::new("b", "y"))), [""; 0]);
-    }
-}
+mod kills;
+#[cfg(test)]
+mod tests;

@@ -25,3 +25,15 @@ pub(crate) async fn ask(
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
     (code, serde_json::from_str(body).unwrap_or(Value::String(body.to_owned())))
 }
+
+/// What a watch that ends at once says: its events, oldest first.
+pub(crate) async fn events(cluster: &Cluster, target: &str) -> Vec<Value> {
+    let mut stream = TcpStream::connect(cluster.address).await.unwrap();
+    // HTTP/1.0: the body is not cut into chunks.
+    let request = format!("GET {target} HTTP/1.0\r\nHost: api\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    in_time(stream.read_to_string(&mut answer)).await.unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    body.lines().map(|line| serde_json::from_str(line).expect("an event")).collect()
+}

@@ -199,7 +199,7 @@ async fn watchers_follow_lists_and_streams() {
 
 #[tokio::test]
 async fn a_watch_resumes_where_it_was_or_is_told_to_list() {
-    let cluster = Cluster::start(|config| config.history = 4).await;
+    let cluster = Cluster::start(|config| config.history.events = 4).await;
     let pods = cluster.api("v1", "Pod");
     let first = pods.create(&PostParams::default(), &pod("p0")).await.unwrap();
     let version = first.resource_version().unwrap();
@@ -326,7 +326,7 @@ async fn owners_and_namespaces_take_their_own_along() {
 /// A client that never reads cannot make the server keep what it misses.
 #[tokio::test]
 async fn a_slow_watcher_is_sent_to_list_again() {
-    let cluster = Cluster::start(|config| config.history = 16).await;
+    let cluster = Cluster::start(|config| config.history.events = 16).await;
     let maps = cluster.api("v1", "ConfigMap");
     let mut events = maps.watch(&WatchParams::default(), "0").await.unwrap().boxed();
     let text = "x".repeat(512 << 10);

@@ -13,4 +13,8 @@ mod corpus;
 #[cfg(test)]
 mod definitions;
 #[cfg(test)]
+mod durable;
+#[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod watches;
