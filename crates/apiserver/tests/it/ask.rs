@@ -12,12 +12,23 @@ pub(crate) async fn ask(
     media: &str,
     body: &str,
 ) -> (u16, Value) {
+    ask_bytes(cluster, method, target, media, body.as_bytes()).await
+}
+
+pub(crate) async fn ask_bytes(
+    cluster: &Cluster,
+    method: &str,
+    target: &str,
+    media: &str,
+    body: &[u8],
+) -> (u16, Value) {
     let mut stream = TcpStream::connect(cluster.address).await.unwrap();
     let head = format!(
         "{method} {target} HTTP/1.1\r\nHost: api\r\nConnection: close\r\nContent-Type: {media}\r\n"
     );
-    let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
-    stream.write_all(request.as_bytes()).await.unwrap();
+    let request =
+        [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat();
+    stream.write_all(&request).await.unwrap();
     let mut answer = Vec::new();
     in_time(stream.read_to_end(&mut answer)).await.unwrap();
     let answer = String::from_utf8(answer).unwrap();

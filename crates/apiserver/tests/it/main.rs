@@ -17,4 +17,6 @@ mod durable;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod odd_bodies;
+#[cfg(test)]
 mod watches;

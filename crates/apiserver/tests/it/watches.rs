@@ -3,6 +3,7 @@
 
 use crate::ask::{ask, events};
 use crate::cluster::{Cluster, Scratch, in_time, object};
+use crate::hostile::cases;
 use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{
@@ -248,7 +249,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(cases(16))]
 
     #[test]
     fn every_watcher_sees_the_one_history(steps in prop::collection::vec(step(), 1..50)) {
