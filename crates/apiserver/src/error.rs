@@ -20,6 +20,9 @@ pub enum Error {
     Invalid { resource: &'static Resource, name: String, causes: Vec<Cause> },
     #[error("{} {name:?} is forbidden: {why}", resource.qualified())]
     Forbidden { resource: &'static Resource, name: String, why: Prohibition },
+    /// Who asks may not do it.
+    #[error("{}forbidden: {why}", denied(group, resource, name))]
+    Denied { group: String, resource: String, name: String, why: String },
     #[error("{message}")]
     BadRequest { message: String },
     /// A patch whose result is no object of the kind.
@@ -31,6 +34,9 @@ pub enum Error {
     /// Options of a request that contradict each other or the request.
     #[error("{kind}.meta.k8s.io \"\" is invalid: {}", listed(causes))]
     Options { kind: &'static str, causes: Vec<Cause> },
+    /// A question that is asked wrongly.
+    #[error("{kind}.{group} \"\" is invalid: {}", listed(causes))]
+    Review { group: &'static str, kind: &'static str, causes: Vec<Cause> },
     /// A manifest to apply that the kind's schema does not describe.
     #[error("{message}")]
     Untyped { message: String },
@@ -80,6 +86,10 @@ pub enum Prohibition {
     Terminating { namespace: String },
     #[error("this namespace may not be deleted")]
     LastingNamespace,
+    #[error(
+        "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"
+    )]
+    NoAccount { namespace: String, account: String },
 }
 
 /// One wrong field.
@@ -149,6 +159,16 @@ fn listed(causes: &[Cause]) -> String {
     }
 }
 
+/// `pods is `, `deployments.apps "web" is `, or nothing for what is no object.
+fn denied(group: &str, resource: &str, name: &str) -> String {
+    let group = if group.is_empty() { String::new() } else { format!(".{group}") };
+    match (resource, name) {
+        ("", _) => String::new(),
+        (_, "") => format!("{resource}{group} is "),
+        _ => format!("{resource}{group} {name:?} is "),
+    }
+}
+
 /// Wording: `sigs.k8s.io/structured-merge-diff/merge`.
 fn contested(contests: &[Contest]) -> String {
     let count: usize = contests.iter().map(|contest| contest.paths.len()).sum();
@@ -173,9 +193,10 @@ impl Error {
             Self::Invalid { .. }
             | Self::BadPatch { .. }
             | Self::Inapplicable { .. }
+            | Self::Review { .. }
             | Self::Options { .. } => 422,
             Self::Untyped { .. } | Self::Internal { .. } => 500,
-            Self::Forbidden { .. } => 403,
+            Self::Forbidden { .. } | Self::Denied { .. } => 403,
             Self::BadRequest { .. } => 400,
             Self::Unauthorized => 401,
             Self::Expired { .. } => 410,
@@ -195,10 +216,11 @@ impl Error {
             Self::Invalid { .. }
             | Self::BadPatch { .. }
             | Self::Inapplicable { .. }
+            | Self::Review { .. }
             | Self::Options { .. } => "Invalid",
             Self::Untyped { .. } => "",
             Self::Internal { .. } => "InternalError",
-            Self::Forbidden { .. } => "Forbidden",
+            Self::Forbidden { .. } | Self::Denied { .. } => "Forbidden",
             Self::BadRequest { .. } => "BadRequest",
             Self::Unauthorized => "Unauthorized",
             Self::Expired { .. } => "Expired",
@@ -239,6 +261,15 @@ impl Error {
                 }
                 details
             }
+            Self::Denied { group, resource, name, .. } => {
+                let mut details = json!({});
+                for (field, text) in [("name", name), ("group", group), ("kind", resource)] {
+                    if !text.is_empty() {
+                        details[field] = text.as_str().into();
+                    }
+                }
+                details
+            }
             Self::Invalid { resource, name, causes } => {
                 let mut details = about(resource, resource.name, name);
                 details["causes"] = causes.iter().map(Cause::json).collect();
@@ -246,6 +277,11 @@ impl Error {
             }
             Self::Options { kind, causes } => json!({
                 "group": "meta.k8s.io",
+                "kind": kind,
+                "causes": causes.iter().map(Cause::json).collect::<Vec<_>>(),
+            }),
+            Self::Review { group, kind, causes } => json!({
+                "group": group,
                 "kind": kind,
                 "causes": causes.iter().map(Cause::json).collect::<Vec<_>>(),
             }),

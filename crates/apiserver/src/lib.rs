@@ -1,6 +1,7 @@
 //! The embedded Kubernetes API: the server of a lab.
 //!
-//! *Here*: the Kubernetes wire protocol over HTTP (`http`) and who gets in (`access`), what a write means (`registry`),
+//! *Here*: the Kubernetes wire protocol over HTTP (`http`), who gets in (`access`) and what
+//! they may do there (`rights`), what a write means (`registry`),
 //! types from OpenAPI schemas (`schema`), defaults and validation (`admission`), who owns which field (`managed`),
 //! objects and their history in memory (`store`), the kinds ([`resources`]).
 //!
@@ -20,6 +21,7 @@ mod patch;
 mod protobuf;
 mod registry;
 pub mod resources;
+mod rights;
 mod schema;
 mod selector;
 mod server;

@@ -42,6 +42,30 @@ impl Selector {
         Ok(Self { labels: parse_labels(labels)?, fields: parse_fields(fields)? })
     }
 
+    /// A `LabelSelector` of an object; an empty one selects everything.
+    pub(crate) fn of_object(selector: &Value) -> Self {
+        let pairs = selector["matchLabels"].as_object().into_iter().flatten();
+        let equal =
+            |value: &Value| Test::In(value.as_str().map(str::to_owned).into_iter().collect());
+        let pairs = pairs.map(|(key, value)| Label { key: key.clone(), test: equal(value) });
+        let terms = selector["matchExpressions"].as_array().into_iter().flatten();
+        let terms = terms.filter_map(|term| {
+            let values = || {
+                let values = term["values"].as_array().into_iter().flatten();
+                values.filter_map(Value::as_str).map(str::to_owned).collect()
+            };
+            let test = match term["operator"].as_str()? {
+                "In" => Test::In(values()),
+                "NotIn" => Test::NotIn(values()),
+                "Exists" => Test::Exists,
+                "DoesNotExist" => Test::Absent,
+                _ => return None,
+            };
+            Some(Label { key: term["key"].as_str()?.to_owned(), test })
+        });
+        Self { labels: pairs.chain(terms).collect(), fields: Vec::new() }
+    }
+
     pub(crate) fn matches(&self, object: &Object) -> bool {
         self.labels_match(object) && self.fields.iter().all(|field| field.holds(object))
     }

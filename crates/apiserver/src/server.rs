@@ -8,14 +8,15 @@
 //!            watcher: lock ─► events after my cursor ─► unlock ─► encode ─► send ─► sleep
 //! ```
 
-use crate::access::Access;
+use crate::access::tokens::{ISSUER, Tokens};
+use crate::access::{Access, User};
 use crate::admission::Pools;
 use crate::containers::ContainerRequest;
 use crate::error::Error;
 use crate::http;
 use crate::registry::Registry;
 use crate::resources::{Kind, RESOURCES};
-use crate::store::{Batch, Disk, DiskError, History, Journal, Saved, Store};
+use crate::store::{Batch, Disk, History, Journal, Saved, Store};
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Value, json};
 use std::future::Future;
@@ -42,6 +43,8 @@ pub struct Config {
     pub history: History,
     /// Who is asked for logs and commands; none: there are no nodes.
     pub nodes: Option<mpsc::UnboundedSender<ContainerRequest>>,
+    /// Whose authority the cluster's clients trust; none: they speak plain HTTP, and pods get no tokens.
+    pub access: Option<Arc<Access>>,
 }
 
 impl Config {
@@ -50,11 +53,16 @@ impl Config {
     pub fn new(advertise: SocketAddr) -> Self {
         let service_cidrs = vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12).into()];
         let history = History::default();
-        Self { service_cidrs, node_ports: 30_000..=32_767, advertise, history, nodes: None }
+        let node_ports = 30_000..=32_767;
+        Self { service_cidrs, node_ports, advertise, history, nodes: None, access: None }
     }
 
     fn pools(&self) -> Pools {
         Pools::new(&self.service_cidrs, &self.node_ports)
+    }
+
+    fn root_certificate(&self) -> Option<String> {
+        self.access.as_ref().map(|access| access.certificate())
     }
 }
 
@@ -68,6 +76,8 @@ pub struct ApiServer {
     journal: Option<Journal>,
     pub(crate) advertise: SocketAddr,
     pub(crate) nodes: Option<mpsc::UnboundedSender<ContainerRequest>>,
+    pub(crate) tokens: Tokens,
+    access: Option<Arc<Access>>,
 }
 
 impl ApiServer {
@@ -78,7 +88,8 @@ impl ApiServer {
     pub fn new(config: &Config) -> Result<Arc<Self>, Error> {
         let (pools, seed) = (config.pools(), RandomState::new().hash_one(first_revision()));
         let store = Store::new(first_revision(), config.history);
-        Self::begin(config, Registry::new(store, pools, seed, now()), None)
+        let registry = Registry::new(store, pools, seed, config.root_certificate(), now());
+        Self::begin(config, registry, Tokens::new().map_err(unusable)?, None)
     }
 
     /// A server that goes on with what is on the disk, and acknowledges nothing that is not.
@@ -86,7 +97,7 @@ impl ApiServer {
     /// # Errors
     /// Where the disk cannot be read, or as for [`Self::new`].
     pub fn on_disk(config: &Config, disk: Disk) -> Result<Arc<Self>, Error> {
-        let unusable = |error: DiskError| Error::Internal { message: error.to_string() };
+        let tokens = Tokens::kept(&disk).map_err(unusable)?;
         let mut kept = disk.load().map_err(unusable)?;
         if kept.revision == 0 {
             kept.first = first_revision();
@@ -96,18 +107,20 @@ impl ApiServer {
         let (pools, seed) = (config.pools(), RandomState::new().hash_one(kept.revision));
         let is_new = kept.objects.is_empty();
         let saved = kept.revision;
+        let certificate = config.root_certificate();
         let registry = if is_new {
-            Registry::new(Store::resumed(&kept, config.history), pools, seed, now())
+            Registry::new(Store::resumed(&kept, config.history), pools, seed, certificate, now())
         } else {
-            Registry::restore(kept, config.history, pools, seed, now())
+            Registry::restore(kept, config.history, pools, seed, certificate, now())
         };
-        Self::begin(config, registry, Some((disk, saved)))
+        Self::begin(config, registry, tokens, Some((disk, saved)))
     }
 
     /// `disk`: where to save what is written from now on, and the number of the last write on it.
     fn begin(
         config: &Config,
         mut registry: Registry,
+        tokens: Tokens,
         disk: Option<(Disk, u64)>,
     ) -> Result<Arc<Self>, Error> {
         let now = now();
@@ -124,7 +137,8 @@ impl ApiServer {
             message: format!("cannot start the store's thread: {error}"),
         })?;
         let (advertise, nodes) = (config.advertise, config.nodes.clone());
-        let server = Self { registry: Mutex::new(registry), news, journal, advertise, nodes };
+        let (registry, access) = (Mutex::new(registry), config.access.clone());
+        let server = Self { registry, news, journal, advertise, nodes, tokens, access };
         server.write(|_own_objects| ());
         Ok(Arc::new(server))
     }
@@ -205,6 +219,22 @@ impl ApiServer {
         }
     }
 
+    /// Whose token that is, and for which of these audiences it is good.
+    pub(crate) fn user_of_token(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Option<(User, Vec<String>)> {
+        let own = || audiences.iter().any(|it| it == ISSUER).then(|| vec![ISSUER.to_owned()]);
+        if let Some(user) = self.access.as_ref().and_then(|it| it.user_of_token(token)) {
+            return Some((user, own()?));
+        }
+        let mut claims = self.tokens.verify(token, now())?;
+        claims.audiences.retain(|it| audiences.contains(it));
+        let user = self.read(|registry| registry.account_of(&claims))?;
+        (!claims.audiences.is_empty()).then_some((user, claims.audiences))
+    }
+
     /// Waits until all that is in memory now is on the disk, if there is one: then what was read may be told.
     pub(crate) async fn saved(&self) -> Result<(), Error> {
         let Some(journal) = &self.journal else { return Ok(()) };
@@ -241,6 +271,10 @@ impl ApiServer {
         // A request that panicked was one request; the others go on.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn unusable(error: impl std::fmt::Display) -> Error {
+    Error::Internal { message: error.to_string() }
 }
 
 /// What wakes watchers.

@@ -46,22 +46,25 @@ async fn serve(options: &Apiserver) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| format!("listen on {address}"))?;
     let address = listener.local_addr()?;
-    let config =
-        Config { service_cidrs: options.service_cluster_ip_range.clone(), ..Config::new(address) };
+    let disk = options.data_dir.as_deref().map(Disk::open).transpose()?;
     let names = [address.ip()];
-    let (access, server) = match &options.data_dir {
-        None => (Access::new(&names)?, ApiServer::new(&config)?),
-        Some(directory) => {
-            let disk = Disk::open(directory)?;
-            (Access::kept(&names, &disk)?, ApiServer::on_disk(&config, disk)?)
-        }
+    let access = match &disk {
+        None => Access::new(&names)?,
+        Some(disk) => Access::kept(&names, disk)?,
+    };
+    let access = Arc::new(access);
+    let service_cidrs = options.service_cluster_ip_range.clone();
+    let config = Config { service_cidrs, access: Some(access.clone()), ..Config::new(address) };
+    let server = match disk {
+        None => ApiServer::new(&config)?,
+        Some(disk) => ApiServer::on_disk(&config, disk)?,
     };
     let kubeconfig = access.kubeconfig("podway", &format!("https://{address}"))?;
     keep(&options.kubeconfig, &kubeconfig)
         .with_context(|| format!("write {}", options.kubeconfig.display()))?;
     eprintln!("the API listens on {address}; kubeconfig: {}", options.kubeconfig.display());
     tokio::select! {
-        () = server.clone().serve_tls(listener, Arc::new(access), end) => Ok(ExitCode::SUCCESS),
+        () = server.clone().serve_tls(listener, access, end) => Ok(ExitCode::SUCCESS),
         why = server.failure() => bail!("the store takes no more writes: {why}"),
     }
 }

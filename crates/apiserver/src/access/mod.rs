@@ -4,6 +4,7 @@
 //! [`Access::kubeconfig`] is how a client gets its share. *Not here*: what somebody who got in may do.
 
 mod subject;
+pub(crate) mod tokens;
 
 use crate::base64;
 use crate::store::{Disk, DiskError};
@@ -31,6 +32,15 @@ pub enum AccessError {
     Verifier(#[from] rustls::server::VerifierBuilderError),
     #[error("cannot keep the credentials")]
     Disk(#[from] DiskError),
+    #[error("cannot make or use a key: {0}")]
+    Key(String),
+}
+
+impl AccessError {
+    /// The library's errors about keys say nothing but their names.
+    fn key(error: impl std::fmt::Display) -> Self {
+        Self::Key(error.to_string())
+    }
 }
 
 /// The server's authority and the credentials that it gave out.

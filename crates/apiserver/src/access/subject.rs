@@ -2,16 +2,71 @@
 //!
 //! <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#x509-client-certificates>
 
+use super::tokens::{Bound, Claims};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// All who got in.
+const AUTHENTICATED: &str = "system:authenticated";
+
 /// Somebody who got in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) name: String,
     pub(crate) groups: Vec<String>,
+    pub(crate) uid: String,
+    /// What else is known: of which pod, by which token.
+    pub(crate) extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
     pub(crate) fn administrator() -> Self {
-        Self { name: "kubernetes-admin".into(), groups: vec!["system:masters".into()] }
+        let groups = vec!["system:masters".into(), AUTHENTICATED.into()];
+        Self { name: "kubernetes-admin".into(), groups, ..Self::default() }
+    }
+
+    /// A service account.
+    pub(crate) fn account(claims: &Claims) -> Self {
+        let mut user =
+            Self { name: claims.user(), uid: claims.account.uid.clone(), ..Self::default() };
+        user.groups = Self::groups_of(&user.name);
+        user.note("credential-id", &format!("JTI={}", claims.id));
+        for (kind, bound) in [("pod", &claims.pod), ("node", &claims.node)] {
+            if let Some(Bound { name, uid }) = bound {
+                user.note(&format!("{kind}-name"), name);
+                user.note(&format!("{kind}-uid"), uid);
+            }
+        }
+        user
+    }
+
+    /// The groups that somebody is in by name.
+    pub(crate) fn groups_of(name: &str) -> Vec<String> {
+        let mut groups = Vec::new();
+        if let Some((namespace, _)) =
+            name.strip_prefix("system:serviceaccount:").and_then(|it| it.split_once(':'))
+        {
+            groups.push("system:serviceaccounts".to_owned());
+            groups.push(format!("system:serviceaccounts:{namespace}"));
+        }
+        groups.push(AUTHENTICATED.to_owned());
+        groups
+    }
+
+    fn note(&mut self, name: &str, value: &str) {
+        self.extra.insert(format!("authentication.kubernetes.io/{name}"), vec![value.to_owned()]);
+    }
+
+    /// `UserInfo`
+    pub(crate) fn json(&self) -> Value {
+        let mut info = json!({"username": self.name, "groups": self.groups});
+        if !self.uid.is_empty() {
+            info["uid"] = self.uid.as_str().into();
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
     }
 
     /// The subject of a certificate (X.509 in DER) that was verified already; none where it names nobody.
@@ -21,7 +76,7 @@ impl User {
         fields.next_if(|field| field.tag == VERSION);
         // Serial number, signature algorithm, issuer, validity.
         let subject = fields.nth(4)?.of(SEQUENCE)?;
-        let mut user = User { name: String::new(), groups: Vec::new() };
+        let mut user = User::default();
         for attribute in subject.inner().flat_map(|set| set.inner()) {
             let mut parts = attribute.inner();
             let (kind, value) = (parts.next()?, parts.next()?);
@@ -32,6 +87,7 @@ impl User {
                 _ => {}
             }
         }
+        user.groups.push(AUTHENTICATED.to_owned());
         (!user.name.is_empty()).then_some(user)
     }
 }
@@ -107,8 +163,9 @@ mod tests {
             }
             params.distinguished_name.push(DnType::CommonName, name.as_str());
             let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-            let groups = groups.into_iter().next_back().into_iter().collect();
-            prop_assert_eq!(User::of_certificate(certificate.der()), Some(User { name, groups }));
+            let groups = groups.into_iter().next_back().into_iter().chain([AUTHENTICATED.to_owned()]).collect();
+            let expected = User { name, groups, ..User::default() };
+            prop_assert_eq!(User::of_certificate(certificate.der()), Some(expected));
         }
 
         #[test]

@@ -20,6 +20,10 @@ pub(super) fn check(resource: &Resource, object: &Value, causes: &mut Causes) {
         // An address in its canonical form.
         Kind::IPAddress if name.parse::<IpAddr>().is_ok_and(|it| it.to_string() == name) => Ok(()),
         Kind::IPAddress => Err("must be a valid IP address in canonical form"),
+        // Users and groups of others are called as they please.
+        Kind::Role | Kind::RoleBinding | Kind::ClusterRole | Kind::ClusterRoleBinding => {
+            path_segment(name)
+        }
         _ => subdomain(name),
     };
     if let Err(detail) = wrong {
@@ -41,6 +45,16 @@ fn label_1035(name: &str) -> Result<(), &'static str> {
         64.. => Err(TOO_LONG_LABEL),
         _ if is_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase()) => Ok(()),
         _ => Err(LABEL_1035),
+    }
+}
+
+fn path_segment(name: &str) -> Result<(), &'static str> {
+    match name {
+        "." => Err("may not be '.'"),
+        ".." => Err("may not be '..'"),
+        _ if name.contains('/') => Err("may not contain '/'"),
+        _ if name.contains('%') => Err("may not contain '%'"),
+        _ => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ const WRITE: Write<'static> =
 
 fn registry() -> Registry {
     let pools = Pools::new(&["10.96.0.0/12".parse().unwrap()], &(30_000..=32_767));
-    Registry::new(Store::new(0, History::default()), pools, 1, 0)
+    Registry::new(Store::new(0, History::default()), pools, 1, None, 0)
 }
 
 fn create(registry: &mut Registry, kind: Kind, name: &str, rest: Value) -> Result<Value, String> {

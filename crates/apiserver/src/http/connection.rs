@@ -2,6 +2,7 @@
 
 use super::answer;
 use super::reply::Response;
+use crate::access::tokens::ISSUER;
 use crate::access::{Access, User};
 use crate::server::{ApiServer, Stream};
 use hyper::Request;
@@ -63,7 +64,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
-        let (server, user) = (server.clone(), caller.user(&request));
+        let user = caller.user(&server, &request);
+        let server = server.clone();
         async move { Ok::<Response, Infallible>(answer(server, request, user).await) }
     });
     let connection = auto::Builder::new(TokioExecutor::new());
@@ -74,12 +76,14 @@ where
 }
 
 impl Caller {
-    fn user<T>(&self, request: &Request<T>) -> Option<User> {
+    fn user<T>(&self, server: &ApiServer, request: &Request<T>) -> Option<User> {
         match self {
             Self::Known(user) => Some(user.clone()),
             Self::Unknown(access) => {
                 let header = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
-                access.user_of_token(header.strip_prefix("Bearer ")?.trim())
+                let token = header.strip_prefix("Bearer ")?.trim();
+                let account = || server.user_of_token(token, &[ISSUER.to_owned()]);
+                access.user_of_token(token).or_else(|| account().map(|(user, _)| user))
             }
         }
     }

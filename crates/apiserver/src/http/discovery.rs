@@ -105,7 +105,7 @@ fn entries(resource: &Resource) -> Vec<Value> {
         "singularName": resource.singular,
         "namespaced": resource.namespaced,
         "kind": resource.name,
-        "verbs": VERBS,
+        "verbs": verbs(resource),
     });
     for (field, words) in
         [("shortNames", resource.short_names), ("categories", resource.categories)]
@@ -126,11 +126,16 @@ fn entries(resource: &Resource) -> Vec<Value> {
     std::iter::once(entry).chain(sub).collect()
 }
 
+fn verbs(resource: &Resource) -> &'static [&'static str] {
+    if resource.transient { &["create"] } else { &VERBS }
+}
+
 /// The group of a subresource's body, where that is not the resource's own.
 fn foreign(kind: &str) -> Option<&'static str> {
     match kind {
         "Scale" => Some("autoscaling"),
         "Eviction" => Some("policy"),
+        "TokenRequest" => Some("authentication.k8s.io"),
         _ => None,
     }
 }
@@ -143,6 +148,9 @@ fn subresources(resource: &Resource) -> Vec<(&'static str, &'static str, &'stati
         all.push(("eviction", "Eviction", &["create"]));
         all.push(("exec", "PodExecOptions", &["create", "get"]));
         all.push(("log", "Pod", &["get"]));
+    }
+    if resource.kind == Kind::ServiceAccount {
+        all.push(("token", "TokenRequest", &["create"]));
     }
     if resource.scale.is_some() {
         all.push(("scale", "Scale", &STATUS_VERBS));
@@ -187,7 +195,7 @@ fn aggregate_one(resource: &Resource) -> Value {
         "responseKind": kind(resource.name),
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
-        "verbs": VERBS,
+        "verbs": verbs(resource),
         "shortNames": resource.short_names,
         "categories": resource.categories,
         "subresources": sub.collect::<Vec<_>>(),

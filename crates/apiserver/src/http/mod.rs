@@ -1,12 +1,15 @@
 //! Requests to registry calls, results to responses.
 
 mod accept;
+mod accounts;
+mod caller;
 mod connection;
 mod containers;
 mod discovery;
 mod objects;
 mod openapi;
 mod query;
+mod question;
 mod reply;
 mod reviews;
 mod route;
@@ -37,15 +40,9 @@ async fn answer(
     caller: Option<User>,
 ) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let customs = server.read(|registry| registry.customs.kinds().clone());
-    let answered = match route::route(&path, &customs) {
-        Some(Route::Objects(place)) if place.subresource == Some(Subresource::Exec) => {
-            exec(&server, &place, request, caller).await
-        }
-        route => {
-            let reply = handle(server.clone(), route, &customs, request, caller).await;
-            reply.map(Reply::into_response)
-        }
+    let answered = match caller::admit(&server, caller, &request) {
+        Ok(user) => dispatch(server.clone(), request, user).await,
+        Err(error) => Err(error),
     };
     // A refusal, too, may rest on a write that a power cut could still undo.
     let answered = server.saved().await.and(answered);
@@ -55,14 +52,26 @@ async fn answer(
     })
 }
 
+async fn dispatch(
+    server: Arc<ApiServer>,
+    request: Request<Incoming>,
+    user: User,
+) -> Result<Response, Error> {
+    let customs = server.read(|registry| registry.customs.kinds().clone());
+    match route::route(request.uri().path(), &customs) {
+        Some(Route::Objects(place)) if place.subresource == Some(Subresource::Exec) => {
+            exec(&server, &place, request).await
+        }
+        route => handle(server, route, &customs, request, user).await.map(Reply::into_response),
+    }
+}
+
 /// A command in a container, the one request whose answer is no reply but a conversation.
 async fn exec(
     server: &ApiServer,
     place: &Place,
     request: Request<Incoming>,
-    caller: Option<User>,
 ) -> Result<Response, Error> {
-    caller.ok_or(Error::Unauthorized)?;
     match *request.method() {
         Method::GET | Method::POST => containers::exec(server, place, request).await,
         _ => Err(Error::MethodNotAllowed),
@@ -74,23 +83,23 @@ async fn handle(
     route: Option<Route>,
     customs: &[Custom],
     request: Request<Incoming>,
-    caller: Option<User>,
+    user: User,
 ) -> Result<Reply, Error> {
     let mut query = Query::parse(request.uri().query().unwrap_or_default())?;
     query.agent = agent(&request);
-    if caller.is_none() && !matches!(route, Some(Route::Health | Route::Version)) {
-        return Err(Error::Unauthorized);
-    }
     let route = route.ok_or(Error::UnknownPath)?;
     match route {
+        Route::Objects(place) if place.resource.transient => match *request.method() {
+            Method::POST if place.is_where_objects_begin() => {
+                reviews::answer(&server, &place, &user, request).await
+            }
+            _ => Err(Error::MethodNotAllowed),
+        },
         Route::Objects(place) => handle_objects(server, place, query, request).await,
-        Route::Review(kind) if request.method() == Method::POST => {
-            let user = caller.unwrap_or_else(User::administrator);
-            reviews::answer(kind, &user, request).await
-        }
-        Route::Review(_) => Err(Error::MethodNotAllowed),
         _ if request.method() != Method::GET => Err(Error::MethodNotAllowed),
         Route::Health => Ok(Reply::text("ok")),
+        Route::Issuer => Ok(Reply::json(&accounts::configuration(&server))),
+        Route::Keys => Ok(Reply::json(&server.tokens.key_set()).media("application/jwk-set+json")),
         Route::Version => Ok(Reply::json(&discovery::version())),
         Route::Root => Ok(Reply::json(&discovery::root(customs))),
         Route::Api | Route::Apis => {
@@ -121,7 +130,7 @@ async fn handle_objects(
         (None, _) => match method {
             Method::GET if query.watch => watch::start(&server, &place, &query, view),
             Method::GET => objects::list(&server, &place, &query, view),
-            Method::POST if place.namespace.is_some() || !place.resource.namespaced => {
+            Method::POST if place.is_where_objects_begin() => {
                 objects::create(&server, &place, &query, request).await
             }
             Method::DELETE => objects::delete_collection(&server, &place, &query, request).await,
@@ -133,6 +142,10 @@ async fn handle_objects(
         },
         (Some(_), Some(Subresource::Eviction)) => match method {
             Method::POST => objects::evict(&server, &place, &query, request).await,
+            _ => Err(Error::MethodNotAllowed),
+        },
+        (Some(_), Some(Subresource::Token)) => match method {
+            Method::POST => accounts::issue(&server, &place, request).await,
             _ => Err(Error::MethodNotAllowed),
         },
         (Some(_), Some(Subresource::Log)) => match method {

@@ -1,6 +1,5 @@
 //! Paths: <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-uris>
 
-use super::reviews;
 use crate::resources::{self, Custom, Kind, Resource};
 use crate::store::Key;
 use percent_encoding::percent_decode_str;
@@ -22,8 +21,9 @@ pub(super) enum Route {
     OpenApiIndex,
     OpenApiGroup(String, String),
     Objects(Place),
-    /// A question of this kind.
-    Review(&'static str),
+    /// How to verify tokens of service accounts.
+    Issuer,
+    Keys,
 }
 
 /// A collection, an object in it, or a part of the object.
@@ -44,9 +44,15 @@ pub(super) enum Subresource {
     Eviction,
     Log,
     Exec,
+    Token,
 }
 
 impl Place {
+    /// A collection that objects can be created in.
+    pub(super) fn is_where_objects_begin(&self) -> bool {
+        self.name.is_none() && self.namespace.is_some() == self.resource.namespaced
+    }
+
     /// Where the object stands; for a collection without the name.
     pub(super) fn key(&self) -> Key {
         Key::new(
@@ -66,6 +72,8 @@ pub(super) fn route(path: &str, customs: &[Custom]) -> Option<Route> {
         [] => Some(Route::Root),
         ["healthz" | "livez" | "readyz", ..] => Some(Route::Health),
         ["version"] => Some(Route::Version),
+        [".well-known", "openid-configuration"] => Some(Route::Issuer),
+        ["openid", "v1", "jwks"] => Some(Route::Keys),
         ["openapi", "v2"] => Some(Route::OpenApi),
         ["openapi", "v3"] => Some(Route::OpenApiIndex),
         ["openapi", "v3", "api", version] => {
@@ -92,9 +100,7 @@ pub(super) fn route(path: &str, customs: &[Custom]) -> Option<Route> {
                 };
                 resources::find(group, version, plural).or_else(|| custom.find(same))
             };
-            let review = rest.first().filter(|_| rest.len() == 1);
-            let review = review.and_then(|plural| reviews::find(group, version, plural));
-            review.map(Route::Review).or_else(|| place(find, rest).map(Route::Objects))
+            place(find, rest).map(Route::Objects)
         }
         _ => None,
     }
@@ -130,6 +136,9 @@ fn within(resource: &'static Resource, namespace: Option<String>, parts: &[&str]
         }
         [name, "scale"] if resource.scale.is_some() => {
             (Some((*name).to_owned()), Some(Subresource::Scale))
+        }
+        [name, "token"] if resource.kind == Kind::ServiceAccount => {
+            (Some((*name).to_owned()), Some(Subresource::Token))
         }
         [name, part] if resource.kind == Kind::Pod => {
             (Some((*name).to_owned()), Some(part_of_pod(part)?))

@@ -5,6 +5,7 @@
 //!                       │ dry run: stop here                             (allocations, dependents, namespaces)
 //! ```
 
+mod accounts;
 mod addresses;
 mod apply;
 mod definitions;
@@ -22,6 +23,7 @@ use crate::error::{Cause, Clash, Error, Prohibition, Reason};
 use crate::managed::entries::Managers;
 use crate::patch::Patch;
 use crate::resources::{Kind, Resource, Scale, StatusRule};
+use crate::rights::bootstrap;
 use crate::schema;
 use crate::store::{Key, Object, Store};
 use meta::Random;
@@ -72,28 +74,41 @@ pub(crate) struct Registry {
     pools: Pools,
     random: Random,
     pub(crate) customs: Customs,
+    /// The certificate (PEM) of the authority behind the server's own, where it has one.
+    root_certificate: Option<String>,
     /// What the client is to be told about its request, though it succeeds.
     warnings: Vec<String>,
 }
 
 impl Registry {
-    /// A cluster with its four first namespaces. `seed` makes the uids.
+    /// A cluster with its four first namespaces and the roles that every cluster has. `seed` makes the uids.
     #[must_use]
-    pub(crate) fn new(store: Store, pools: Pools, seed: u64, now: i64) -> Self {
-        let mut registry = Self::bare(store, pools, seed);
+    pub(crate) fn new(
+        store: Store,
+        pools: Pools,
+        seed: u64,
+        root_certificate: Option<String>,
+        now: i64,
+    ) -> Self {
+        let mut registry = Self::bare(store, pools, seed, root_certificate);
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             let namespace = serde_json::json!({"metadata": {"name": name}});
             registry
                 .create(Kind::Namespace, "", namespace, Write::own(now))
                 .expect("the first namespaces are valid");
         }
+        for (kind, namespace, object) in bootstrap::objects() {
+            registry
+                .create(kind, &namespace, object, Write::own(now))
+                .expect("the first roles are valid");
+        }
         registry
     }
 
-    fn bare(store: Store, pools: Pools, seed: u64) -> Self {
+    fn bare(store: Store, pools: Pools, seed: u64, root_certificate: Option<String>) -> Self {
         let random = Random::new(seed);
         let (customs, warnings) = (Customs::default(), Vec::new());
-        Self { store, pools, random, customs, warnings }
+        Self { store, pools, random, customs, root_certificate, warnings }
     }
 
     /// The object, or `NotFound`.
@@ -144,6 +159,7 @@ impl Registry {
         }
         self.pools.allocate(kind, &mut object, None)?;
         track::begin(resource, &mut object, managers, write);
+        self.assign_account(resource, &key, &mut object)?;
         Ok(self.finish(kind, key, object, write))
     }
 

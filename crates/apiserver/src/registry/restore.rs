@@ -15,9 +15,11 @@ impl Registry {
         history: History,
         pools: Pools,
         seed: u64,
+        root_certificate: Option<String>,
         now: i64,
     ) -> Self {
-        let mut registry = Self::bare(Store::resumed(&kept, history), pools, seed);
+        let mut registry =
+            Self::bare(Store::resumed(&kept, history), pools, seed, root_certificate);
         for resource in &RESOURCES {
             registry.bring(resource.kind, &mut kept);
         }

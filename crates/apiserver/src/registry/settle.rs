@@ -2,6 +2,7 @@
 
 use super::{Registry, meta};
 use crate::resources::{self, Kind, RESOURCES};
+use crate::rights::aggregate;
 use crate::store::{Change, Key};
 use serde_json::Value;
 
@@ -14,6 +15,8 @@ impl Registry {
             self.settle_addresses(&change, now);
             self.settle_owners(&change, now);
             self.settle_namespace(&change, now);
+            self.settle_accounts(&change, now);
+            self.settle_roles(&change);
         }
     }
 
@@ -62,6 +65,16 @@ impl Registry {
         }
         if self.store.is_empty(namespace) {
             self.release_namespace(&key);
+        }
+    }
+
+    /// Makes the rules of roles that are made of others.
+    fn settle_roles(&mut self, change: &Change) {
+        if change.kind != Kind::ClusterRole {
+            return;
+        }
+        for (key, role) in aggregate::outdated(&self.store) {
+            self.store.put(Kind::ClusterRole, key, role);
         }
     }
 

@@ -9,7 +9,7 @@ const WRITE: Write<'static> =
 
 fn registry() -> Registry {
     let pools = Pools::new(&["10.96.0.0/28".parse().unwrap()], &(30_000..=30_015));
-    Registry::new(Store::new(0, History::default()), pools, 7, 0)
+    Registry::new(Store::new(0, History::default()), pools, 7, None, 0)
 }
 
 fn map(name: &str) -> Value {

@@ -190,3 +190,18 @@ pub(super) const LIMIT_RANGE: Resource = Resource {
     columns: &[NAME, CREATED],
     ..CORE
 };
+
+pub(super) const POD_TEMPLATE: Resource = Resource {
+    kind: Kind::PodTemplate,
+    name: "PodTemplate",
+    plural: "podtemplates",
+    singular: "podtemplate",
+    generation: true,
+    columns: &[
+        NAME,
+        column("Containers", Cell::Of(workload::template_containers)),
+        column("Images", Cell::Of(workload::template_images)),
+        column("Pod Labels", Cell::Of(workload::template_labels)),
+    ],
+    ..CORE
+};

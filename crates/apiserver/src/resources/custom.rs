@@ -73,6 +73,7 @@ impl Custom {
             short_names: texts(&names["shortNames"]),
             categories: texts(&names["categories"]),
             namespaced: spec["scope"] == "Namespaced",
+            transient: false,
             status: match subresources["status"].is_object() {
                 true => StatusRule::Separate,
                 false => StatusRule::Absent,

@@ -6,7 +6,9 @@ mod batch;
 mod columns;
 mod core;
 pub(crate) mod custom;
+mod extension;
 mod network;
+mod review;
 mod rights;
 mod storage;
 
@@ -32,6 +34,7 @@ pub enum Kind {
     PersistentVolumeClaim,
     ResourceQuota,
     LimitRange,
+    PodTemplate,
     Deployment,
     ReplicaSet,
     StatefulSet,
@@ -53,7 +56,25 @@ pub enum Kind {
     ClusterRole,
     ClusterRoleBinding,
     StorageClass,
+    CSIDriver,
+    CSINode,
+    CSIStorageCapacity,
+    VolumeAttachment,
     PriorityClass,
+    RuntimeClass,
+    ValidatingWebhookConfiguration,
+    MutatingWebhookConfiguration,
+    ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding,
+    FlowSchema,
+    PriorityLevelConfiguration,
+    APIService,
+    SelfSubjectReview,
+    TokenReview,
+    LocalSubjectAccessReview,
+    SelfSubjectAccessReview,
+    SelfSubjectRulesReview,
+    SubjectAccessReview,
     CustomResourceDefinition,
     VirtualIP,
     /// A kind that a CustomResourceDefinition declares.
@@ -91,6 +112,8 @@ pub struct Resource {
     pub short_names: &'static [&'static str],
     pub categories: &'static [&'static str],
     pub namespaced: bool,
+    /// A question: its objects are answered when they are created, and kept nowhere.
+    pub transient: bool,
     pub status: StatusRule,
     /// Where the numbers of the scale subresource are.
     pub(crate) scale: Option<Scale>,
@@ -224,6 +247,7 @@ const CORE: Resource = Resource {
     short_names: &[],
     categories: &[],
     namespaced: true,
+    transient: false,
     status: StatusRule::Absent,
     scale: None,
     generation: false,
@@ -231,7 +255,7 @@ const CORE: Resource = Resource {
 };
 
 /// Indexed by [`Kind`]; a group's kinds stand together.
-pub static RESOURCES: [Resource; 38] = [
+pub static RESOURCES: [Resource; 57] = [
     core::NAMESPACE,
     core::NODE,
     core::POD,
@@ -246,6 +270,7 @@ pub static RESOURCES: [Resource; 38] = [
     storage::PERSISTENT_VOLUME_CLAIM,
     core::RESOURCE_QUOTA,
     core::LIMIT_RANGE,
+    core::POD_TEMPLATE,
     apps::DEPLOYMENT,
     apps::REPLICA_SET,
     apps::STATEFUL_SET,
@@ -267,7 +292,25 @@ pub static RESOURCES: [Resource; 38] = [
     rights::CLUSTER_ROLE,
     rights::CLUSTER_ROLE_BINDING,
     storage::STORAGE_CLASS,
+    storage::CSI_DRIVER,
+    storage::CSI_NODE,
+    storage::CSI_STORAGE_CAPACITY,
+    storage::VOLUME_ATTACHMENT,
     batch::PRIORITY_CLASS,
+    extension::RUNTIME_CLASS,
+    extension::VALIDATING_WEBHOOK_CONFIGURATION,
+    extension::MUTATING_WEBHOOK_CONFIGURATION,
+    extension::VALIDATING_ADMISSION_POLICY,
+    extension::VALIDATING_ADMISSION_POLICY_BINDING,
+    extension::FLOW_SCHEMA,
+    extension::PRIORITY_LEVEL_CONFIGURATION,
+    extension::API_SERVICE,
+    review::SELF_SUBJECT_REVIEW,
+    review::TOKEN_REVIEW,
+    review::LOCAL_SUBJECT_ACCESS_REVIEW,
+    review::SELF_SUBJECT_ACCESS_REVIEW,
+    review::SELF_SUBJECT_RULES_REVIEW,
+    review::SUBJECT_ACCESS_REVIEW,
     rights::CUSTOM_RESOURCE_DEFINITION,
     network::VIRTUAL_IP,
 ];
@@ -288,7 +331,8 @@ mod tests {
             assert_eq!(found.kind, resource.kind);
             let of_manifest = of_manifest(&resource.api_version(), resource.name);
             assert_eq!(of_manifest.map(|r| r.kind), Some(resource.kind));
-            assert!(resource.columns.iter().any(|column| column.name == "Name"));
+            let named = resource.columns.iter().any(|column| column.name == "Name");
+            assert!(named || resource.transient);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Volumes: stored and shown so that real manifests apply.
 
-use super::columns::{AGE, NAME, column, wide};
+use super::columns::{AGE, NAME, column, number, wide};
 use super::{CORE, Kind, Resource, StatusRule};
 use crate::table::{Cell, storage};
 
@@ -61,6 +61,68 @@ pub(super) const STORAGE_CLASS: Resource = Resource {
         column("ReclaimPolicy", Cell::At("/reclaimPolicy")),
         column("VolumeBindingMode", Cell::At("/volumeBindingMode")),
         column("AllowVolumeExpansion", Cell::Of(storage::expansion)),
+        AGE,
+    ],
+    ..CORE
+};
+
+pub(super) const CSI_DRIVER: Resource = Resource {
+    kind: Kind::CSIDriver,
+    name: "CSIDriver",
+    plural: "csidrivers",
+    singular: "csidriver",
+    group: "storage.k8s.io",
+    namespaced: false,
+    generation: true,
+    columns: &[
+        NAME,
+        column("AttachRequired", Cell::Of(storage::attach_required)),
+        column("PodInfoOnMount", Cell::Of(storage::pod_info_on_mount)),
+        column("Modes", Cell::Of(storage::lifecycle_modes)),
+        AGE,
+    ],
+    ..CORE
+};
+
+pub(super) const CSI_NODE: Resource = Resource {
+    kind: Kind::CSINode,
+    name: "CSINode",
+    plural: "csinodes",
+    singular: "csinode",
+    group: "storage.k8s.io",
+    namespaced: false,
+    columns: &[NAME, number("Drivers", Cell::Of(storage::drivers)), AGE],
+    ..CORE
+};
+
+pub(super) const CSI_STORAGE_CAPACITY: Resource = Resource {
+    kind: Kind::CSIStorageCapacity,
+    name: "CSIStorageCapacity",
+    plural: "csistoragecapacities",
+    singular: "csistoragecapacity",
+    group: "storage.k8s.io",
+    columns: &[
+        NAME,
+        column("StorageClassName", Cell::At("/storageClassName")),
+        column("Capacity", Cell::At("/capacity")),
+    ],
+    ..CORE
+};
+
+pub(super) const VOLUME_ATTACHMENT: Resource = Resource {
+    kind: Kind::VolumeAttachment,
+    name: "VolumeAttachment",
+    plural: "volumeattachments",
+    singular: "volumeattachment",
+    group: "storage.k8s.io",
+    namespaced: false,
+    status: StatusRule::Separate,
+    columns: &[
+        NAME,
+        column("Attacher", Cell::At("/spec/attacher")),
+        column("PV", Cell::At("/spec/source/persistentVolumeName")),
+        column("Node", Cell::At("/spec/nodeName")),
+        column("Attached", Cell::Of(storage::attached)),
         AGE,
     ],
     ..CORE

@@ -4,8 +4,10 @@ use super::compile::{Compiler, compile};
 use super::{Id, Root, Types};
 use crate::resources::{Kind, RESOURCES, Resource};
 use k8s_openapi::api;
+use k8s_openapi::api::admissionregistration as admission;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -103,6 +105,9 @@ pub(crate) fn name(resource: &Resource) -> String {
         "apiextensions.k8s.io" => {
             format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}")
         }
+        "apiregistration.k8s.io" => {
+            format!("io.k8s.kube-aggregator.pkg.apis.apiregistration.{version}.{kind}")
+        }
         _ if matches!(resource.kind, Kind::Custom(_)) => {
             let parts: Vec<&str> = group.rsplit('.').collect();
             format!("{}.{version}.{kind}", parts.join("."))
@@ -137,6 +142,7 @@ fn schema(kind: Kind) -> Option<Add> {
         Kind::PersistentVolumeClaim => of::<api::core::v1::PersistentVolumeClaim>,
         Kind::ResourceQuota => of::<api::core::v1::ResourceQuota>,
         Kind::LimitRange => of::<api::core::v1::LimitRange>,
+        Kind::PodTemplate => of::<api::core::v1::PodTemplate>,
         Kind::Deployment => of::<api::apps::v1::Deployment>,
         Kind::ReplicaSet => of::<api::apps::v1::ReplicaSet>,
         Kind::StatefulSet => of::<api::apps::v1::StatefulSet>,
@@ -158,7 +164,27 @@ fn schema(kind: Kind) -> Option<Add> {
         Kind::ClusterRole => of::<api::rbac::v1::ClusterRole>,
         Kind::ClusterRoleBinding => of::<api::rbac::v1::ClusterRoleBinding>,
         Kind::StorageClass => of::<api::storage::v1::StorageClass>,
+        Kind::CSIDriver => of::<api::storage::v1::CSIDriver>,
+        Kind::CSINode => of::<api::storage::v1::CSINode>,
+        Kind::CSIStorageCapacity => of::<api::storage::v1::CSIStorageCapacity>,
+        Kind::VolumeAttachment => of::<api::storage::v1::VolumeAttachment>,
         Kind::PriorityClass => of::<api::scheduling::v1::PriorityClass>,
+        Kind::RuntimeClass => of::<api::node::v1::RuntimeClass>,
+        Kind::ValidatingWebhookConfiguration => of::<admission::v1::ValidatingWebhookConfiguration>,
+        Kind::MutatingWebhookConfiguration => of::<admission::v1::MutatingWebhookConfiguration>,
+        Kind::ValidatingAdmissionPolicy => of::<admission::v1::ValidatingAdmissionPolicy>,
+        Kind::ValidatingAdmissionPolicyBinding => {
+            of::<admission::v1::ValidatingAdmissionPolicyBinding>
+        }
+        Kind::FlowSchema => of::<api::flowcontrol::v1::FlowSchema>,
+        Kind::PriorityLevelConfiguration => of::<api::flowcontrol::v1::PriorityLevelConfiguration>,
+        Kind::APIService => of::<APIService>,
+        Kind::SelfSubjectReview => of::<api::authentication::v1::SelfSubjectReview>,
+        Kind::TokenReview => of::<api::authentication::v1::TokenReview>,
+        Kind::LocalSubjectAccessReview => of::<api::authorization::v1::LocalSubjectAccessReview>,
+        Kind::SelfSubjectAccessReview => of::<api::authorization::v1::SelfSubjectAccessReview>,
+        Kind::SelfSubjectRulesReview => of::<api::authorization::v1::SelfSubjectRulesReview>,
+        Kind::SubjectAccessReview => of::<api::authorization::v1::SubjectAccessReview>,
         Kind::CustomResourceDefinition => of::<CustomResourceDefinition>,
         Kind::VirtualIP | Kind::Custom(_) => return None,
     })

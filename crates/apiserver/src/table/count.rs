@@ -57,6 +57,14 @@ fn used(quota: &Value, wanted: fn(&str) -> bool) -> Value {
     all.collect::<Vec<_>>().join(", ").into()
 }
 
+pub(crate) fn webhooks(configuration: &Value) -> Value {
+    items(&configuration["webhooks"]).count().into()
+}
+
+pub(crate) fn validations(policy: &Value) -> Value {
+    items(&policy["spec"]["validations"]).count().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! Cells of volumes.
 
-use super::{NONE, joined, texts};
+use super::{NONE, items, joined, texts};
 use serde_json::Value;
 
 pub(crate) fn volume_modes(volume: &Value) -> Value {
@@ -34,4 +34,24 @@ pub(crate) fn claim(volume: &Value) -> Value {
 
 pub(crate) fn expansion(class: &Value) -> Value {
     class["allowVolumeExpansion"].as_bool().unwrap_or(false).to_string().into()
+}
+
+pub(crate) fn attach_required(driver: &Value) -> Value {
+    driver["spec"]["attachRequired"].as_bool().unwrap_or(true).to_string().into()
+}
+
+pub(crate) fn pod_info_on_mount(driver: &Value) -> Value {
+    driver["spec"]["podInfoOnMount"].as_bool().unwrap_or(false).to_string().into()
+}
+
+pub(crate) fn lifecycle_modes(driver: &Value) -> Value {
+    joined(texts(&driver["spec"]["volumeLifecycleModes"]))
+}
+
+pub(crate) fn drivers(node: &Value) -> Value {
+    items(&node["spec"]["drivers"]).count().into()
+}
+
+pub(crate) fn attached(attachment: &Value) -> Value {
+    attachment["status"]["attached"].as_bool().unwrap_or(false).to_string().into()
 }

@@ -25,6 +25,18 @@ pub(crate) fn cron_images(cron: &Value) -> Value {
     of_containers(&cron["spec"]["jobTemplate"]["spec"]["template"], "image")
 }
 
+pub(crate) fn template_containers(template: &Value) -> Value {
+    of_containers(&template["template"], "name")
+}
+
+pub(crate) fn template_images(template: &Value) -> Value {
+    of_containers(&template["template"], "image")
+}
+
+pub(crate) fn template_labels(template: &Value) -> Value {
+    pairs(&template["template"]["metadata"]["labels"])
+}
+
 fn of_containers(template: &Value, field: &str) -> Value {
     let containers = items(&template["spec"]["containers"]);
     joined(containers.filter_map(|container| container[field].as_str()).map(str::to_owned))

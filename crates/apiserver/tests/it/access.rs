@@ -9,16 +9,17 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-async fn guarded() -> (SocketAddr, Arc<Access>) {
+pub(crate) async fn guarded() -> (SocketAddr, Arc<Access>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let access = Arc::new(Access::new(&[address.ip()]).unwrap());
-    let server = ApiServer::new(&Config::new(address)).unwrap();
+    let config = Config { access: Some(access.clone()), ..Config::new(address) };
+    let server = ApiServer::new(&config).unwrap();
     tokio::spawn(server.serve_tls(listener, access.clone(), std::future::pending()));
     (address, access)
 }
 
-async fn client(kubeconfig: &str, change: impl FnOnce(&mut Kubeconfig)) -> Client {
+pub(crate) async fn client(kubeconfig: &str, change: impl FnOnce(&mut Kubeconfig)) -> Client {
     let mut kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
     change(&mut kubeconfig);
     let options = KubeConfigOptions::default();
