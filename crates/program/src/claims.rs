@@ -7,8 +7,15 @@ use std::collections::BTreeMap;
 /// one address while it changes hands): the first by name has it, whatever the order of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims<K, V> {
-    claims: BTreeMap<K, BTreeMap<ObjectKey, V>>,
+    /// In order of owners. Nearly always it is one, for which a map would keep room for eleven.
+    claims: BTreeMap<K, Vec<Claim<V>>>,
     claimed_by: BTreeMap<ObjectKey, Vec<K>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Claim<V> {
+    owner: ObjectKey,
+    value: V,
 }
 
 /// What one key held before and holds after.
@@ -27,24 +34,24 @@ impl<K, V> Default for Claims<K, V> {
 
 impl<K: Ord + Copy, V: Clone + PartialEq> Claims<K, V> {
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.claims.get(key)?.values().next()
+        winner(self.claims.get(key)?)
     }
 
     /// In order of keys.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.claims.iter().filter_map(|(key, claims)| Some((key, claims.values().next()?)))
+        self.claims.iter().filter_map(|(key, claims)| Some((key, winner(claims)?)))
     }
 
     pub fn range(&self, range: impl std::ops::RangeBounds<K>) -> impl Iterator<Item = (&K, &V)> {
         let range = self.claims.range(range);
-        range.filter_map(|(key, claims)| Some((key, claims.values().next()?)))
+        range.filter_map(|(key, claims)| Some((key, winner(claims)?)))
     }
 
     /// The claims that lost, with the one that won.
     pub fn shadowed(&self) -> impl Iterator<Item = (&K, &V, &V)> {
         self.claims.iter().flat_map(|(key, claims)| {
-            let winner = claims.values().next();
-            claims.values().skip(1).filter_map(move |loser| Some((key, loser, winner?)))
+            let won = winner(claims);
+            claims.iter().skip(1).filter_map(move |lost| Some((key, &lost.value, won?)))
         })
     }
 
@@ -72,14 +79,24 @@ impl<K: Ord + Copy, V: Clone + PartialEq> Claims<K, V> {
 
     fn claim(&mut self, key: K, owner: &ObjectKey, value: Option<V>) {
         let claims = self.claims.entry(key).or_default();
-        match value {
-            Some(value) => claims.insert(owner.clone(), value),
-            None => claims.remove(owner),
-        };
+        let place = claims.binary_search_by(|claim| claim.owner.cmp(owner));
+        match (place, value) {
+            (Ok(place), Some(value)) => claims[place].value = value,
+            (Ok(place), None) => drop(claims.remove(place)),
+            (Err(place), Some(value)) => {
+                claims.reserve_exact(1);
+                claims.insert(place, Claim { owner: owner.clone(), value });
+            }
+            (Err(_), None) => {}
+        }
         if claims.is_empty() {
             self.claims.remove(&key);
         }
     }
+}
+
+fn winner<V>(claims: &[Claim<V>]) -> Option<&V> {
+    claims.first().map(|claim| &claim.value)
 }
 
 #[cfg(test)]
