@@ -266,6 +266,8 @@ impl Run<'_, '_> {
             Field::Mark => packet.mark.to_ne_bytes().to_vec(),
             Field::ConntrackStatus => packet.conntrack_status.to_ne_bytes().to_vec(),
             Field::ConntrackState => packet.conntrack_state.to_ne_bytes().to_vec(),
+            // With one number to choose from nothing is drawn.
+            Field::Random { modulus: 1, offset } => offset.to_ne_bytes().to_vec(),
             Field::Random { modulus, offset } | Field::AddressHash { modulus, offset, .. } => {
                 let drawn = (self.surroundings.random)(*modulus);
                 offset.wrapping_add(drawn).to_ne_bytes().to_vec()

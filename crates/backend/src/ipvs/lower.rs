@@ -308,18 +308,10 @@ pub fn complete_delta(
 fn complete_chain(name: &str, completed: &mut Chain) {
     let owned = || within(vec![Field::DestinationAddress], set::OWNED_ADDRESSES);
     match name {
-        // Node ports do not answer there, although the addresses are local.
+        // What is sent there and nobody serves must not reach the node's own processes, and node ports do not answer.
         chain::DISPATCH => {
-            let not_ours = vec![owned(), Statement::Verdict(Verdict::Return)];
-            completed.rules.insert(1, rule("no address of the node itself", not_ours));
-        }
-        chain::REFUSE => {
-            let frontend = vec![Field::DestinationAddress, Field::Protocol, Field::DestinationPort];
-            let served = within(frontend, set::VIRTUAL_SERVERS);
-            let left_to_ipvs = vec![served, Statement::Verdict(Verdict::Return)];
-            let refusal = Statement::Verdict(Verdict::Goto(chain::REFUSAL.to_owned()));
-            completed.rules.insert(1, rule("unknown port of a service", vec![owned(), refusal]));
-            completed.rules.insert(0, rule("served by IPVS", left_to_ipvs));
+            let refused = Statement::Verdict(Verdict::Goto(chain::REFUSAL.to_owned()));
+            completed.rules.insert(1, rule("unknown port of a service", vec![owned(), refused]));
         }
         // IPVS translates without the bit by which the table's own rule knows.
         chain::POSTROUTING => {

@@ -1,15 +1,15 @@
 //! The service table kept as the program wants it.
 
 use super::layout::{Memory, set, sets, table_id};
-use super::lower::{self, InUse};
+use super::lower::{self, InUse, Placed};
 use super::memory::{Members, take_members};
 use super::vital;
 use kernel::netlink::Socket;
 use kernel::nft::{Observed, Stats, Transaction, read_dynamic, read_table_like, tables};
 use model::Family;
-use netstate::nft::{Chain, Key, Set, Table, TableId};
+use netstate::nft::{Chain, Element, Key, Set, Table, TableId};
 use netstate::{ElementChange, TableDelta};
-use program::{Change, Program};
+use program::{Binding, Change, Frontend, Program};
 use std::collections::BTreeMap;
 
 /// Elements that are replaced together.
@@ -28,6 +28,9 @@ pub enum Error {
 
 /// Octets of a step in which an empty table is filled: about one message of elements.
 const FILL_STEP: usize = 64 << 10;
+
+/// What an element takes of it, beside its comment.
+const ELEMENT_OCTETS: usize = 64;
 
 /// What a change took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,6 +55,23 @@ pub struct Backend {
     socket: Socket,
     transaction: Transaction,
     tables: [Kept; 2],
+}
+
+/// Elements to put into an empty table in one transaction.
+#[derive(Debug, Default)]
+struct Step {
+    sets: BTreeMap<&'static str, BTreeMap<Key, Element>>,
+    /// How large it is, roughly.
+    octets: usize,
+}
+
+impl Step {
+    fn take(&mut self, elements: impl IntoIterator<Item = Placed>) {
+        for (set, key, element) in elements {
+            self.octets += ELEMENT_OCTETS + element.comment.len();
+            self.sets.entry(set).or_default().insert(key, element);
+        }
+    }
 }
 
 /// The sets of a family's table, empty.
@@ -105,10 +125,7 @@ impl Backend {
     ) -> Result<Applied, Error> {
         let mut applied = Applied::default();
         for place in 0..self.tables.len() {
-            let family = self.tables[place].in_use.family();
-            let mut wanted = lower::table(program, family);
-            complete(&mut wanted, family);
-            applied = applied.and(self.reconcile_table(place, program, wanted)?);
+            applied = applied.and(self.reconcile_table(place, program, &complete)?);
         }
         Ok(applied)
     }
@@ -117,44 +134,26 @@ impl Backend {
         &mut self,
         place: usize,
         program: &Program,
-        wanted: Table,
+        complete: &impl Fn(&mut Table, Family),
     ) -> Result<Applied, Error> {
         let family = self.tables[place].in_use.family();
-        let observed = read_table_like(&mut self.socket, &wanted).map_err(Error::Read)?;
         self.tables[place].in_use = InUse::of(program, family);
-        match observed {
-            Some(observed) if fits(&observed, &wanted) => {
-                let delta = TableDelta::between(Some(&observed.table), &wanted);
-                let applied = self.apply(&[(place, delta)])?;
-                self.forget(place, program)?;
-                Ok(applied)
-            }
-            Some(_) => self.rebuild(&wanted),
-            None => match vital::program(program) {
-                Some(vital) => self.fill_in_order(place, &lower::table(&vital, family), &wanted),
-                None => self.fill(place, &wanted),
-            },
+        let there = tables(&mut self.socket).map_err(Error::Read)?;
+        if !there.contains(&self.tables[place].id) {
+            let mut frame = lower::frame(program, &self.tables[place].in_use);
+            complete(&mut frame, family);
+            return self.fill(place, program, &frame);
         }
-    }
-
-    /// Where nothing is yet: first what everybody waits for, which is little, then the rest.
-    fn fill_in_order(
-        &mut self,
-        place: usize,
-        first: &Table,
-        wanted: &Table,
-    ) -> Result<Applied, Error> {
-        let filled = self.fill(place, first)?;
-        let delta = TableDelta::between(Some(first), wanted);
-        self.transaction.clear();
-        write_frame(&mut self.transaction, &wanted.id, &delta);
-        let frame = self.commit()?;
-        self.transaction.clear();
-        write_elements(&mut self.transaction, &self.tables[place], &delta);
-        let rest = self.transaction.commit_in_parts(&mut self.socket, FILL_STEP);
-        let rest = applied(&delta, rest.map_err(Error::Commit)?);
-        let transactions = rest.transactions + frame.transactions;
-        Ok(filled.and(Applied { transactions, ..rest }))
+        let mut wanted = lower::table(program, family);
+        complete(&mut wanted, family);
+        let observed = read_table_like(&mut self.socket, &wanted).map_err(Error::Read)?;
+        let Some(observed) = observed.filter(|observed| fits(observed, &wanted)) else {
+            return self.rebuild(&wanted);
+        };
+        let delta = TableDelta::between(Some(&observed.table), &wanted);
+        let applied = self.apply(&[(place, delta)])?;
+        self.forget(place, program)?;
+        Ok(applied)
     }
 
     /// Forgets the clients of endpoints that are in no pool any more. New ones do not come: a client is remembered
@@ -222,18 +221,56 @@ impl Backend {
         Ok(applied)
     }
 
-    /// Where nothing is yet: in small steps, each of which is right by itself.
+    /// Where nothing is yet: first what everybody waits for, which is little, then the rest, in small steps, each of
+    /// which is right by itself.
     ///
     /// In one big step the kernel has no time to let its hash tables grow with what is put into them, and
     /// searches ever longer chains: up to five times the work.
-    fn fill(&mut self, place: usize, wanted: &Table) -> Result<Applied, Error> {
-        let delta = TableDelta::between(None, wanted);
+    fn fill(&mut self, place: usize, program: &Program, frame: &Table) -> Result<Applied, Error> {
         self.transaction.clear();
-        self.transaction.table(&wanted.id);
-        write_frame(&mut self.transaction, &wanted.id, &delta);
+        self.transaction.table(&frame.id);
+        let delta = TableDelta::between(None, frame);
+        write_frame(&mut self.transaction, &frame.id, &delta);
         write_elements(&mut self.transaction, &self.tables[place], &delta);
-        let outcome = self.transaction.commit_in_parts(&mut self.socket, FILL_STEP);
-        Ok(applied(&delta, outcome.map_err(Error::Commit)?))
+        let mut applied = applied(&delta, Stats::default());
+        for stage in [true, false] {
+            let of_stage = |(frontend, binding): &(&Frontend, &Binding)| {
+                vital::is_vital(frontend, binding) == stage
+            };
+            let family = self.tables[place].in_use.family();
+            let all = || lower::frontends(program, family).filter(of_stage);
+            let mut step = Step::default();
+            for (frontend, binding) in all() {
+                step.take(lower::elements(frontend, binding, self.tables[place].in_use.numbers()));
+                if step.octets >= FILL_STEP {
+                    applied = applied.and(self.make(place, &mut step)?);
+                }
+            }
+            // An address refuses unknown ports once all its known ones are there.
+            let addresses = all().filter_map(|(it, binding)| lower::service_address(it, binding));
+            for address in addresses {
+                step.take([address]);
+                if step.octets >= FILL_STEP {
+                    applied = applied.and(self.make(place, &mut step)?);
+                }
+            }
+            applied = applied.and(self.make(place, &mut step)?);
+        }
+        Ok(applied)
+    }
+
+    fn make(&mut self, place: usize, step: &mut Step) -> Result<Applied, Error> {
+        let Kept { id, shapes, .. } = &self.tables[place];
+        let step = std::mem::take(step);
+        let mut elements = 0;
+        for (name, of_set) in &step.sets {
+            let Some(shape) = shapes.get(*name) else { continue };
+            elements += of_set.len();
+            self.transaction.elements(id, name, shape, of_set);
+        }
+        let transactions = self.commit()?.transactions;
+        self.transaction.clear();
+        Ok(Applied { chains: 0, elements, transactions })
     }
 
     /// In place of whatever bears our name, in one step.

@@ -26,17 +26,18 @@ pub mod set {
     pub const SERVICES: &str = "services";
     /// Protocol, port likewise.
     pub const NODE_PORTS: &str = "node-ports";
-    /// Address, protocol, port, slot number to endpoint; the unspecified address stands for the node's own.
+    /// Address, protocol, port, slot number to endpoint.
     pub const SLOTS: &str = "slots";
-    /// Front ends without endpoints, to the chain that refuses.
-    pub const REFUSED_SERVICES: &str = "refused-services";
-    pub const REFUSED_NODE_PORTS: &str = "refused-node-ports";
+    /// Protocol, port, slot number likewise.
+    pub const SLOTS_NODE_PORTS: &str = "slots-node-ports";
     /// Pod address twice, for each pod on the node: a pod that reached itself through its Service.
     pub const HAIRPIN: &str = "hairpin";
     /// Front ends that depend on where a packet comes from, to the chain for pods and the node itself.
     pub const INSIDE: &str = "inside";
+    pub const INSIDE_NODE_PORTS: &str = "inside-node-ports";
     /// Likewise, to the chain for everybody else.
     pub const OUTSIDE: &str = "outside";
+    pub const OUTSIDE_NODE_PORTS: &str = "outside-node-ports";
     /// Address, protocol, port, prefix length, source prefix: who may connect where not everybody may.
     pub const ALLOWED: &str = "allowed-sources";
     /// Front ends that not everybody may connect to, to what becomes of those who may.
@@ -55,10 +56,13 @@ pub mod set {
     pub const LOCAL_ENDPOINTS: &str = "local-endpoints";
 
     /// Sets that rules look into once `services` or `node-ports` have led them there.
-    pub const DETAILS: [&str; 9] = [
+    pub const DETAILS: [&str; 12] = [
         SLOTS,
+        SLOTS_NODE_PORTS,
         INSIDE,
+        INSIDE_NODE_PORTS,
         OUTSIDE,
+        OUTSIDE_NODE_PORTS,
         ALLOWED,
         GUARDED,
         STICKY,
@@ -73,9 +77,6 @@ pub mod chain {
     pub const PREROUTING: &str = "prerouting";
     pub const OUTPUT: &str = "output";
     pub const POSTROUTING: &str = "postrouting";
-    pub const FILTER_INPUT: &str = "filter-input";
-    pub const FILTER_FORWARD: &str = "filter-forward";
-    pub const FILTER_OUTPUT: &str = "filter-output";
     /// Where a new connection's front end is found.
     pub const DISPATCH: &str = "dispatch";
     /// Front ends that not everybody may connect to.
@@ -89,7 +90,6 @@ pub mod chain {
     /// Traffic policy Local, and no endpoint on this node.
     pub const NOT_HERE: &str = "not-here";
     /// What nobody answers.
-    pub const REFUSE: &str = "refuse";
     pub const REFUSAL: &str = "refusal";
 }
 
@@ -223,11 +223,12 @@ pub fn sets(family: Family) -> BTreeMap<String, Set> {
         (set::SERVICES, verdicts(&frontend, true)),
         (set::NODE_PORTS, verdicts(&frontend[1..], true)),
         (set::SLOTS, set(&[ip, Protocol, Port, Number], endpoint(), false)),
-        (set::REFUSED_SERVICES, verdicts(&frontend, true)),
-        (set::REFUSED_NODE_PORTS, verdicts(&frontend[1..], true)),
+        (set::SLOTS_NODE_PORTS, set(&[Protocol, Port, Number], endpoint(), false)),
         (set::HAIRPIN, plain(&[ip, ip])),
         (set::INSIDE, verdicts(&frontend, false)),
+        (set::INSIDE_NODE_PORTS, verdicts(&frontend[1..], false)),
         (set::OUTSIDE, verdicts(&frontend, false)),
+        (set::OUTSIDE_NODE_PORTS, verdicts(&frontend[1..], false)),
         (set::ALLOWED, plain(&[ip, Protocol, Port, Number, ip])),
         (set::GUARDED, verdicts(&frontend, true)),
         (set::STICKY, sticky(&frontend)),
@@ -252,7 +253,7 @@ pub(crate) fn address_key(address: IpAddr) -> Key {
     Key::new().part(&octets(address))
 }
 
-/// The key of a front end in `services`, `node-ports` and their `refused` counterparts.
+/// The key of a front end: that of a node port has no address, and is in sets of its own.
 pub fn frontend_key(frontend: &Frontend) -> Key {
     let key = match frontend.scope {
         Scope::Address(address) => address_key(address),
@@ -261,24 +262,15 @@ pub fn frontend_key(frontend: &Frontend) -> Key {
     key.part(&[frontend.protocol.number()]).part(&frontend.port.to_be_bytes())
 }
 
-/// The key of a front end in all other sets: with an address, whatever it is.
-pub fn full_key(frontend: &Frontend) -> Key {
-    let address = match frontend.scope {
-        Scope::Address(address) => address,
-        Scope::NodePort(family) => family.unspecified(),
-    };
-    address_key(address).part(&[frontend.protocol.number()]).part(&frontend.port.to_be_bytes())
-}
-
-/// The key of a front end's slot in `slots`.
+/// The key of a front end's slot.
 pub fn slot_key(frontend: &Frontend, slot: u32) -> Key {
-    full_key(frontend).part(&slot.to_ne_bytes())
+    frontend_key(frontend).part(&slot.to_ne_bytes())
 }
 
 /// The key of a prefix in `allowed-sources`.
 pub(super) fn allowed_key(frontend: &Frontend, net: &ipnet::IpNet) -> Key {
     let length = u32::from(net.prefix_len());
-    full_key(frontend).part(&length.to_ne_bytes()).part(&octets(net.network()))
+    frontend_key(frontend).part(&length.to_ne_bytes()).part(&octets(net.network()))
 }
 
 pub(super) fn slot_element(endpoint: &Endpoint) -> Element {

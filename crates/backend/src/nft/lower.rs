@@ -2,7 +2,7 @@
 
 use super::layout::{
     Class, Memory, Remembering, Side, address_key, allowed_key, bare, chain, data_element,
-    endpoint_key, frontend_key, full_key, octets, set, sets, slot_element, slot_key, table_id,
+    endpoint_key, frontend_key, octets, set, sets, slot_element, slot_key, table_id,
 };
 use super::memory::Numbers;
 use super::rules::Frame;
@@ -20,30 +20,38 @@ use std::net::{IpAddr, SocketAddr};
 /// The whole table.
 pub fn table(program: &Program, family: Family) -> Table {
     let in_use = InUse::of(program, family);
-    let frame = in_use.frame(program);
-    let mut table = Table { id: table_id(family), sets: sets(family), chains: frame.chains() };
-    let mut insert = |set: &str, key, element| {
+    let mut table = frame(program, &in_use);
+    let mut insert = |(set, key, element): (&str, Key, Element)| {
         if let Some(set) = table.sets.get_mut(set) {
             set.elements.insert(key, element);
         }
     };
+    for (frontend, binding) in frontends(program, family) {
+        elements(frontend, binding, &in_use.numbers).into_iter().for_each(&mut insert);
+        service_address(frontend, binding).into_iter().for_each(&mut insert);
+    }
+    table
+}
+
+/// The table without what is there for front ends, but with all that their elements need.
+pub(super) fn frame(program: &Program, in_use: &InUse) -> Table {
+    let family = in_use.family;
+    let frame = in_use.frame(program);
+    let mut table = Table { id: table_id(family), sets: sets(family), chains: frame.chains() };
+    let mut insert = |set: &str, key| {
+        if let Some(set) = table.sets.get_mut(set) {
+            set.elements.insert(key, bare());
+        }
+    };
     let of_family = |address: &&IpAddr| Family::of(**address) == family;
     if let Some(address) = program.primary_address(family) {
-        insert(set::NODE_ADDRESSES, address_key(address), bare());
+        insert(set::NODE_ADDRESSES, address_key(address));
     }
     for address in program.pods.iter().map(|(address, _)| address).filter(of_family) {
-        insert(set::HAIRPIN, hairpin_key(*address), bare());
-    }
-    for (frontend, binding) in frontends(program, family) {
-        for (set, key, element) in elements(frontend, binding, &in_use.numbers) {
-            insert(set, key, element);
-        }
-    }
-    for address in in_use.cluster_ips.keys() {
-        insert(set::SERVICE_ADDRESSES, address_key(*address), bare());
+        insert(set::HAIRPIN, hairpin_key(*address));
     }
     for endpoint in in_use.local_endpoints.keys() {
-        insert(set::LOCAL_ENDPOINTS, endpoint_key(*endpoint), bare());
+        insert(set::LOCAL_ENDPOINTS, endpoint_key(*endpoint));
     }
     let class_chains =
         in_use.classes.keys().map(|class| (class.to_string(), frame.class_chain(*class)));
@@ -161,6 +169,10 @@ pub fn changes(in_use: &mut InUse, program: &Program, changes: &[Change]) -> Tab
             chain::REMEMBER | chain::REMEMBER_HERE => remembers,
             _ => false,
         };
+        if remembers {
+            let of_remembering = [chain::REMEMBER, chain::REMEMBER_HERE];
+            delta.chains.extend(of_remembering.map(|name| (name.to_owned(), None)));
+        }
         let framing = frame.chains().into_iter().filter(|(name, _)| reframed || needed(name));
         delta.chains.extend(framing.map(|(name, chain)| (name, Some(chain))));
     }
@@ -334,12 +346,17 @@ fn local_endpoints(binding: &Binding) -> impl Iterator<Item = SocketAddr> {
     pools.flat_map(|pool| pool.endpoints.iter().map(|endpoint| endpoint.address))
 }
 
+/// An element, and the set that it belongs to.
+pub(super) type Placed = (&'static str, Key, Element);
+
+/// Says that the front end's address refuses unknown ports, where it does.
+pub(super) fn service_address(frontend: &Frontend, binding: &Binding) -> Option<Placed> {
+    let address = cluster_ip(frontend, binding)?;
+    Some((set::SERVICE_ADDRESSES, address_key(address), bare()))
+}
+
 /// The elements that stand for one front end.
-fn elements(
-    frontend: &Frontend,
-    binding: &Binding,
-    numbers: &Numbers,
-) -> Vec<(&'static str, Key, Element)> {
+pub(super) fn elements(frontend: &Frontend, binding: &Binding, numbers: &Numbers) -> Vec<Placed> {
     let mut elements = Vec::new();
     memory_elements(&mut elements, frontend, binding, numbers);
     for part in parts(frontend, binding) {
@@ -352,60 +369,57 @@ fn elements(
         comment: binding.origin.to_string().into(),
     };
     let goto = |name: &str| Verdict::Goto(name.to_owned());
-    let refused = if node_port { set::REFUSED_NODE_PORTS } else { set::REFUSED_SERVICES };
     let served = match &binding.action {
         Action::Balance { .. } => classes(frontend, binding).next().map(|it| goto(&it.to_string())),
         Action::BySource { .. } if node_port => Some(goto(chain::BY_SOURCE_NODE_PORT)),
         Action::BySource { .. } => Some(goto(chain::BY_SOURCE)),
         Action::Drop => Some(goto(chain::NOT_HERE)),
-        Action::Reject => {
-            elements.push((refused, frontend_key(frontend), to(goto(chain::REFUSAL))));
-            // Only later, in the filter chains, can it be told that nobody is there.
-            binding.sources.as_ref().map(|_| Verdict::Accept)
-        }
+        Action::Reject => Some(goto(chain::REFUSAL)),
     };
+    let Some(served) = served.map(to) else { return elements };
+    let key = frontend_key(frontend);
     let services = if node_port { set::NODE_PORTS } else { set::SERVICES };
-    match (&binding.sources, served) {
-        (Some(nets), Some(served)) => {
-            elements.push((services, frontend_key(frontend), to(goto(chain::GUARD))));
-            let served = Element { comment: "".into(), ..to(served) };
-            elements.push((set::GUARDED, full_key(frontend), served));
+    match &binding.sources {
+        Some(nets) => {
+            elements.push((services, key, to(goto(chain::GUARD))));
+            elements.push((set::GUARDED, key, Element { comment: "".into(), ..served }));
             let allowed = nets.iter().map(|net| (set::ALLOWED, allowed_key(frontend, net), bare()));
             elements.extend(allowed);
         }
-        (None, Some(served)) => {
-            elements.push((services, frontend_key(frontend), to(served)));
-        }
-        (_, None) => {}
+        None => elements.push((services, key, served)),
     }
     elements
 }
 
 fn pool_elements(
-    elements: &mut Vec<(&'static str, Key, Element)>,
+    elements: &mut Vec<Placed>,
     frontend: &Frontend,
     binding: &Binding,
     part: &Part<'_>,
 ) {
+    let node_port = part.class.node_port;
+    let slots = if node_port { set::SLOTS_NODE_PORTS } else { set::SLOTS };
     let numbers = part.side.first_slot()..;
     for (index, slot) in part.slots.endpoints.iter().zip(numbers) {
         let element = slot_element(&part.pool.endpoints[*index]);
-        elements.push((set::SLOTS, slot_key(frontend, slot), element));
+        elements.push((slots, slot_key(frontend, slot), element));
     }
     if matches!(binding.action, Action::BySource { .. }) {
-        let map = match part.side {
-            Side::Inside => set::INSIDE,
-            Side::Outside => set::OUTSIDE,
+        let map = match (part.side, node_port) {
+            (Side::Inside, false) => set::INSIDE,
+            (Side::Inside, true) => set::INSIDE_NODE_PORTS,
+            (Side::Outside, false) => set::OUTSIDE,
+            (Side::Outside, true) => set::OUTSIDE_NODE_PORTS,
         };
         let verdict = Verdict::Goto(part.class.to_string());
         let value = ElementValue::Verdict(verdict);
         let element = Element { until: None, value, comment: "".into() };
-        elements.push((map, full_key(frontend), element));
+        elements.push((map, frontend_key(frontend), element));
     }
 }
 
 fn memory_elements(
-    elements: &mut Vec<(&'static str, Key, Element)>,
+    elements: &mut Vec<Placed>,
     frontend: &Frontend,
     binding: &Binding,
     numbers: &Numbers,
@@ -423,7 +437,10 @@ fn memory_elements(
     elements.push((remembered, key, Element { until: None, value: verdict, comment: "".into() }));
 }
 
-fn frontends(program: &Program, family: Family) -> impl Iterator<Item = (&Frontend, &Binding)> {
+pub(super) fn frontends(
+    program: &Program,
+    family: Family,
+) -> impl Iterator<Item = (&Frontend, &Binding)> {
     program.services.iter().filter(move |(frontend, _)| frontend.scope.family() == family)
 }
 

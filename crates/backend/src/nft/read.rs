@@ -38,7 +38,7 @@ pub fn all_services() -> kernel::Result<Vec<Served>> {
 pub fn services(observed: &Observed, family: Family) -> Vec<Served> {
     let table = Reader { observed, family };
     let mut services = Vec::new();
-    for name in [set::SERVICES, set::REFUSED_SERVICES, set::NODE_PORTS, set::REFUSED_NODE_PORTS] {
+    for name in [set::SERVICES, set::NODE_PORTS] {
         let Some(set) = observed.table.sets.get(name) else { continue };
         let served =
             set.elements.iter().filter_map(|(key, element)| table.served(name, key, element));
@@ -79,16 +79,15 @@ impl Reader<'_> {
         Some(&self.set(set)?.elements.get(key)?.value)
     }
 
-    /// `None` for what is no front end, and for one that is refused only to those who may ask.
+    /// `None` for what is no front end.
     fn served(&self, set: &str, key: &Key, element: &Element) -> Option<Served> {
-        let with_address = [set::SERVICES, set::REFUSED_SERVICES].contains(&set);
+        let with_address = set == set::SERVICES;
         let mut parts = Parts { octets: key.as_bytes(), family: self.family };
         let address = if with_address { Some(parts.address()?) } else { None };
         let (protocol, port) = (parts.take(4)?[0], parts.port()?);
-        let full = full_key(address.unwrap_or(self.family.unspecified()), protocol, port);
         let ElementValue::Verdict(mut verdict) = element.value.clone() else { return None };
         if is_to(&verdict, chain::GUARD) {
-            let ElementValue::Verdict(guarded) = self.value(set::GUARDED, &full)? else {
+            let ElementValue::Verdict(guarded) = self.value(set::GUARDED, key)? else {
                 return None;
             };
             verdict = guarded.clone();
@@ -100,8 +99,8 @@ impl Reader<'_> {
             protocol,
             port,
             origin: element.comment.parse().ok(),
-            fate: self.fate(&verdict, &full)?,
-            sources: self.sources(&full),
+            fate: self.fate(&verdict, key, with_address)?,
+            sources: self.sources(key),
             affinity: self.affinity(key, with_address),
             connections: Some(
                 counts.and_then(|counts| counts.get(key)).copied().unwrap_or_default(),
@@ -109,21 +108,23 @@ impl Reader<'_> {
         })
     }
 
-    fn fate(&self, verdict: &Verdict, key: &Key) -> Option<Fate> {
+    fn fate(&self, verdict: &Verdict, key: &Key, with_address: bool) -> Option<Fate> {
         let Verdict::Goto(name) = verdict else { return None };
+        let map = if with_address { set::SLOTS } else { set::SLOTS_NODE_PORTS };
+        let slots = |first| self.slots(map, key, first);
         Some(match name.as_str() {
             chain::REFUSAL => Fate::Refused,
             chain::NOT_HERE => Fate::NotHere,
             chain::BY_SOURCE | chain::BY_SOURCE_NODE_PORT => {
-                let (inside, outside) = (self.slots(key, 0), self.slots(key, OUTSIDE_SLOTS));
+                let (inside, outside) = (slots(0), slots(OUTSIDE_SLOTS));
                 Fate::BySource { inside, outside }
             }
-            _class => Fate::Balanced { endpoints: self.slots(key, 0) },
+            _class => Fate::Balanced { endpoints: slots(0) },
         })
     }
 
-    fn slots(&self, key: &Key, first: u32) -> Vec<SocketAddr> {
-        let Some(slots) = self.set(set::SLOTS) else { return Vec::new() };
+    fn slots(&self, map: &str, key: &Key, first: u32) -> Vec<SocketAddr> {
+        let Some(slots) = self.set(map) else { return Vec::new() };
         let found = (first..).map_while(|slot| slots.elements.get(&key.part(&slot.to_ne_bytes())));
         found.filter_map(|element| self.endpoint(&element.value)).collect()
     }
@@ -159,10 +160,6 @@ impl Reader<'_> {
 
 fn is_to(verdict: &Verdict, chain: &str) -> bool {
     matches!(verdict, Verdict::Goto(name) if name == chain)
-}
-
-fn full_key(address: IpAddr, protocol: u8, port: u16) -> Key {
-    super::layout::address_key(address).part(&[protocol]).part(&port.to_be_bytes())
 }
 
 /// The parts of a key, each padded to four octets.

@@ -11,8 +11,6 @@ use std::collections::BTreeMap;
 
 /// `IPS_DST_NAT` of `enum ip_conntrack_status`.
 const DST_NAT: u32 = 1 << 5;
-/// The state "new" as nf_tables numbers it.
-const STATE_NEW: u32 = 8;
 /// `RTN_LOCAL` of linux/rtnetlink.h.
 const RTN_LOCAL: u32 = 2;
 /// Any number but 0, which would be another one at every start: a client must find its endpoint again.
@@ -53,40 +51,37 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The chains that are always there.
+    /// The chains that do not depend on classes. All base chains are of type nat: they see the first packet of a
+    /// connection, and all others pass them by.
     pub fn chains(&self) -> BTreeMap<String, Chain> {
-        let to_dispatch = || vec![rule("find the front end", vec![jump(chain::DISPATCH)])];
-        let to_refuse =
-            || vec![rule("refuse what nobody answers", vec![is_new(), jump(chain::REFUSE)])];
-        let base = |kind, point, priority, rules| Chain {
-            hook: Some(Hook { kind, point, priority }),
+        let to_dispatch = || rule("find the front end", vec![jump(chain::DISPATCH)]);
+        let nat = |point, priority, rules| Chain {
+            hook: Some(Hook { kind: ChainKind::Nat, point, priority }),
             rules,
         };
         let plain = |rules| Chain { hook: None, rules };
-        let (nat, filter) = (ChainKind::Nat, ChainKind::Filter);
-        let input = [self.guard_loopback(), to_refuse()].concat();
-        [
-            (chain::PREROUTING, base(nat, HookPoint::Prerouting, -100, to_dispatch())),
-            (chain::OUTPUT, base(nat, HookPoint::Output, -100, to_dispatch())),
-            (chain::POSTROUTING, base(nat, HookPoint::Postrouting, 100, self.postrouting())),
-            (chain::FILTER_INPUT, base(filter, HookPoint::Input, 0, input)),
-            (chain::FILTER_FORWARD, base(filter, HookPoint::Forward, 0, to_refuse())),
-            (chain::FILTER_OUTPUT, base(filter, HookPoint::Output, 0, to_refuse())),
-            (chain::DISPATCH, plain(self.look_up(set::SERVICES, set::NODE_PORTS))),
+        let incoming = self.guard_loopback().into_iter().chain([to_dispatch()]).collect();
+        let mut chains = vec![
+            (chain::PREROUTING, nat(HookPoint::Prerouting, -100, incoming)),
+            (chain::OUTPUT, nat(HookPoint::Output, -100, vec![to_dispatch()])),
+            (chain::POSTROUTING, nat(HookPoint::Postrouting, 100, self.postrouting())),
+            (chain::DISPATCH, plain(self.dispatch())),
             (chain::GUARD, plain(self.guard())),
             (chain::BY_SOURCE, plain(self.by_source(false))),
             (chain::BY_SOURCE_NODE_PORT, plain(self.by_source(true))),
-            (chain::REMEMBER, base(filter, HookPoint::Postrouting, 90, self.remember())),
-            (chain::REMEMBER_HERE, base(filter, HookPoint::Input, 90, self.remember())),
             (chain::NOT_HERE, plain(vec![rule("no endpoint on this node", dropped())])),
-            (chain::REFUSE, plain(self.refuse())),
             (
                 chain::REFUSAL,
                 plain(vec![rule("refuse", vec![Statement::Counter, Statement::Reject])]),
             ),
-        ]
-        .map(|(name, chain)| (name.to_owned(), chain))
-        .into()
+        ];
+        if self.remembers {
+            chains.extend([
+                (chain::REMEMBER, nat(HookPoint::Postrouting, 90, self.remember())),
+                (chain::REMEMBER_HERE, nat(HookPoint::Input, 90, self.remember())),
+            ]);
+        }
+        chains.into_iter().map(|(name, chain)| (name.to_owned(), chain)).collect()
     }
 
     /// The rules of a class: mark, choose a slot, and never let the packet pass untranslated.
@@ -110,8 +105,7 @@ impl<'a> Frame<'a> {
             let to = self.dnat(class, drawn(class));
             rules.push(rule(&format!("to {} endpoint", drawn_how(class.draw)), vec![to]));
         }
-        // A constant would do, but `nft list` cannot print one in a key.
-        let first = Field::Random { modulus: 1, offset: class.side.first_slot() };
+        let first = constant(class.side.first_slot());
         rules.push(rule("to the first endpoint", vec![self.dnat(class, first)]));
         rules.push(rule("no endpoint any more", vec![Statement::Verdict(Verdict::Drop)]));
         Chain { hook: None, rules }
@@ -123,11 +117,12 @@ impl<'a> Frame<'a> {
     /// The number of the Service port passes through the packet's priority: the only field that rules can write, that
     /// `nft list` can print in a key, and that the node's own ways of sending set anew.
     fn affinity(&self, node_port: bool, memory: Memory) -> Vec<Rule> {
-        let (key, map) = match node_port {
-            true => (vec![Field::Protocol, Field::DestinationPort], set::STICKY_NODE_PORTS),
-            false => (self.frontend_fields(false), set::STICKY),
+        let map = match node_port {
+            true => set::STICKY_NODE_PORTS,
+            false => set::STICKY,
         };
-        let number = Statement::SetPriorityMap { key, map: map.to_owned() };
+        let number =
+            Statement::SetPriorityMap { key: frontend_fields(node_port), map: map.to_owned() };
         let key = vec![Field::Priority, Field::SourceAddress];
         let to_remembered = Statement::DnatMap { key, map: memory.map().to_owned() };
         vec![
@@ -139,22 +134,19 @@ impl<'a> Frame<'a> {
 
     /// On its way to the endpoint a packet shows who got it, and the connection what it was addressed to at first.
     fn remember(&self) -> Vec<Rule> {
-        if !self.remembers {
-            return Vec::new();
-        }
-        let translated = || vec![is_new(), is_translated()];
         let key = vec![
             Field::ConntrackOriginalDestination,
             Field::Protocol,
             Field::ConntrackOriginalPort,
         ];
         let address = Statement::VerdictMap { key, map: set::REMEMBERED.to_owned() };
-        let mut rules = vec![rule("service addresses", [translated(), vec![address]].concat())];
+        let mut rules = vec![rule("service addresses", vec![is_translated(), address])];
         for condition in self.node_port_addresses(&Field::ConntrackOriginalDestination) {
             let key = vec![Field::Protocol, Field::ConntrackOriginalPort];
             let map = set::REMEMBERED_NODE_PORTS.to_owned();
             let node_port = vec![Statement::VerdictMap { key, map }];
-            rules.push(rule("node ports", [translated(), condition, node_port].concat()));
+            let statements = [vec![is_translated()], condition, node_port].concat();
+            rules.push(rule("node ports", statements));
         }
         rules
     }
@@ -187,28 +179,33 @@ impl<'a> Frame<'a> {
         Chain { hook: None, rules }
     }
 
-    fn frontend_fields(&self, node_port: bool) -> Vec<Field> {
-        let address = match node_port {
-            true => Field::Constant(octets(self.family.unspecified())),
-            false => Field::DestinationAddress,
-        };
-        vec![address, Field::Protocol, Field::DestinationPort]
-    }
-
     fn dnat(&self, class: Class, slot: Field) -> Statement {
-        let mut key = self.frontend_fields(class.node_port);
+        let mut key = frontend_fields(class.node_port);
         key.push(slot);
-        Statement::DnatMap { key, map: set::SLOTS.to_owned() }
+        let map = if class.node_port { set::SLOTS_NODE_PORTS } else { set::SLOTS };
+        Statement::DnatMap { key, map: map.to_owned() }
     }
 
-    fn look_up(&self, services: &str, node_ports: &str) -> Vec<Rule> {
-        let key = self.frontend_fields(false);
-        let service = vec![Statement::VerdictMap { key, map: services.to_owned() }];
-        let mut rules = vec![rule("service addresses", service)];
+    fn dispatch(&self) -> Vec<Rule> {
+        let look_up = |node_port: bool, map: &str| Statement::VerdictMap {
+            key: frontend_fields(node_port),
+            map: map.to_owned(),
+        };
+        let mut rules = vec![rule("service addresses", vec![look_up(false, set::SERVICES)])];
         for mut statements in self.node_port_addresses(&Field::DestinationAddress) {
-            let key = vec![Field::Protocol, Field::DestinationPort];
-            statements.push(Statement::VerdictMap { key, map: node_ports.to_owned() });
+            statements.push(look_up(true, set::NODE_PORTS));
             rules.push(rule("node ports", statements));
+        }
+        let unknown_port = Statement::InSet {
+            key: vec![Field::DestinationAddress],
+            set: set::SERVICE_ADDRESSES.to_owned(),
+            negate: false,
+        };
+        let refused = Statement::Verdict(Verdict::Goto(chain::REFUSAL.to_owned()));
+        rules.push(rule("unknown port of a service", vec![unknown_port, refused]));
+        for net in &self.service_cidrs {
+            let unallocated = vec![in_prefix(Field::DestinationAddress, *net, false)];
+            rules.push(rule("a cluster IP that nobody has", [unallocated, dropped()].concat()));
         }
         rules
     }
@@ -252,18 +249,18 @@ impl<'a> Frame<'a> {
         }
         let from_elsewhere = in_prefix(Field::SourceAddress, loopback(self.family), true);
         let to_loopback = in_prefix(Field::DestinationAddress, loopback(self.family), false);
-        let statements = [vec![is_new(), from_elsewhere, to_loopback], dropped()].concat();
+        let statements = [vec![from_elsewhere, to_loopback], dropped()].concat();
         vec![rule("loopback is for the node itself", statements)]
     }
 
     fn guard(&self) -> Vec<Rule> {
         let allowed = |length: &u8| {
-            let mut key = self.frontend_fields(false);
-            key.push(Field::Constant(u32::from(*length).to_ne_bytes().to_vec()));
+            let mut key = frontend_fields(false);
+            key.push(constant(u32::from(*length)));
             let mask = netmask(self.family, *length);
             key.push(Field::Masked { of: AddressSide::Source, mask });
             let allowed = Statement::InSet { key, set: set::ALLOWED.to_owned(), negate: false };
-            let key = self.frontend_fields(false);
+            let key = frontend_fields(false);
             let go_on = Statement::VerdictMap { key, map: set::GUARDED.to_owned() };
             rule("an allowed source", vec![allowed, go_on])
         };
@@ -273,18 +270,22 @@ impl<'a> Frame<'a> {
     }
 
     fn by_source(&self, node_port: bool) -> Vec<Rule> {
-        let look_up = |map: &str| {
-            let key = self.frontend_fields(node_port);
-            Statement::VerdictMap { key, map: map.to_owned() }
+        let (inside, outside) = match node_port {
+            true => (set::INSIDE_NODE_PORTS, set::OUTSIDE_NODE_PORTS),
+            false => (set::INSIDE, set::OUTSIDE),
+        };
+        let look_up = |map: &str| Statement::VerdictMap {
+            key: frontend_fields(node_port),
+            map: map.to_owned(),
         };
         let mut rules = Vec::new();
         for mut statements in self.pod_conditions() {
-            statements.push(look_up(set::INSIDE));
+            statements.push(look_up(inside));
             rules.push(rule("from a pod of this cluster", statements));
         }
         let from_node = is_local(Field::SourceAddressType);
-        rules.push(rule("from the node itself", vec![from_node, mark(), look_up(set::INSIDE)]));
-        rules.push(rule("from elsewhere", vec![look_up(set::OUTSIDE)]));
+        rules.push(rule("from the node itself", vec![from_node, mark(), look_up(inside)]));
+        rules.push(rule("from elsewhere", vec![look_up(outside)]));
         rules.push(rule("no endpoint on this node", dropped()));
         rules
     }
@@ -308,22 +309,6 @@ impl<'a> Frame<'a> {
             PodSources::Interface(name) => vec![interface(name, INTERFACE_NAME, true)],
             PodSources::InterfacePrefix(name) => vec![interface(name, name.len(), true)],
         }
-    }
-
-    fn refuse(&self) -> Vec<Rule> {
-        let unknown_port = Statement::InSet {
-            key: vec![Field::DestinationAddress],
-            set: set::SERVICE_ADDRESSES.to_owned(),
-            negate: false,
-        };
-        let mut rules = self.look_up(set::REFUSED_SERVICES, set::REFUSED_NODE_PORTS);
-        let goto = Statement::Verdict(Verdict::Goto(chain::REFUSAL.to_owned()));
-        rules.push(rule("unknown port of a service", vec![unknown_port, goto]));
-        for net in &self.service_cidrs {
-            let unallocated = vec![in_prefix(Field::DestinationAddress, *net, false)];
-            rules.push(rule("a cluster IP that nobody has", [unallocated, dropped()].concat()));
-        }
-        rules
     }
 
     fn postrouting(&self) -> Vec<Rule> {
@@ -366,6 +351,17 @@ impl<'a> Frame<'a> {
         let nets = nets.iter().filter(|net| Family::of_net(net) == self.family);
         nets.map(|net| in_prefix(field.clone(), *net, true)).collect()
     }
+}
+
+/// Protocol and port, and the address before them where it is not one of the node's own.
+fn frontend_fields(node_port: bool) -> Vec<Field> {
+    let address = (!node_port).then_some(Field::DestinationAddress);
+    address.into_iter().chain([Field::Protocol, Field::DestinationPort]).collect()
+}
+
+/// One number and no other, in a key: `nft list` cannot print constants there.
+fn constant(number: u32) -> Field {
+    Field::Random { modulus: 1, offset: number }
 }
 
 fn drawn(class: Class) -> Field {
@@ -418,15 +414,6 @@ fn in_prefix(field: Field, net: IpNet, negate: bool) -> Statement {
 fn is_local(address_type: Field) -> Statement {
     let value = RTN_LOCAL.to_ne_bytes().to_vec();
     Statement::Match { field: address_type, mask: None, negate: false, value }
-}
-
-fn is_new() -> Statement {
-    Statement::Match {
-        field: Field::ConntrackState,
-        mask: Some(STATE_NEW.to_ne_bytes().to_vec()),
-        negate: false,
-        value: STATE_NEW.to_ne_bytes().to_vec(),
-    }
 }
 
 fn is_translated() -> Statement {
