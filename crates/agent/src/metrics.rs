@@ -1,10 +1,12 @@
 //! Numbers for Prometheus: kube-proxy's under their own names, and Podway's.
 
 mod frontends;
-pub(crate) mod served;
+mod relayed;
+mod served;
 mod text;
 
 pub(crate) use frontends::Frontends;
+pub(crate) use served::Counted;
 pub(crate) use text::{Counter, Gauge, Histogram, Text, Type};
 
 use backend::Mode;

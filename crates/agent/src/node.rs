@@ -12,6 +12,7 @@ use kernel::netlink::{Changed, Monitor};
 use model::{Family, Touched, Vtep, World};
 use program::{Change, PodNetwork, Program};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::net::UnixStream;
 use std::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -115,6 +116,21 @@ impl Node {
             links.ignore(socket);
         }
         Ok((links, rules))
+    }
+
+    /// Something that becomes readable when Services are not served any more; only once for each that serves them.
+    pub(crate) fn lifeline(&mut self) -> Option<UnixStream> {
+        self.services.lifeline()
+    }
+
+    /// Whoever served Services has ended.
+    pub(crate) fn is_lost(&mut self) {
+        warn!(
+            "the process that carries the connections to Services has ended: another one is started"
+        );
+        self.services.is_lost();
+        self.doubt.rules = true;
+        self.suspected.rules = true;
     }
 
     pub(crate) fn name(&self) -> &str {

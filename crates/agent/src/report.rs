@@ -6,7 +6,7 @@ use crate::events::Teller;
 use crate::health::{Health, Status, Versions, note_versions};
 use crate::health_ports::HealthPorts;
 use crate::http::{self, Answer};
-use crate::metrics::{Frontends, Metrics, Text, now, served};
+use crate::metrics::{Counted, Frontends, Metrics, Text, now};
 use backend::Mode;
 use client::{Event, Kind};
 use jiff::Timestamp;
@@ -214,11 +214,14 @@ impl Scrape {
         match path.split('?').next().unwrap_or_default() {
             "/metrics" => {
                 let mut text = Text::default();
-                self.metrics.write(&mut text);
                 // Reading the kernel's tables may take a while, which the loop need not wait for.
-                let served = tokio::task::spawn_blocking(backend::services::served);
-                match served.await {
-                    Ok(Ok(served)) => served::write(&mut text, &served),
+                let counted = tokio::task::spawn_blocking(Counted::read).await;
+                if let Ok(Ok(Counted { relayed: Some(counts), .. })) = &counted {
+                    self.metrics.resets.raise(counts.process.reset);
+                }
+                self.metrics.write(&mut text);
+                match counted {
+                    Ok(Ok(counted)) => counted.write(&mut text),
                     outcome => debug!(?outcome, "no counts of front ends"),
                 }
                 let body = text.finish();

@@ -11,6 +11,7 @@ use model::Touched;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
@@ -37,7 +38,11 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
     let mut announcer = Announcer::new(client);
     let mut retry = Retry::default();
     retry.after(node.reconcile());
+    let mut lifeline = None;
     loop {
+        if let Some(fresh) = node.lifeline() {
+            lifeline = Some(stream(fresh)?);
+        }
         announcer.compare(replica.world().node(node.name()), node.announcement());
         tokio::select! {
             event = watcher.next() => {
@@ -49,6 +54,7 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
             }
             changed = heard(&mut links) => node.suspect(changed),
             changed = heard(&mut rules) => node.suspect(changed),
+            () = end_of(&mut lifeline) => node.is_lost(),
             outcome = announcer.ended() => if let Err(failure) = outcome {
                 error!(error = %chain(&failure), "the Node object cannot be annotated: tried again soon");
             },
@@ -113,6 +119,23 @@ async fn absorb(
 #[expect(deprecated, reason = "a monitor keeps its one descriptor for life: nothing to be unsound")]
 fn async_fd(monitor: Monitor) -> Result<AsyncFd<Monitor>, Error> {
     AsyncFd::new(monitor).map_err(Error::Notifications)
+}
+
+fn stream(stream: std::os::unix::net::UnixStream) -> Result<UnixStream, Error> {
+    let nonblocking = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+    nonblocking.map_err(Error::Notifications)
+}
+
+/// Waits until the other end, which says nothing, has gone.
+async fn end_of(lifeline: &mut Option<UnixStream>) {
+    match lifeline {
+        Some(stream) => {
+            // What cannot be read has ended, too.
+            stream.readable().await.ok();
+            *lifeline = None;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits until somebody else changed something. What cannot be read counts as changed.

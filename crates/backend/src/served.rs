@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use kernel::nft::Count;
-use model::{Family, Origin};
+use model::{Family, Origin, Scheduler};
 use std::net::{IpAddr, SocketAddr};
 
 /// A front end as the kernel serves it.
@@ -23,6 +23,21 @@ pub struct Served {
     pub affinity: Option<u32>,
     /// New connections since the front end was made, where the back end counts them.
     pub connections: Option<Count>,
+    /// Where a process of ours carries the connections.
+    pub relayed: Option<Relayed>,
+}
+
+/// What a process that carries connections knows of a front end beyond what rules do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relayed {
+    /// How an endpoint is chosen; `None`: at random.
+    pub scheduler: Option<Scheduler>,
+    /// Connections that were ended because no endpoint took them.
+    pub unserved: u64,
+    /// Octets from clients.
+    pub received: u64,
+    /// Octets to clients.
+    pub sent: u64,
 }
 
 /// What becomes of a new connection. Endpoints with a greater weight are there as often as their share is greater.

@@ -5,6 +5,7 @@ use kernel::netlink::Socket;
 use model::{Family, Scheduler};
 pub use model::{ProxyMode as Mode, UnknownMode};
 use program::{Change, Program};
+use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 /// What back ends are told beside the program.
@@ -12,6 +13,7 @@ use std::time::Instant;
 pub struct Settings {
     /// For Services that do not say (`--ipvs-scheduler`); `None`: as the back end is used to.
     pub scheduler: Option<Scheduler>,
+    pub userspace: userspace::Settings,
 }
 
 /// Why Services are not served as they should be.
@@ -74,7 +76,6 @@ pub enum Services {
 }
 
 impl Services {
-    /// Mode userspace lives on the tokio runtime that this is called in.
     pub fn open(mode: Mode, settings: Settings) -> Result<Self, Error> {
         match mode {
             Mode::Nft => Ok(Services::Nft(Box::new(nft::Backend::open()?))),
@@ -83,7 +84,9 @@ impl Services {
                 let settings = settings.scheduler.map(ipvs::Settings::from).unwrap_or_default();
                 Ok(Services::Ipvs(Box::new(ipvs::Backend::open(settings)?)))
             }
-            Mode::Userspace => Ok(Services::Userspace(Box::new(userspace::Backend::here()?))),
+            Mode::Userspace => {
+                Ok(Services::Userspace(Box::new(userspace::Backend::open(settings.userspace)?)))
+            }
         }
     }
 
@@ -133,6 +136,23 @@ impl Services {
         }
     }
 
+    /// Something that becomes readable when nobody serves any more, which [`Services::is_lost`] must then be told; only
+    /// the first caller gets it.
+    pub fn lifeline(&mut self) -> Option<UnixStream> {
+        match self {
+            Services::Nft(_) | Services::Iptables(_) | Services::Ipvs(_) => None,
+            Services::Userspace(backend) => backend.lifeline(),
+        }
+    }
+
+    /// Nobody serves any more: [`Services::reconcile`] puts it right.
+    pub fn is_lost(&mut self) {
+        match self {
+            Services::Nft(_) | Services::Iptables(_) | Services::Ipvs(_) => {}
+            Services::Userspace(backend) => backend.is_lost(),
+        }
+    }
+
     /// When [`Services::finish`] has something to do; `None` while it has not.
     pub fn due(&self) -> Option<Instant> {
         match self {
@@ -152,8 +172,12 @@ impl Services {
 
 /// All front ends in the network namespace of the calling thread, whichever back end made them.
 ///
-/// Where Podway has no table of its own, those of its iptables chains.
+/// Where a process of ours carries the connections, its own: it can be asked without any privilege. Where Podway has
+/// no table of its own, those of its iptables chains.
 pub fn served() -> Result<Vec<Served>, Error> {
+    if let Some(counts) = userspace::counts().map_err(userspace::Error::from)? {
+        return Ok(userspace::services(&counts));
+    }
     let read = |error| Error::from(nft::Error::Read(error));
     let served = ipvs::read::complete(nft::read::all_services().map_err(read)?).map_err(read)?;
     Ok(if served.is_empty() { iptables::read::podways_services()? } else { served })

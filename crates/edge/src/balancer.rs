@@ -5,6 +5,5 @@ mod dial;
 mod health;
 mod listener;
 mod pool;
-mod relay;
 
 pub(crate) use listener::Listener;

@@ -20,7 +20,7 @@ pub struct Observation {
     pub answer: Answer,
     /// The sender's own end of the connection, where it had one.
     pub sender: Option<SocketAddr>,
-    /// What each node's connection tracking holds, by node.
+    /// What each node's connection tracking holds, by node; nodes without rules track nothing and are not here.
     pub tracked: BTreeMap<Arc<str>, Vec<Tracked>>,
     /// What each node's rules counted meanwhile, by node; empty where that cannot be read.
     pub counted: BTreeMap<Arc<str>, Vec<Counted>>,
@@ -335,7 +335,7 @@ impl Trail<'_> {
                 && tracked.original.destination == predicted.destination
                 && exact.is_none_or(|exact| tracked.original.source == exact)
         };
-        let entries = self.observation.tracked.get(node).map_or(&[][..], Vec::as_slice);
+        let Some(entries) = self.observation.tracked.get(node) else { return };
         let found = entries.iter().find(|tracked| fits(tracked)).map(|tracked| tracked.original);
         let expected = Tuple { source: predicted.source, destination: predicted.destination };
         if found.is_none() && connection.opener == Opener::Proxy {

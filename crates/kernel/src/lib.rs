@@ -17,6 +17,7 @@ mod error;
 pub mod filter;
 mod identity;
 pub mod ipvs;
+pub mod local;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

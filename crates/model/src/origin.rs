@@ -1,6 +1,7 @@
 //! Where a piece of network configuration comes from: an object and a field of it.
 
 use crate::object::Kind;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 /// The object and field that something in the kernel exists for: the source map's entry.
 ///
 /// Written and read as `Service default/web .spec.ports[0]`; cluster-scoped objects have no slash.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Origin {
     pub kind: Kind,
     /// Empty for cluster-scoped objects.

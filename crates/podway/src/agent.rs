@@ -2,7 +2,7 @@
 
 use crate::daemon::{Connection, block_on, told_to_end};
 use ::agent::{Care, CniFiles, Conntrack, Options};
-use backend::Mode;
+use backend::{Mode, userspace};
 use clap::{Args, ValueEnum};
 use compile::{LocalDetection, Settings};
 use ipnet::IpNet;
@@ -186,7 +186,7 @@ impl Agent {
             conflist: directory.join("10-podway.conflist"),
             data_dir: self.cni_data_dir,
         });
-        let (sources, proxy) = (self.sources, self.proxy);
+        let (sources, proxy, care) = (self.sources, self.proxy, self.conntrack.care());
         let settings = Settings {
             local_detection: sources.detection(),
             masquerade_all: proxy.masquerade_all,
@@ -199,10 +199,16 @@ impl Agent {
         Options {
             mode: proxy.proxy_mode,
             take_over_kube_proxy: proxy.take_over == Some(TakeOver::KubeProxy),
-            services: backend::services::Settings { scheduler: Some(proxy.ipvs_scheduler) },
+            services: backend::services::Settings {
+                scheduler: Some(proxy.ipvs_scheduler),
+                userspace: userspace::Settings {
+                    carrier: userspace::Carrier::Process,
+                    reset_gone_after: care.reset_gone_after,
+                },
+            },
             cni,
             conntrack: self.conntrack.parameters(),
-            care: self.conntrack.care(),
+            care,
             healthz: self.healthz_bind_address.0,
             metrics: self.metrics_bind_address.0,
             ..Options::new(&self.node, settings)

@@ -13,6 +13,7 @@ mod lab;
 mod manifests;
 mod node;
 mod output;
+mod relay;
 mod show;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +35,8 @@ enum Command {
     Clean(clean::Clean),
     Agent(Box<agent::Agent>),
     Edge(daemon::Edge),
+    #[command(name = backend::userspace::SUBCOMMAND)]
+    Relay(relay::Relay),
     Controllers(controllers::Controllers),
     Apiserver(apiserver::Apiserver),
     Get(get::Get),
@@ -64,6 +67,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Clean(clean) => clean::run(&clean),
         Command::Agent(agent) => agent::run(*agent),
         Command::Edge(edge) => daemon::edge(edge),
+        Command::Relay(relay) => relay::run(&relay),
         Command::Controllers(controllers) => controllers::run(controllers),
         Command::Apiserver(apiserver) => apiserver::run(&apiserver),
         Command::Get(get) => get::run(&get),

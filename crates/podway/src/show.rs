@@ -2,14 +2,16 @@
 
 use crate::daemon::{Connection, block_on};
 use crate::output;
+use anyhow::Context;
 use backend::nft::read::{self, ShownRule};
-use backend::{Fate, Served, services};
+use backend::served::Relayed;
+use backend::{Fate, Served, services, userspace};
 use clap::{Args, Subcommand, ValueEnum};
 use client::Kind;
 use ipnet::IpNet;
 use kernel::netlink::Socket;
 use kernel::route;
-use model::{Family, Object, ObjectKey, Origin, World};
+use model::{Family, Object, ObjectKey, Origin, Scheduler, World};
 use netstate::{NetState, Route};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -33,6 +35,8 @@ enum What {
     Services,
     /// Routes to pods and tunnel ends; their origins are asked of the API, since the kernel keeps no comments
     Routes,
+    /// Endpoints that connections to Services went to, in proxy mode userspace
+    Endpoints,
     /// All rules of the service table
     Rules,
 }
@@ -47,6 +51,7 @@ pub(crate) fn run(show: Show) -> anyhow::Result<ExitCode> {
     let table = match show.what {
         What::Services => services()?,
         What::Routes => routes(&show.connection)?,
+        What::Endpoints => endpoints()?,
         What::Rules => rules()?,
     };
     let text = match show.output {
@@ -131,7 +136,8 @@ fn services() -> anyhow::Result<Table> {
             json!(served.origin.as_ref().map(ToString::to_string)),
         ]
     };
-    let headings = vec![
+    let mut rows: Vec<_> = served.iter().map(row).collect();
+    let mut headings = vec![
         "address",
         "port",
         "protocol",
@@ -142,7 +148,47 @@ fn services() -> anyhow::Result<Table> {
         "sources",
         "origin",
     ];
-    Ok(Table { headings, rows: served.iter().map(row).collect() })
+    if served.iter().any(|served| served.relayed.is_some()) {
+        headings.extend(["scheduler", "unserved", "received", "sent"]);
+        rows.iter_mut().zip(&served).for_each(|(row, served)| row.extend(relayed(served)));
+    }
+    Ok(Table { headings, rows })
+}
+
+/// What only a process that carries connections knows.
+fn relayed(served: &Served) -> [Value; 4] {
+    let Some(relayed) = &served.relayed else { return Default::default() };
+    let Relayed { scheduler, unserved, received, sent } = relayed;
+    let scheduler = scheduler.unwrap_or(Scheduler::Random).to_string();
+    [json!(scheduler), json!(unserved), json!(received), json!(sent)]
+}
+
+fn endpoints() -> anyhow::Result<Table> {
+    let counts = userspace::counts().context("the process that carries the connections")?;
+    let row = |count: &userspace::EndpointCount| {
+        vec![
+            json!(count.service.port.to_string()),
+            json!(count.service.protocol.to_string()),
+            json!(count.endpoint.to_string()),
+            json!(count.open),
+            json!(count.connections),
+            json!(count.failures),
+            json!(count.octets.received),
+            json!(count.octets.sent),
+        ]
+    };
+    let headings = vec![
+        "service",
+        "protocol",
+        "endpoint",
+        "open",
+        "connections",
+        "failures",
+        "received",
+        "sent",
+    ];
+    let counts = counts.unwrap_or_default();
+    Ok(Table { headings, rows: counts.endpoints.iter().map(row).collect() })
 }
 
 /// Each endpoint once, with the number of its slots where there are several.

@@ -2,20 +2,21 @@
 
 use ipnet::IpNet;
 use model::{Family, ObjectKey, Origin, Protocol, Scheduler};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a connection must be addressed to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Frontend {
     pub scope: Scope,
     pub protocol: Protocol,
     pub port: u16,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Scope {
     /// This address, wherever it is: a cluster IP, an external IP, a load balancer's.
     Address(IpAddr),
@@ -43,7 +44,7 @@ impl fmt::Display for Frontend {
 }
 
 /// The name of a Service's port: `default/web:http`, without the colon for an unnamed port.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServicePortName {
     pub service: ObjectKey,
     /// Empty for an unnamed port.
@@ -58,7 +59,7 @@ impl fmt::Display for ServicePortName {
 }
 
 /// What a front end does, and on whose behalf.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
     pub port: ServicePortName,
     pub kind: FrontendKind,
@@ -77,7 +78,7 @@ pub struct Binding {
 }
 
 /// How a Service came to this front end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum FrontendKind {
     ClusterIp,
     NodePort,
@@ -97,7 +98,7 @@ impl fmt::Display for FrontendKind {
 }
 
 /// What becomes of a new connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// It goes to one endpoint of the pool.
     Balance { pool: Arc<Pool>, masquerade: Masquerade },
@@ -124,7 +125,7 @@ impl Action {
 }
 
 /// When the source of a balanced connection is replaced by the node's own address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Masquerade {
     Always,
     /// When it is not a pod of this cluster ([`crate::PodSources`]).
@@ -135,7 +136,7 @@ pub enum Masquerade {
 }
 
 /// Endpoints in order of address and port, without duplicates, never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     pub endpoints: Vec<Endpoint>,
     pub reach: Reach,
@@ -144,7 +145,7 @@ pub struct Pool {
 }
 
 /// Out of which endpoints a pool is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Reach {
     Cluster,
     /// Those that are meant for this node's zone (hints).
@@ -155,7 +156,7 @@ pub enum Reach {
     Local,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Endpoint {
     pub address: SocketAddr,
     /// The node it runs on, where known.
@@ -167,7 +168,7 @@ pub struct Endpoint {
 }
 
 /// An endpoint that exists; a connection to one that does not has lost its other end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Standing {
     pub address: SocketAddr,
     /// It goes on answering those that it has already.

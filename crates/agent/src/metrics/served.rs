@@ -1,7 +1,8 @@
-//! Connections by front end, as the kernel has counted them: read when somebody asks.
+//! Connections by front end, as the kernel or a process of ours has counted them: read when somebody asks.
 
-use super::{Text, Type};
-use backend::{Fate, Served};
+use super::{Text, Type, relayed};
+use backend::userspace::{self, Counts};
+use backend::{Fate, Served, services};
 use model::Origin;
 
 /// What becomes of connections, by the metric that counts them.
@@ -11,8 +12,35 @@ const METRICS: [(&str, &str); 3] = [
     ("podway_service_dropped_connections_total", "New connections lost: no endpoint on this node."),
 ];
 
+/// What is counted outside of the agent.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    served: Vec<Served>,
+    /// Where a process of ours carries the connections.
+    pub(crate) relayed: Option<Counts>,
+}
+
+impl Counted {
+    /// Of the network namespace of the calling thread.
+    pub(crate) fn read() -> Result<Self, services::Error> {
+        let relayed = userspace::counts().map_err(userspace::Error::from)?;
+        let served = match &relayed {
+            Some(counts) => userspace::services(counts),
+            None => services::served()?,
+        };
+        Ok(Counted { served, relayed })
+    }
+
+    pub(crate) fn write(&self, text: &mut Text) {
+        write(text, &self.served);
+        if let Some(counts) = &self.relayed {
+            relayed::write(text, counts);
+        }
+    }
+}
+
 /// One family for each fate; front ends of others have no origin and are left out.
-pub(crate) fn write(text: &mut Text, served: &[Served]) {
+fn write(text: &mut Text, served: &[Served]) {
     let protocols = [(6, "TCP"), (17, "UDP"), (132, "SCTP")];
     for (place, (name, help)) in METRICS.into_iter().enumerate() {
         text.family(name, Type::Counter, help);

@@ -91,6 +91,7 @@ impl<'a> Reader<'a> {
             fate,
             sources: self.sources(table, rule),
             affinity: self.affinity(rule.leads_to()),
+            relayed: None,
             connections: count.filter(|_| table == TableName::Nat),
         })
     }

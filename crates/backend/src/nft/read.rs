@@ -102,6 +102,7 @@ impl Reader<'_> {
             fate: self.fate(&verdict, key, with_address)?,
             sources: self.sources(key),
             affinity: self.affinity(key, with_address),
+            relayed: None,
             connections: Some(
                 counts.and_then(|counts| counts.get(key)).copied().unwrap_or_default(),
             ),

@@ -1,30 +1,29 @@
-//! Doors opened, changed and closed; connections under way go on.
+//! An agent's side: addresses taken, doors ordered. The process that carries the connections keeps both when the
+//! agent ends.
 
 use super::addresses::{Addresses, Wanted};
-use super::limits::{Limits, Permit};
-use super::lower::{Door, Front, Locality, ServiceKey, bound, doors};
-use super::service::{GRACE, Service};
-use super::{datagrams, streams};
-use kernel::{Errno, descriptors, filter, stream};
+use super::connection::{Carrier, Connection};
+use super::lower::{Door, Locality, bound, doors};
+use super::message::{self, Counts, Done, Obstacle, State};
+use kernel::Errno;
 use model::{Family, Origin, Protocol};
 use program::{Binding, Change, Frontend, FrontendKind, Program, Scope};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
-use tokio::net::{TcpListener, UdpSocket};
-use tokio::runtime::{Handle, TryCurrentError};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// Front ends that are ordered at once: connections do not wait long for a great change to be taken in.
+const BATCH: usize = 256;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("addresses of Services")]
     Addresses(#[from] kernel::Error),
-    #[error("relays need a runtime to live on")]
-    NoRuntime(#[source] TryCurrentError),
+    #[error("the process that carries the connections")]
+    Carrier(#[from] io::Error),
     /// Everything else is in place.
     #[error("another program has {protocol} {address}, and {others} more")]
     Taken { protocol: Protocol, address: SocketAddr, others: usize },
@@ -38,37 +37,18 @@ pub struct Applied {
     pub closed: usize,
 }
 
-/// Why a door cannot be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Obstacle {
-    /// The machine does not have the address, and giving it one takes CAP_NET_ADMIN.
-    NotLocal,
-    /// Ports below `net.ipv4.ip_unprivileged_port_start` take CAP_NET_BIND_SERVICE.
-    Reserved,
-    /// Somebody else listens there.
-    Taken,
-    /// The kernel has no SCTP.
-    NoSctp,
-    /// `RLIMIT_NOFILE` is too low for so many front ends.
-    Descriptors,
-    /// An error number.
-    Other(i32),
+/// How Services are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    pub carrier: Carrier,
+    /// How long connections to endpoints that are gone are let be before they are reset; `None`: for ever.
+    pub reset_gone_after: Option<Duration>,
 }
 
-impl fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Obstacle::NotLocal => f.write_str(
-                "this machine does not have their addresses, and taking them needs CAP_NET_ADMIN",
-            ),
-            Obstacle::Reserved => f.write_str(
-                "their ports are reserved: set net.ipv4.ip_unprivileged_port_start or grant CAP_NET_BIND_SERVICE",
-            ),
-            Obstacle::Taken => f.write_str("another program listens there"),
-            Obstacle::NoSctp => f.write_str("this kernel has no SCTP"),
-            Obstacle::Descriptors => f.write_str("the limit of open files is too low (RLIMIT_NOFILE)"),
-            Obstacle::Other(errno) => write!(f, "{}", Errno::from_raw(*errno).desc()),
-        }
+impl Default for Settings {
+    fn default() -> Self {
+        let reset_gone_after = Some(Duration::from_secs(5));
+        Settings { carrier: Carrier::default(), reset_gone_after }
     }
 }
 
@@ -91,121 +71,53 @@ impl fmt::Display for Unserved {
     }
 }
 
-/// What is behind a door at the moment.
-#[derive(Debug, Clone)]
-pub(super) struct Behind {
-    pub(super) front: Arc<Front>,
-    pub(super) service: Arc<Service>,
-    /// How many connections the door led to an endpoint.
-    pub(super) made: Arc<AtomicU64>,
-}
-
-/// What all tasks share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) limits: Limits,
-    /// Open doors: an endpoint that is one would lead a connection in a circle. Written by the back end alone.
-    doors: RwLock<BTreeSet<Door>>,
-}
-
-impl Shared {
-    /// Whether an endpoint may be connected to on somebody else's behalf.
-    pub(super) fn is_dialable(&self, protocol: Protocol, address: SocketAddr) -> bool {
-        let ip = address.ip();
-        let door = Door { protocol, address };
-        let open = self.doors.read().unwrap_or_else(PoisonError::into_inner);
-        !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast() && !open.contains(&door)
-    }
-}
-
-/// Ends with its owner.
-#[derive(Debug)]
-pub(super) struct Task(JoinHandle<()>);
-
-impl Task {
-    pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
-        Task(tokio::spawn(work))
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-#[derive(Debug)]
-struct Opened {
-    behind: watch::Sender<Behind>,
-    socket: Socket,
-    _task: Task,
-    _permit: Permit,
-}
-
-#[derive(Debug, Clone)]
-enum Socket {
-    Streams(Arc<TcpListener>),
-    Datagrams(Arc<UdpSocket>),
-}
-
-/// The socket of a door that was closed, as long as its task has not noticed.
-#[derive(Debug)]
-enum Closing {
-    Streams(Weak<TcpListener>),
-    Datagrams(Weak<UdpSocket>),
-}
-
-/// A node's front ends, served by this process.
+/// A node's front ends, and the door to the process that serves them.
 #[derive(Debug)]
 pub struct Backend {
-    runtime: Handle,
-    shared: Arc<Shared>,
+    settings: Settings,
+    /// `None`: the process is to be looked for, or started.
+    connection: Option<Connection>,
     addresses: Addresses,
-    locality: Arc<Locality>,
-    doors: BTreeMap<Door, Opened>,
-    closing: BTreeMap<Door, Closing>,
+    /// What the process has.
+    grace: Option<Duration>,
+    locality: Locality,
+    pods: BTreeSet<IpAddr>,
+    fronts: BTreeMap<Frontend, Binding>,
+    doors: BTreeMap<Door, Frontend>,
     unserved: BTreeMap<Door, (Obstacle, Origin)>,
     told: Vec<Unserved>,
-    services: BTreeMap<ServiceKey, (Arc<Service>, BTreeSet<Frontend>)>,
 }
 
 impl Backend {
-    /// Relays run on the runtime that this is called in.
-    pub fn here() -> Result<Self, Error> {
-        Backend::open(Handle::try_current().map_err(Error::NoRuntime)?)
-    }
-
-    /// Relays run on `runtime`, in the network namespace of the threads that it has.
-    pub fn open(runtime: Handle) -> Result<Self, Error> {
-        let limits = Limits::new(descriptors::raise_limit()?);
-        Ok(Backend {
-            runtime,
-            shared: Arc::new(Shared { limits, doors: RwLock::default() }),
+    /// Services of the network namespace of the calling thread.
+    pub fn open(settings: Settings) -> Result<Self, Error> {
+        let mut backend = Backend {
+            settings,
+            connection: None,
             addresses: Addresses::open()?,
-            locality: Arc::default(),
+            grace: None,
+            locality: Locality::default(),
+            pods: BTreeSet::new(),
+            fronts: BTreeMap::new(),
             doors: BTreeMap::new(),
-            closing: BTreeMap::new(),
             unserved: BTreeMap::new(),
             told: Vec::new(),
-            services: BTreeMap::new(),
-        })
+        };
+        backend.connect()?;
+        Ok(backend)
     }
 
     /// Makes everything as the program has it, whatever was there.
     pub fn reconcile(&mut self, program: &Program) -> Result<Applied, Error> {
-        self.locality = Arc::new(Locality::of(program));
+        self.connect()?;
         self.addresses.read()?;
         let wanted = program.services.iter().filter_map(|(frontend, _)| address_of(*frontend));
         let wanted: BTreeSet<_> = wanted.collect();
         self.claim(program, &wanted)?;
-        let all = program.services.iter().flat_map(|(frontend, _)| doors(program, *frontend));
-        let known = self.doors.keys().chain(self.unserved.keys()).copied();
-        let all: BTreeSet<_> = all.chain(known).collect();
-        let known = self.services.values().flat_map(|(_, frontends)| frontends).copied();
-        let frontends = program.services.iter().map(|(frontend, _)| *frontend);
-        let frontends = known.chain(frontends).collect();
-        self.attend(program, &frontends);
-        let applied = self.set_doors(program, all);
+        let all = program.services.iter().map(|(frontend, _)| *frontend);
+        let known = self.doors.keys().chain(self.unserved.keys()).copied().collect();
+        let frontends = all.chain(self.fronts.keys().copied()).collect();
+        let applied = self.order(program, &frontends, known)?;
         let lost = self.addresses.claimed().filter(|address| !wanted.contains(address)).collect();
         self.addresses.release(&lost)?;
         self.outcome(applied)
@@ -219,7 +131,7 @@ impl Backend {
                 Change::Addresses { .. } | Change::PodSources { .. } | Change::Network { .. }
             )
         };
-        if changes.iter().any(of_all) {
+        if self.connection.is_none() || changes.iter().any(of_all) {
             return self.reconcile(program);
         }
         let frontend = |change: &Change| match change {
@@ -232,9 +144,7 @@ impl Backend {
             .into_iter()
             .partition(|address| program.frontends_at(*address).next().is_some());
         self.claim(program, &wanted)?;
-        self.attend(program, &frontends);
-        let touched = frontends.iter().flat_map(|frontend| doors(program, *frontend)).collect();
-        let applied = self.set_doors(program, touched);
+        let applied = self.order(program, &frontends, BTreeSet::new())?;
         self.addresses.release(&lost)?;
         self.outcome(applied)
     }
@@ -254,14 +164,50 @@ impl Backend {
         reasons.into_values().collect()
     }
 
-    /// Whether sockets that were closed have let go of their ports: they do within a moment.
-    pub fn is_settled(&self) -> bool {
-        self.closing.values().all(|socket| socket.open().is_none())
+    /// What has been counted.
+    pub fn counts(&mut self) -> Result<Counts, Error> {
+        self.connect()?;
+        Ok(self.talk(Connection::counts)?)
     }
 
     /// The one that addresses are made local through.
     pub fn socket(&self) -> &kernel::netlink::Socket {
         self.addresses.socket()
+    }
+
+    /// Something that becomes readable when the process has ended that carries the connections, which
+    /// [`Backend::reconcile`] then starts anew; only the first caller gets it.
+    pub fn lifeline(&mut self) -> Option<UnixStream> {
+        self.connection.as_mut()?.lifeline()
+    }
+
+    /// The process that carries the connections has ended.
+    pub fn is_lost(&mut self) {
+        self.connection = None;
+    }
+
+    fn connect(&mut self) -> Result<(), Error> {
+        if self.connection.is_some() {
+            return Ok(());
+        }
+        let mut connection = Connection::open(self.settings.carrier)?;
+        let State { grace, locality, pods, fronts, doors } = connection.state()?;
+        (self.grace, self.locality, self.pods) = (grace, locality, pods);
+        self.fronts = fronts.into_iter().collect();
+        self.doors = doors.into_iter().collect();
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    fn talk<T>(&mut self, say: impl FnOnce(&mut Connection) -> io::Result<T>) -> io::Result<T> {
+        let Some(connection) = &mut self.connection else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let outcome = say(connection);
+        if outcome.is_err() {
+            self.connection = None;
+        }
+        outcome
     }
 
     /// Says once what is not served.
@@ -287,105 +233,110 @@ impl Backend {
         Ok(self.addresses.claim(&wanted)?)
     }
 
-    /// Lets Services know which endpoints there are, and forgets Services that have no front end any more.
-    fn attend(&mut self, program: &Program, frontends: &BTreeSet<Frontend>) {
-        for frontend in frontends {
-            for (_, has) in self.services.values_mut() {
-                has.remove(frontend);
-            }
-            let Some(binding) = program.services.get(frontend) else { continue };
-            let new = || (Arc::new(Service::new()), BTreeSet::new());
-            let key = ServiceKey::of(*frontend, binding);
-            let (service, has) = self.services.entry(key).or_insert_with(new);
-            has.insert(*frontend);
-            if service.stand(&binding.standing) {
-                let service = service.clone();
-                drop(self.runtime.spawn(async move {
-                    tokio::time::sleep(GRACE).await;
-                    service.cut();
-                }));
-            }
+    /// Orders what differs of these front ends, and of these doors beside theirs.
+    fn order(
+        &mut self,
+        program: &Program,
+        frontends: &BTreeSet<Frontend>,
+        mut others: BTreeSet<Door>,
+    ) -> Result<Applied, Error> {
+        let mut applied = Applied::default();
+        let locality = Locality::of(program);
+        let pods: BTreeSet<_> = program.pods.iter().map(|(address, _)| *address).collect();
+        let mut news = message::Change {
+            grace: self.settings.reset_gone_after,
+            locality: (locality != self.locality).then_some(locality),
+            pods: (pods != self.pods).then_some(pods),
+            ..message::Change::default()
+        };
+        let frontends: Vec<_> = frontends.iter().copied().collect();
+        for some in frontends.chunks(BATCH) {
+            let doors: BTreeSet<_> = some.iter().flat_map(|it| doors(program, *it)).collect();
+            others.retain(|door| !doors.contains(door));
+            let change = self.difference(program, news, some, doors);
+            news = message::Change { grace: change.grace, ..message::Change::default() };
+            applied.add(self.send(program, change)?);
         }
-        self.services.retain(|_, (_, frontends)| !frontends.is_empty());
+        let change = self.difference(program, news, &[], others);
+        applied.add(self.send(program, change)?);
+        Ok(applied)
     }
 
-    fn set_doors(&mut self, program: &Program, doors: BTreeSet<Door>) -> Applied {
-        let mut applied = Applied::default();
+    fn difference(
+        &mut self,
+        program: &Program,
+        news: message::Change,
+        frontends: &[Frontend],
+        doors: BTreeSet<Door>,
+    ) -> message::Change {
+        let front = |frontend: &Frontend| {
+            let wanted = program.services.get(frontend);
+            (wanted != self.fronts.get(frontend)).then(|| (*frontend, wanted.cloned()))
+        };
+        let fronts = frontends.iter().filter_map(front).collect();
+        let mut ordered = Vec::new();
         for door in doors {
             self.unserved.remove(&door);
-            match bound(program, door) {
-                Some((frontend, binding)) => self.set_door(door, frontend, binding, &mut applied),
-                None => applied.closed += usize::from(self.close_door(door)),
+            let wanted = bound(program, door);
+            let frontend = wanted.map(|(frontend, _)| frontend);
+            if frontend.as_ref() == self.doors.get(&door) {
+                continue;
+            }
+            match wanted.map(|(_, binding)| (binding, self.reachable(door))) {
+                Some((binding, Err(obstacle))) if !self.doors.contains_key(&door) => {
+                    self.unserved.insert(door, (obstacle, binding.origin.clone()));
+                }
+                _ => ordered.push((door, frontend)),
             }
         }
-        self.closing.retain(|_, socket| socket.open().is_some());
-        let open = self.doors.keys().copied().collect();
-        *self.shared.doors.write().unwrap_or_else(PoisonError::into_inner) = open;
-        applied
+        message::Change { fronts, doors: ordered, ..news }
     }
 
-    fn set_door(
-        &mut self,
-        door: Door,
-        frontend: Frontend,
-        binding: &Binding,
-        applied: &mut Applied,
-    ) {
-        let front = Arc::new(Front::new(frontend, binding, &self.locality));
-        let Some((service, _)) = self.services.get(&front.service) else { return };
-        let service = service.clone();
-        if let Some(opened) = self.doors.get(&door) {
-            let now = opened.behind.borrow().clone();
-            if now.front != front || !Arc::ptr_eq(&now.service, &service) {
-                admit(&opened.socket, door, &front);
-                opened.behind.send_replace(Behind { front, service, ..now });
-                applied.changed += 1;
-            }
-            return;
-        }
-        match self.open_door(door, Behind { front, service, made: Arc::default() }) {
-            Ok(opened) => {
-                self.doors.insert(door, opened);
-                applied.opened += 1;
-            }
-            Err(obstacle) => {
-                self.unserved.insert(door, (obstacle, binding.origin.clone()));
+    /// Whether the machine has the address.
+    fn reachable(&mut self, door: Door) -> Result<(), Obstacle> {
+        match self.addresses.is_local(door.address.ip()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Obstacle::NotLocal),
+            Err(error) => {
+                let errno = error.errno();
+                Err(errno.map_or(Obstacle::NotLocal, |errno: Errno| Obstacle::Other(errno as i32)))
             }
         }
     }
 
-    fn open_door(&mut self, door: Door, behind: Behind) -> Result<Opened, Obstacle> {
-        let local = self.addresses.is_local(door.address.ip()).map_err(|error| {
-            error.errno().map_or(Obstacle::NotLocal, |errno| Obstacle::Other(errno as i32))
-        })?;
-        if !local {
-            return Err(Obstacle::NotLocal);
+    fn send(&mut self, program: &Program, change: message::Change) -> Result<Done, Error> {
+        let nothing = message::Change { grace: self.grace, ..message::Change::default() };
+        if change == nothing {
+            return Ok(Done::default());
         }
-        let permit = self.shared.limits.door().ok_or(Obstacle::Descriptors)?;
-        let _inside = self.runtime.enter();
-        let socket = match self.closing.remove(&door).and_then(|socket| socket.open()) {
-            Some(socket) => socket,
-            None => Socket::open(door).map_err(|error| obstacle(&error, door.protocol))?,
-        };
-        admit(&socket, door, &behind.front);
-        let (sender, receiver) = watch::channel(behind);
-        let shared = self.shared.clone();
-        let task = match socket.clone() {
-            Socket::Streams(it) => Task::spawn(streams::accept(it, door, receiver, shared)),
-            Socket::Datagrams(it) => Task::spawn(datagrams::serve(it, door, receiver, shared)),
-        };
-        Ok(Opened { behind: sender, socket, _task: task, _permit: permit })
-    }
-
-    /// Whether it was open.
-    fn close_door(&mut self, door: Door) -> bool {
-        let Some(Opened { socket, .. }) = self.doors.remove(&door) else { return false };
-        let closing = match &socket {
-            Socket::Streams(it) => Closing::Streams(Arc::downgrade(it)),
-            Socket::Datagrams(it) => Closing::Datagrams(Arc::downgrade(it)),
-        };
-        self.closing.insert(door, closing);
-        true
+        let message::Change { grace, locality, pods, fronts, doors } = change.clone();
+        let done = self.talk(|connection| connection.change(change))?;
+        self.grace = grace;
+        if let Some(locality) = locality {
+            self.locality = locality;
+        }
+        if let Some(pods) = pods {
+            self.pods = pods;
+        }
+        for (frontend, binding) in fronts {
+            match binding {
+                Some(binding) => drop(self.fronts.insert(frontend, binding)),
+                None => drop(self.fronts.remove(&frontend)),
+            }
+        }
+        for (door, frontend) in doors {
+            match frontend {
+                Some(frontend) => drop(self.doors.insert(door, frontend)),
+                None => drop(self.doors.remove(&door)),
+            }
+        }
+        for (door, obstacle) in &done.unopened {
+            self.doors.remove(door);
+            if let Some((_, binding)) = bound(program, *door) {
+                self.unserved.insert(*door, (*obstacle, binding.origin.clone()));
+            }
+        }
+        Ok(done)
     }
 
     fn outcome(&mut self, applied: Applied) -> Result<Applied, Error> {
@@ -400,28 +351,20 @@ impl Backend {
     }
 }
 
-impl Socket {
-    fn open(door: Door) -> io::Result<Self> {
-        if door.protocol == Protocol::Udp {
-            let socket = UdpSocket::from_std(stream::receive_at(door.address)?)?;
-            return Ok(Socket::Datagrams(Arc::new(socket)));
-        }
-        let listener = stream::listen_for(streams::transport(door.protocol), door.address)?;
-        Ok(Socket::Streams(Arc::new(TcpListener::from_std(listener)?)))
+impl Applied {
+    fn add(&mut self, done: Done) {
+        self.opened += done.opened;
+        self.changed += done.changed;
+        self.closed += done.closed;
     }
 }
 
-impl Closing {
-    fn open(&self) -> Option<Socket> {
-        match self {
-            Closing::Streams(it) => it.upgrade().map(Socket::Streams),
-            Closing::Datagrams(it) => it.upgrade().map(Socket::Datagrams),
-        }
-    }
-}
-
-/// Removes the addresses that this back end made local in the network namespace of the calling thread.
+/// Removes the addresses that this back end made local in the network namespace of the calling thread, and tells the
+/// process that carries the connections to listen no more.
 pub fn clean() -> Result<(), Error> {
+    if let Some((mut connection, _)) = Connection::find()? {
+        connection.finish()?;
+    }
     let mut addresses = Addresses::open()?;
     addresses.read()?;
     let all = addresses.claimed().collect();
@@ -432,35 +375,5 @@ fn address_of(frontend: Frontend) -> Option<IpAddr> {
     match frontend.scope {
         Scope::Address(address) => Some(address),
         Scope::NodePort(_) => None,
-    }
-}
-
-/// Loses the packets of those who get nowhere, so that they notice as little as of a packet filter's rule.
-fn admit(socket: &Socket, door: Door, front: &Front) {
-    let Socket::Streams(listener) = socket else { return };
-    if door.protocol != Protocol::Tcp {
-        return;
-    }
-    let outcome = match front.admitted(door.address.ip()) {
-        Some(sources) => filter::admit_only(listener.as_ref(), &sources),
-        None => filter::admit_all(listener.as_ref()),
-    };
-    // They are refused after they were accepted, then.
-    if let Err(error) = outcome {
-        tracing::warn!(address = %door.address, %error, "no filter: sources are refused instead of ignored");
-    }
-}
-
-fn obstacle(error: &io::Error, protocol: Protocol) -> Obstacle {
-    let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
-    match errno {
-        Errno::EADDRINUSE => Obstacle::Taken,
-        Errno::EADDRNOTAVAIL => Obstacle::NotLocal,
-        Errno::EACCES => Obstacle::Reserved,
-        Errno::EMFILE | Errno::ENFILE => Obstacle::Descriptors,
-        Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT if protocol == Protocol::Sctp => {
-            Obstacle::NoSctp
-        }
-        errno => Obstacle::Other(errno as i32),
     }
 }

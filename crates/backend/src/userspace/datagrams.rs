@@ -1,14 +1,12 @@
 //! Datagrams: a conversation for each client, with a socket of its own towards its endpoint.
 
-use super::apply::{Behind, Shared, Task};
-use super::limits::Permit;
+use super::doors::{Behind, Shared, Tally, Task};
 use super::lower::Door;
-use super::relay::with_scratch;
 use super::service::Lease;
 use super::sessions::Sessions;
+use relay::{Permit, Way, with_scratch};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::net::UdpSocket;
@@ -28,12 +26,13 @@ struct Post {
 
 struct Session {
     lease: Lease,
+    tally: Arc<Tally>,
     server: Arc<UdpSocket>,
     _answers: Task,
     _permit: Permit,
 }
 
-/// For ever.
+/// As long as somebody says what is behind the door; then until the conversations that there are have ended.
 pub(super) async fn serve(
     socket: Arc<UdpSocket>,
     door: Door,
@@ -58,12 +57,23 @@ pub(super) async fn serve(
             }
             changed = behind.changed() => {
                 if changed.is_err() {
-                    return;
+                    return outlive(&post).await;
                 }
                 let service = behind.borrow().service.clone();
                 post.sessions().retain(|session| service.is_serving(session.lease.endpoint));
             }
         }
+    }
+}
+
+/// Somebody else hears the clients now; answers to what was heard before still have to go out.
+async fn outlive(post: &Arc<Post>) {
+    loop {
+        let next = post.sessions().next_end();
+        let Some(end) = next else { return };
+        sleep_until(post.began + end).await;
+        let over = post.sessions().expire(post.now());
+        drop(over);
     }
 }
 
@@ -82,7 +92,10 @@ fn hear(post: &Arc<Post>, behind: &Behind, shared: &Shared) {
 
 /// To the client's endpoint. Where nobody listens there any more, another one is chosen.
 fn pass(post: &Arc<Post>, behind: &Behind, shared: &Shared, client: SocketAddr, datagram: &[u8]) {
-    let known = post.sessions().hear(post.now(), client).map(|session| session.server.clone());
+    let known = post.sessions().hear(post.now(), client).map(|session| {
+        session.count(Way::There, datagram.len());
+        session.server.clone()
+    });
     if let Some(server) = known {
         match server.try_send(datagram) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
@@ -105,10 +118,16 @@ fn begin(
     datagram: &[u8],
 ) -> Option<Session> {
     let ways = (client.ip(), post.door.address.ip());
-    let target = behind.front.target(ways.0, ways.1)?;
+    let Some(target) = behind.front.target(ways.0, ways.1) else {
+        behind.tally.unserved();
+        return None;
+    };
     let mut tried = Vec::new();
     loop {
-        let lease = behind.service.choose(&behind.front, target, ways, &tried)?;
+        let Some(lease) = behind.service.choose(&behind.front, target, ways, &tried) else {
+            behind.tally.unserved();
+            return None;
+        };
         let permit = shared.limits.session()?;
         let dialable = shared.is_dialable(post.door.protocol, lease.endpoint);
         let server = if dialable {
@@ -117,11 +136,16 @@ fn begin(
             Err(ErrorKind::HostUnreachable.into())
         };
         if let Ok(server) = server {
-            behind.made.fetch_add(1, Relaxed);
+            behind.tally.made();
+            lease.is_made();
             let server = Arc::new(server);
             let answers = Task::spawn(answer(Arc::downgrade(post), server.clone(), client));
-            return Some(Session { lease, server, _answers: answers, _permit: permit });
+            let tally = behind.tally.clone();
+            let session = Session { lease, tally, server, _answers: answers, _permit: permit };
+            session.count(Way::There, datagram.len());
+            return Some(session);
         }
+        lease.failed();
         tried.push(lease.endpoint);
     }
 }
@@ -144,10 +168,16 @@ async fn answer(post: Weak<Post>, server: Arc<UdpSocket>, client: SocketAddr) {
         let received = with_scratch(|buffer| {
             let length = server.try_recv(buffer)?;
             post.socket.try_send_to(&buffer[..length], client).ok();
-            Ok::<_, io::Error>(())
+            Ok::<_, io::Error>(length)
         });
         match received {
-            Ok(()) => post.sessions().answer(post.now(), client),
+            Ok(length) => {
+                let mut sessions = post.sessions();
+                sessions.answer(post.now(), client);
+                if let Some(session) = sessions.value(client) {
+                    session.count(Way::Back, length);
+                }
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_refused) => {
                 // Ends this task, too.
@@ -155,6 +185,14 @@ async fn answer(post: Weak<Post>, server: Arc<UdpSocket>, client: SocketAddr) {
                 return drop(ended);
             }
         }
+    }
+}
+
+impl Session {
+    fn count(&self, way: Way, length: usize) {
+        let octets = u64::try_from(length).unwrap_or(u64::MAX);
+        self.lease.octets().add(way, octets);
+        self.tally.octets.add(way, octets);
     }
 }
 

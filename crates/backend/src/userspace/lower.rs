@@ -5,13 +5,14 @@ use model::{Family, Protocol, Scheduler};
 use program::{
     Action, Binding, Frontend, PodSources, Pool, Program, Scope, ServicePortName, Slots,
 };
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Something to listen on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Door {
     pub protocol: Protocol,
     pub address: SocketAddr,
@@ -29,7 +30,7 @@ pub struct Front {
 }
 
 /// Whose connections are counted together and whose clients are remembered together.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServiceKey {
     pub port: ServicePortName,
     pub protocol: Protocol,
@@ -52,7 +53,7 @@ struct Ways {
 }
 
 /// Who counts as one of the cluster's pods or as the node itself.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Locality {
     nets: Vec<IpNet>,
     own: BTreeSet<IpAddr>,

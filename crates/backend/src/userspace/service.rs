@@ -1,24 +1,23 @@
 //! What all front ends of a Service port share: whose turn it is, who has which endpoint, what is open.
 
 use super::balance::{Balancer, Request};
-use super::lower::{Front, Target};
+use super::lower::{Front, ServiceKey, Target};
+use super::message::{EndpointCount, Octets};
 use program::Standing;
-use std::collections::BTreeMap;
+use relay::Way;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-
-/// How long connections to an endpoint that is gone are left alone: it may be back, or say goodbye itself.
-pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Service {
     began: Instant,
     chance: RandomState,
-    /// Written by the tasks of all doors of the Service port, and by the back end.
+    /// Written by the tasks of all doors of the Service port, and by the one who opens and closes them.
     state: Mutex<State>,
 }
 
@@ -36,7 +35,17 @@ struct State {
 #[derive(Debug)]
 struct Line {
     open: AtomicUsize,
+    connections: AtomicU64,
+    failures: AtomicU64,
+    octets: Traffic,
     cut: watch::Sender<bool>,
+}
+
+/// Octets as they are counted.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    received: AtomicU64,
+    sent: AtomicU64,
 }
 
 /// A connection to an endpoint, or an attempt at one; counted as open while it lives.
@@ -81,7 +90,7 @@ impl Service {
         Some(Lease { endpoint, line })
     }
 
-    /// Whether there are connections whose endpoints are gone: [`Service::cut`] is due after [`GRACE`].
+    /// Whether connections have just lost their endpoints: [`Service::cut`] is due after the time of grace.
     pub(super) fn stand(&self, standing: &[Standing]) -> bool {
         let now = self.now();
         let mut state = self.state();
@@ -99,23 +108,50 @@ impl Service {
         fresh
     }
 
-    /// Ends the connections whose endpoints have been gone for long enough.
-    pub(super) fn cut(&self) {
+    /// Ends the connections whose endpoints have been gone for so long, unless somebody is `alive` there; returns how
+    /// many.
+    pub(super) fn cut(&self, grace: Duration, alive: &BTreeSet<IpAddr>) -> u64 {
         let now = self.now();
         let mut state = self.state();
         let State { lines, gone, .. } = &mut *state;
+        let mut ended = 0;
         gone.retain(|endpoint, since| {
-            let over = now.saturating_sub(*since) >= GRACE;
+            let late = now.saturating_sub(*since) >= grace;
+            let over = late && !alive.contains(&endpoint.ip());
             if over && let Some(line) = lines.remove(endpoint) {
+                ended += number(line.open.load(Relaxed));
                 line.cut.send_replace(true);
             }
             !over
         });
+        ended
+    }
+
+    /// Whether there are connections.
+    pub(super) fn is_busy(&self) -> bool {
+        self.state().lines.values().any(|line| line.open.load(Relaxed) > 0)
+    }
+
+    /// All its endpoints.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.state().standing.keys().map(SocketAddr::ip).collect()
     }
 
     /// Whether an endpoint goes on answering those that it has already.
     pub(super) fn is_serving(&self, endpoint: SocketAddr) -> bool {
         self.state().standing.get(&endpoint).is_some_and(|it| it.serving)
+    }
+
+    pub(super) fn counts(&self, service: &ServiceKey) -> Vec<EndpointCount> {
+        let count = |(endpoint, line): (&SocketAddr, &Arc<Line>)| EndpointCount {
+            service: service.clone(),
+            endpoint: *endpoint,
+            open: number(line.open.load(Relaxed)),
+            connections: line.connections.load(Relaxed),
+            failures: line.failures.load(Relaxed),
+            octets: line.octets.read(),
+        };
+        self.state().lines.iter().map(count).collect()
     }
 
     fn now(&self) -> Duration {
@@ -129,11 +165,41 @@ impl Service {
 
 impl Line {
     fn new() -> Arc<Self> {
-        Arc::new(Line { open: AtomicUsize::new(0), cut: watch::Sender::new(false) })
+        Arc::new(Line {
+            open: AtomicUsize::new(0),
+            connections: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            octets: Traffic::default(),
+            cut: watch::Sender::new(false),
+        })
+    }
+}
+
+impl Traffic {
+    pub(super) fn add(&self, way: Way, octets: u64) {
+        let counter = if way == Way::There { &self.received } else { &self.sent };
+        counter.fetch_add(octets, Relaxed);
+    }
+
+    pub(super) fn read(&self) -> Octets {
+        Octets { received: self.received.load(Relaxed), sent: self.sent.load(Relaxed) }
     }
 }
 
 impl Lease {
+    /// The endpoint has answered, or may be taken to have.
+    pub(super) fn is_made(&self) {
+        self.line.connections.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn failed(&self) {
+        self.line.failures.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn octets(&self) -> &Traffic {
+        &self.line.octets
+    }
+
     /// When its endpoint is given up.
     pub(super) async fn is_cut(&self) {
         if self.line.cut.subscribe().wait_for(|cut| *cut).await.is_err() {
@@ -146,4 +212,8 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.line.open.fetch_sub(1, Relaxed);
     }
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }

@@ -41,6 +41,11 @@ impl<T> Sessions<T> {
         self.prolong(now, client, true);
     }
 
+    /// What belongs to the client's conversation.
+    pub fn value(&self, client: SocketAddr) -> Option<&T> {
+        self.all.get(&client).map(|session| &session.value)
+    }
+
     pub fn begin(&mut self, now: Duration, client: SocketAddr, value: T) {
         self.end(client);
         let end = now + UNANSWERED;

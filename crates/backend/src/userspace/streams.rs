@@ -1,15 +1,16 @@
 //! Connections: accepted, given an endpoint, carried.
 
-use super::apply::{Behind, Shared};
+use super::doors::{Behind, Shared};
 use super::lower::Door;
-use super::relay::relay;
 use super::service::Lease;
-use kernel::stream::{Transport, begin_connect, set_keepalive};
+use futures::FutureExt;
+use kernel::stream::{Transport, begin_connect, listen_for, set_keepalive};
 use model::Protocol;
+use relay::{relay, reset};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -24,15 +25,27 @@ const ATTEMPTS: usize = 4;
 /// A silent peer is probed after two hours' half, as the kernel would, but given up within ten minutes more.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_hours(1), Duration::from_mins(1), 9);
 
-/// For ever.
+/// As long as somebody says what is behind the door.
 pub(super) async fn accept(
     listener: Arc<TcpListener>,
     door: Door,
-    behind: watch::Receiver<Behind>,
+    mut behind: watch::Receiver<Behind>,
     shared: Arc<Shared>,
 ) {
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            changed = behind.changed() => match changed {
+                Ok(()) => continue,
+                // Those that the kernel has taken so far are still for this process.
+                Err(_over) => match listener.accept().now_or_never() {
+                    Some(accepted) => accepted,
+                    None => return,
+                },
+            },
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
             Ok((client, source)) => {
                 let Some(permit) = shared.limits.connection().await else { return };
                 let (behind, shared) = (behind.borrow().clone(), shared.clone());
@@ -53,19 +66,22 @@ pub(super) async fn accept(
 
 async fn serve(client: TcpStream, source: SocketAddr, door: Door, behind: Behind, shared: &Shared) {
     let Some((lease, server)) = dial(source, door, &behind, shared).await else {
+        behind.tally.unserved();
         return reset(&client);
     };
-    behind.made.fetch_add(1, Relaxed);
+    lease.is_made();
+    let tally = behind.tally.clone();
+    tally.made();
     // The relay must not keep a replaced front end alive.
     drop(behind);
-    for stream in [&client, &server] {
-        let (idle, interval, count) = KEEPALIVE;
-        // Fails only on a connection that is already gone, which the relay finds out, and on SCTP, which has
-        // heartbeats of its own.
-        set_keepalive(stream, idle, interval, count).ok();
-    }
+    // The client's side has it from its listener.
+    keep_alive(&server);
+    let count = |way, octets| {
+        lease.octets().add(way, octets);
+        tally.octets.add(way, octets);
+    };
     let whole = tokio::select! {
-        outcome = relay(&client, &server, &shared.limits) => outcome.is_ok(),
+        outcome = relay(&client, &server, &shared.limits, count) => outcome.is_ok(),
         () = lease.is_cut() => false,
     };
     if !whole {
@@ -74,10 +90,18 @@ async fn serve(client: TcpStream, source: SocketAddr, door: Door, behind: Behind
     }
 }
 
-/// Closing it will send a reset instead of an orderly end.
-fn reset(stream: &TcpStream) {
-    // Fails only on a socket that is already gone.
-    stream.set_zero_linger().ok();
+/// Fails only on a connection that is already gone, which the relay finds out, and on SCTP, which has heartbeats of
+/// its own.
+fn keep_alive(socket: &impl AsFd) {
+    let (idle, interval, count) = KEEPALIVE;
+    set_keepalive(socket, idle, interval, count).ok();
+}
+
+/// Accepted connections inherit what is said of the listener.
+pub(super) fn listen(door: Door) -> io::Result<TcpListener> {
+    let listener = listen_for(transport(door.protocol), door.address)?;
+    keep_alive(&listener);
+    TcpListener::from_std(listener)
 }
 
 async fn dial(
@@ -97,6 +121,7 @@ async fn dial(
             Ok(Err(error)) => tracing::debug!(%endpoint, %error, "endpoint passed over"),
             Err(_elapsed) => tracing::debug!(%endpoint, "endpoint passed over: no answer"),
         }
+        lease.failed();
         tried.push(endpoint);
     }
     None
@@ -114,6 +139,6 @@ async fn connect(to: SocketAddr, protocol: Protocol, shared: &Shared) -> io::Res
     }
 }
 
-pub(super) fn transport(protocol: Protocol) -> Transport {
+fn transport(protocol: Protocol) -> Transport {
     if protocol == Protocol::Sctp { Transport::Sctp } else { Transport::Tcp }
 }

@@ -7,19 +7,18 @@ use crate::probe::Sight;
 use crate::proxy::{Kind, Proxy};
 use crate::space::{Space, address, as_root, ip};
 use crate::testbed::{Testbed, compiled};
-use backend::userspace::{Applied, Backend, Obstacle};
-use compile::Settings;
-use model::{Protocol, Touched, World};
+use backend::userspace::{Applied, Backend, Obstacle, Settings};
+use model::{ObjectKey, Origin, Protocol, Touched, World};
+use nix::sys::resource::{Resource, setrlimit};
 use program::trace::StepKind;
-use program::{Action, Outcome, Packet, Program};
+use program::{Action, Claims, LocalPod, Outcome, Packet, Program};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::time::Instant;
-use tokio::runtime::Builder;
+use std::time::{Duration, Instant};
 
 #[test]
 fn relays_trace_and_specification_agree() {
@@ -78,7 +77,7 @@ impl Tally {
     fn packet(
         &mut self,
         world: &World,
-        settings: &Settings,
+        settings: &compile::Settings,
         program: &Program,
         mut packet: Packet,
     ) -> Option<String> {
@@ -242,8 +241,7 @@ fn nobody_in_particular_serves_the_addresses_that_there_are() {
         let mut program = one_service();
         program.node_ports.localhost = true;
         program.addresses.clear();
-        let threads = Builder::new_current_thread().enable_all().build().unwrap();
-        let mut backend = Backend::open(threads.handle().clone()).unwrap();
+        let mut backend = Backend::open(Settings::default()).unwrap();
         assert_eq!(backend.reconcile(&program).unwrap().opened, 1);
         assert_eq!(backend.reconcile(&program).unwrap(), Applied::default());
         let unserved = backend.unserved();
@@ -318,5 +316,145 @@ fn a_killed_process_leaves_addresses_that_its_successor_takes_over() {
         space.inside(|| backend::userspace::clean().unwrap());
         assert_eq!(listed(), "");
         assert!(space.run("ip route show table local").contains("10.96.0.10"));
+    });
+}
+
+/// A pod that answers every octet with the same.
+fn echo(space: &Space, address: &str) {
+    let listener = space.inside(|| TcpListener::bind(address).unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut octet = [0];
+                while stream.read_exact(&mut octet).is_ok() && stream.write_all(&octet).is_ok() {}
+            });
+        }
+    });
+}
+
+/// `None`: no answer in time; an error: the connection is no more.
+fn answered(stream: &mut TcpStream, patience: Duration) -> std::io::Result<Option<()>> {
+    stream.set_read_timeout(Some(patience))?;
+    match stream.read_exact(&mut [0]) {
+        Ok(()) => Ok(Some(())),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn exchanged(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"?")?;
+    answered(stream, PATIENCE)?.ok_or_else(|| ErrorKind::TimedOut.into())
+}
+
+/// A Service on 10.96.0.1:80 over these pods, each ready or about to end.
+fn over(pods: &[(&str, bool)]) -> Program {
+    let endpoint = |(address, ready): &(&str, bool)| {
+        json!({"addresses": [address],
+               "conditions": {"ready": ready, "serving": true, "terminating": !ready}})
+    };
+    let slice = object(&json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "s-1", "namespace": "default",
+                     "labels": {"kubernetes.io/service-name": "s"}},
+        "ports": [{"port": 8080}],
+        "endpoints": pods.iter().map(endpoint).collect::<Vec<_>>(),
+    }));
+    let service = object(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "default"},
+        "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]},
+    }));
+    compiled(&World::from_objects(nodes().into_iter().chain([service, slice])), &settings())
+}
+
+/// The node has the pod .2.
+fn one_pod() -> Claims<IpAddr, LocalPod> {
+    let (key, mut pods) = (ObjectKey::new("default", "p"), Claims::default());
+    let origin = Origin::new(model::Kind::Pod, &key.namespace, &key.name, "status.podIP");
+    let pod = LocalPod { pod: key.clone(), origin };
+    pods.replace(&key, [(ip("10.244.1.2"), pod)].into());
+    pods
+}
+
+/// Connections to an endpoint that terminates go on; to one that is gone they are reset after the time of grace, and
+/// never without one.
+#[test]
+fn connections_to_endpoints_that_are_gone_are_reset() {
+    as_root("userspace::connections_to_endpoints_that_are_gone_are_reset", || {
+        const GRACE: Duration = Duration::from_millis(400);
+        let mut space = Space::new();
+        let addresses = ["10.1.1.111/32", "10.244.1.2/32", "10.244.1.3/32"];
+        space.change(addresses.map(|net| address("lo", net)));
+        ["10.244.1.2:8080", "10.244.1.3:8080"].iter().for_each(|pod| echo(&space, pod));
+        let (first, second) = (("10.244.1.2", true), ("10.244.1.3", true));
+        for grace in [Some(GRACE), None] {
+            let settings = Settings { reset_gone_after: grace, ..Settings::default() };
+            let mut backend = space.inside(|| Backend::open(settings).unwrap());
+            let mut serve = |program: &Program| {
+                space.inside(|| backend.reconcile(program).unwrap());
+            };
+            serve(&over(&[first]));
+            let mut stream = space.inside(|| TcpStream::connect("10.96.0.1:80").unwrap());
+            exchanged(&mut stream).unwrap();
+            let mut survives = || {
+                let end = Instant::now() + 3 * GRACE;
+                while Instant::now() < end {
+                    exchanged(&mut stream).unwrap();
+                    std::thread::sleep(GRACE / 20);
+                }
+            };
+            serve(&over(&[("10.244.1.2", false), second]));
+            survives();
+            // Back within the time of grace.
+            serve(&over(&[second]));
+            serve(&over(&[first, second]));
+            survives();
+            // No endpoint any more, but a pod of the node that is there.
+            let mut program = over(&[second]);
+            program.pods = one_pod();
+            serve(&program);
+            survives();
+            let began = Instant::now();
+            serve(&over(&[second]));
+            if grace.is_none() {
+                survives();
+                continue;
+            }
+            let end = answered(&mut stream, PATIENCE).unwrap_err();
+            assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+            assert!(began.elapsed() >= GRACE, "{:?}", began.elapsed());
+            assert_eq!(backend.counts().unwrap().process.reset, 1);
+        }
+    });
+}
+
+/// Where descriptors run out, established connections go on and new ones wait for others to end; it is counted.
+#[test]
+fn without_descriptors_new_connections_wait() {
+    let test = "userspace::without_descriptors_new_connections_wait";
+    in_own_process(test, None, || {
+        const LIMIT: u64 = 200;
+        setrlimit(Resource::RLIMIT_NOFILE, LIMIT, LIMIT).unwrap();
+        let mut space = Space::new();
+        space.change(["10.1.1.111/32", "10.244.1.2/32"].map(|net| address("lo", net)));
+        echo(&space, "10.244.1.2:8080");
+        let mut backend = space.inside(|| Backend::open(Settings::default()).unwrap());
+        space.inside(|| backend.reconcile(&over(&[("10.244.1.2", true)])).unwrap());
+        let connect = || space.inside(|| TcpStream::connect("10.96.0.1:80").unwrap());
+        let mut streams = Vec::new();
+        while backend.counts().unwrap().process.free >= 2 {
+            let mut stream = connect();
+            exchanged(&mut stream).unwrap();
+            streams.push(stream);
+        }
+        assert!(streams.len() > 20, "{}", streams.len());
+        let mut waiting = connect();
+        waiting.write_all(b"?").unwrap();
+        assert_eq!(answered(&mut waiting, 3 * SILENCE).unwrap(), None);
+        streams.iter_mut().for_each(|stream| exchanged(stream).unwrap());
+        let process = backend.counts().unwrap().process;
+        assert_eq!((process.descriptors, process.waited, process.lost), (LIMIT, 1, 0));
+        drop(streams.pop());
+        assert_eq!(answered(&mut waiting, PATIENCE).unwrap(), Some(()));
     });
 }

@@ -2,15 +2,15 @@
 
 use super::dial::{Effort, dial};
 use super::pool::Pool;
-use super::relay;
 use crate::config;
 use crate::status;
 use crate::task::Task;
+use relay::{Limits, Way};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -22,6 +22,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A silent peer is probed after a minute and given up a minute later: a client or node that vanished
 /// must not hold a connection for ever, an idle one may stay as long as it likes.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_mins(1), Duration::from_secs(15), 4);
+
+/// Of this process, which carries the connections of all listeners.
+static LIMITS: LazyLock<Limits> = LazyLock::new(|| {
+    let descriptors = kernel::descriptors::raise_limit();
+    // Every process may have at least these.
+    Limits::new(descriptors.unwrap_or(1024))
+});
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -143,8 +150,13 @@ async fn accept(listener: TcpListener, pool: watch::Receiver<Arc<Pool>>, counter
             Ok((client, _from)) => {
                 counters.accepted.fetch_add(1, Relaxed);
                 let pool = Arc::clone(&pool.borrow());
+                let Some(permit) = LIMITS.connection().await else { return };
+                let counters = Arc::clone(&counters);
                 // Not owned by the listener: a connection outlives it.
-                drop(tokio::spawn(serve(client, pool, Arc::clone(&counters))));
+                drop(tokio::spawn(async move {
+                    serve(client, pool, counters).await;
+                    drop(permit);
+                }));
             }
             // The client gave up first, or descriptors ran out; both pass.
             Err(error) => {
@@ -170,7 +182,14 @@ async fn serve(client: TcpStream, pool: Arc<Pool>, counters: Arc<Counters>) {
     // which the relay finds out.
     backend.set_nodelay(true).ok();
     keep_alive(&backend);
-    relay::relay(&client, &backend, &lease.received, &lease.sent).await;
+    let count = |way, octets| {
+        let counter = if way == Way::There { &lease.received } else { &lease.sent };
+        counter.fetch_add(octets, Relaxed);
+    };
+    if relay::relay(&client, &backend, &LIMITS, count).await.is_err() {
+        relay::reset(&client);
+        relay::reset(&backend);
+    }
 }
 
 fn keep_alive(socket: &impl AsFd) {

@@ -4,6 +4,7 @@ use crate::field::{Field, FieldError};
 use crate::object::{Meta, PortRef, Protocol};
 use crate::selector::Selector;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -59,7 +60,7 @@ pub enum IngressMode {
 }
 
 /// How an endpoint is chosen, by the names of IPVS's schedulers; `random` is what netfilter does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Scheduler {
     Random,
     RoundRobin,

@@ -3,7 +3,7 @@
 use super::Misuse;
 use ::explain::verify::{Answer, Counted, Observation, Tracked, Tuple};
 use ::explain::{Explanation, Host, Stage};
-use backend::{Served, services};
+use backend::{Served, services, userspace};
 use kernel::conntrack::{self, Which};
 use kernel::namespace::{self, Kind, Namespace};
 use kernel::netlink::Socket;
@@ -178,7 +178,7 @@ fn risen(before: &Counters, after: Counters) -> Counters {
 }
 
 /// The nodes that have power, each with its network namespace.
-fn living(world: &World) -> impl Iterator<Item = (Arc<str>, Namespace)> {
+pub(super) fn living(world: &World) -> impl Iterator<Item = (Arc<str>, Namespace)> {
     world.nodes().filter_map(|node| {
         let name = &node.meta.key.name;
         // A node without power has no kernel to ask.
@@ -200,6 +200,10 @@ fn tracked(world: &World, protocol: Protocol) -> anyhow::Result<BTreeMap<Arc<str
         });
         let mut entries: Vec<_> = entries.collect();
         entries.sort_unstable();
+        // Relays need no connection tracking, so without rules of others there is none.
+        if entries.is_empty() && namespace::in_netns(&netns, userspace::is_there)?? {
+            continue;
+        }
         found.insert(name, entries);
     }
     Ok(found)

@@ -124,6 +124,30 @@ impl Lab {
         Traffic { child, until }
     }
 
+    /// Requests on one connection, from the client, until [`Traffic::stop`]; another word than 200 ends it.
+    pub(crate) fn lasting(&self, address: &str, port: u16) -> Traffic {
+        let until = std::env::temp_dir().join(format!("{}-stop", new_name()));
+        let line = format!(
+            "import http.client, os, time
+client = http.client.HTTPConnection('{address}', {port}, timeout=5)
+client.connect()
+client.auto_open = 0
+try:
+    while not os.path.exists('{}'):
+        client.request('GET', '/')
+        answer = client.getresponse()
+        answer.read()
+        print(answer.status)
+        time.sleep(0.02)
+except Exception as error:
+    print(repr(error))",
+            until.display()
+        );
+        let arguments = ["lab", "exec", "client", "--", "python3", "-u", "-c", line.as_str()];
+        let child = command(&self.name, &arguments).stdout(Stdio::piped()).spawn().unwrap();
+        Traffic { child, until }
+    }
+
     pub(crate) fn status(&self) -> Value {
         let done = self.run("lab status -o json");
         assert_eq!(done.code, 0, "{done:?}");

@@ -13,6 +13,7 @@ mod labs;
 mod lifetimes;
 mod proxies;
 mod refusals;
+mod relays;
 mod rollouts;
 mod services;
 mod supervision;

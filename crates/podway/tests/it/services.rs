@@ -55,6 +55,41 @@ fn iptables_does_what_is_explained() {
     agrees(&services("iptables"));
 }
 
+/// Two connections in the place of one, and everything else as in the kernel's own rules.
+#[test]
+fn userspace_does_what_is_explained() {
+    let lab = services("userspace");
+    agrees(&lab);
+    shown(&lab);
+    health_checked(&lab);
+    relayed(&lab);
+}
+
+/// The pod sees the node; what went through the relay is counted.
+fn relayed(lab: &Lab) {
+    let question = "explain --from pod/default/asker --to svc/default/shop:80 --verify -o json";
+    let json = lab.run(question).json();
+    let text = json.to_string();
+    assert!(text.contains("a new one begins, from the node's own address"), "{json:#}");
+    assert!(text.contains("replaced by the relay on node/"), "{json:#}");
+    let (mut octets, mut connections) = (0, 0);
+    for node in ["node-1", "node-2"] {
+        let shown = |what: &str| {
+            lab.run(&format!("lab exec node/{node} -- podway show {what} -o json")).json()
+        };
+        let rows = shown("services");
+        let rows = rows.as_array().unwrap();
+        let hashed = rows.iter().find(|row| row["address"] == "10.96.0.14").unwrap();
+        assert_eq!(hashed["scheduler"], "mh", "{hashed}");
+        let sum = |field: &str| rows.iter().filter_map(|row| row[field].as_u64()).sum::<u64>();
+        octets += sum("sent");
+        let endpoints = shown("endpoints");
+        let each = endpoints.as_array().unwrap().iter();
+        connections += each.filter_map(|row| row["connections"].as_u64()).sum::<u64>();
+    }
+    assert!(octets > 0 && connections > 0, "{octets} octets, {connections} connections");
+}
+
 /// `podway show services` says all of it.
 fn shown(lab: &Lab) {
     let done = lab.run("lab exec node/node-1 -- podway show services -o json");

@@ -26,10 +26,11 @@ const ROOMS: &[Room] = &[
         may_use: &["compile", "model", "netstate", "program", "wire"],
     },
     Room { name: "kernel", pure: false, may_use: &["netstate", "wire"] },
+    Room { name: "relay", pure: false, may_use: &["kernel"] },
     Room {
         name: "backend",
         pure: false,
-        may_use: &["kernel", "model", "netstate", "program", "wire"],
+        may_use: &["kernel", "model", "netstate", "program", "relay", "wire"],
     },
     Room { name: "client", pure: false, may_use: &["model"] },
     Room { name: "apiserver", pure: false, may_use: &["model"] },
@@ -38,7 +39,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "edge",
         pure: false,
-        may_use: &["client", "compile", "kernel", "model", "netstate", "program", "wire"],
+        may_use: &["client", "compile", "kernel", "model", "netstate", "program", "relay", "wire"],
     },
     Room {
         name: "agent",

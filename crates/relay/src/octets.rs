@@ -1,10 +1,10 @@
 //! Octets both ways between two connections, through a buffer of the thread's own while they are few, through the
 //! kernel alone once they are many.
 //!
-//! An end of stream is passed on as such, so a half-closed connection stays one. Whoever takes nothing is given
-//! nothing: no more than one buffer or pipe waits for it.
+//! An end of stream is passed on as such, so a half-closed connection stays one; a reset is passed on as a reset.
+//! Whoever takes nothing is given nothing: no more than one buffer or pipe waits for it.
 
-use super::limits::{Limits, Permit};
+use crate::limits::{Limits, Permit};
 use kernel::splice::Pipe;
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -20,17 +20,44 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
 }
 
+/// Which way octets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the client to the server.
+    There,
+    /// From the server to the client.
+    Back,
+}
+
 /// Runs `work` with the thread's buffer: sockets that wait hold none.
-pub(super) fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+pub fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     SCRATCH.with_borrow_mut(|buffer| work(buffer))
 }
 
-/// Until both directions have ended; an error where one was reset.
-pub(super) async fn relay(one: &TcpStream, other: &TcpStream, limits: &Limits) -> io::Result<()> {
-    tokio::try_join!(carry(one, other, limits), carry(other, one, limits)).map(drop)
+/// Closing it will send a reset instead of an orderly end.
+pub fn reset(stream: &TcpStream) {
+    // Fails only on a socket that is already gone.
+    stream.set_zero_linger().ok();
 }
 
-async fn carry(from: &TcpStream, to: &TcpStream, limits: &Limits) -> io::Result<()> {
+/// Until both directions have ended; an error where one was reset. `count` is told of all that was taken in.
+pub async fn relay(
+    client: &TcpStream,
+    server: &TcpStream,
+    limits: &Limits,
+    count: impl Fn(Way, u64),
+) -> io::Result<()> {
+    let there = carry(client, server, limits, |octets| count(Way::There, octets));
+    let back = carry(server, client, limits, |octets| count(Way::Back, octets));
+    tokio::try_join!(there, back).map(drop)
+}
+
+async fn carry(
+    from: &TcpStream,
+    to: &TcpStream,
+    limits: &Limits,
+    count: impl Fn(u64),
+) -> io::Result<()> {
     let mut large = 0;
     loop {
         from.readable().await?;
@@ -38,12 +65,13 @@ async fn carry(from: &TcpStream, to: &TcpStream, limits: &Limits) -> io::Result<
         if read == 0 {
             return kernel::stream::finish(to);
         }
+        count(u64::try_from(read).unwrap_or(u64::MAX));
         write_all(to, &rest).await?;
         large = if read >= LARGE { large + 1 } else { 0 };
         if large >= MANY
             && let Some((pipe, _permit)) = pipe(limits)
         {
-            return carry_by(&pipe, from, to).await;
+            return carry_by(&pipe, from, to, count).await;
         }
     }
 }
@@ -72,7 +100,12 @@ fn pipe(limits: &Limits) -> Option<(Pipe, Permit)> {
     Some((Pipe::new().ok()?, permit))
 }
 
-async fn carry_by(pipe: &Pipe, from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+async fn carry_by(
+    pipe: &Pipe,
+    from: &TcpStream,
+    to: &TcpStream,
+    count: impl Fn(u64),
+) -> io::Result<()> {
     loop {
         from.readable().await?;
         let filled = unless_blocked(from.try_io(Interest::READABLE, || pipe.fill(from)))?;
@@ -80,6 +113,7 @@ async fn carry_by(pipe: &Pipe, from: &TcpStream, to: &TcpStream) -> io::Result<(
         if left == 0 {
             return kernel::stream::finish(to);
         }
+        count(u64::try_from(left).unwrap_or(u64::MAX));
         while left > 0 {
             to.writable().await?;
             let drained = to.try_io(Interest::WRITABLE, || pipe.drain(to, left));

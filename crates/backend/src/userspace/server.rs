@@ -1,0 +1,196 @@
+//! The process that carries the connections: it serves what it is told to, by whichever agent there is.
+//!
+//! ```text
+//!  agent ──┐ requests                    ┌─► doors: accept, choose, relay
+//!  show  ──┼─────────► conversations ──► owner ◄── told to end
+//!  a successor ──┘ ◄── state, sockets    └─► leaves: no new connections, the last one ends the process
+//! ```
+//!
+//! It lives longer than the agents that come and go, and than its own place: a successor that asks for it gets
+//! the sockets, and what waits in them.
+
+use super::doors::Doors;
+use super::message::{self, Greeting, LANGUAGE, NAME, Request, State};
+use serde::Serialize;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+/// A request, and where its answer goes.
+struct Asked {
+    request: Request,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// An answer in its frame, with the sockets that go with it.
+struct Answer {
+    frame: io::Result<Vec<u8>>,
+    sockets: Vec<OwnedFd>,
+    /// Dropped once the answer is out.
+    out: Option<oneshot::Sender<()>>,
+}
+
+impl Answer {
+    fn of(message: &impl Serialize) -> Self {
+        Answer { frame: message::framed(message), sockets: Vec::new(), out: None }
+    }
+}
+
+/// Whether new connections are still for this process.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    On,
+    Over,
+}
+
+/// Carries connections in the network namespace of the calling thread until it is told to end, or another process has
+/// taken its place, and then until the last connection has ended.
+///
+/// `supervised`: somebody else than an agent has started it. Errors: there is such a process already, and it does
+/// not give way.
+pub async fn serve(supervised: bool, end: impl Future<Output = ()>) -> io::Result<()> {
+    let mut doors = Doors::new(kernel::descriptors::raise_limit().map_err(io::Error::other)?);
+    let listener = take_place(&mut doors).await?;
+    converse(listener, doors, supervised, end).await;
+    Ok(())
+}
+
+/// Has the name in this network namespace, and whatever another process had that had it.
+async fn take_place(doors: &mut Doors) -> io::Result<UnixListener> {
+    if let Some((state, sockets)) = tokio::task::spawn_blocking(take_over).await?? {
+        let (fronts, number) = (state.fronts.len(), sockets.len());
+        let done = doors.adopt(state, sockets);
+        tracing::info!(fronts, sockets = number, opened = done.opened, "taken over");
+    }
+    let listener = kernel::local::listen(NAME)?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+/// From the process that has the place; `None`: there is none.
+fn take_over() -> io::Result<Option<(State, Vec<OwnedFd>)>> {
+    let mut stream = match kernel::local::connect(NAME) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(None),
+        outcome => outcome?,
+    };
+    let greeting: Greeting = message::read(&mut stream)?;
+    if greeting.language != LANGUAGE {
+        let text = format!("podway {} has the place and is not understood", greeting.version);
+        return Err(io::Error::other(text));
+    }
+    message::write(&mut stream, &Request::HandOver)?;
+    let state: State = message::read(&mut stream)?;
+    let sockets = kernel::local::receive(&stream, state.doors.len())?;
+    Ok(Some((state, sockets)))
+}
+
+/// Answers on `listener` until its turn is over; then carries what there is to its end.
+pub(super) async fn converse(
+    listener: UnixListener,
+    mut doors: Doors,
+    supervised: bool,
+    end: impl Future<Output = ()>,
+) {
+    let (sender, mut asked) = mpsc::channel(1);
+    tokio::pin!(end);
+    loop {
+        let due = doors.due();
+        tokio::select! {
+            () = until(due) => doors.cut(),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(tokio::spawn(attend(stream, supervised, sender.clone()))),
+                Err(error) => tracing::warn!(%error, "an agent is not heard"),
+            },
+            Some(Asked { request, answer }) = asked.recv() => {
+                let (mut reply, turn) = obey(&mut doors, request).await;
+                if turn == Turn::On {
+                    // Who asked may have gone.
+                    answer.send(reply).ok();
+                    continue;
+                }
+                drop(listener);
+                let (out, is_out) = oneshot::channel();
+                reply.out = Some(out);
+                answer.send(reply).ok();
+                is_out.await.ok();
+                break;
+            }
+            () = &mut end => {
+                doors.close().await;
+                break;
+            }
+        }
+    }
+    drop(asked);
+    doors.carried_all().await;
+}
+
+/// Waits for a moment, or for ever.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn obey(doors: &mut Doors, request: Request) -> (Answer, Turn) {
+    match request {
+        Request::Read => (Answer::of(&doors.state()), Turn::On),
+        Request::Count => (Answer::of(&doors.counts()), Turn::On),
+        Request::Change(change) => (Answer::of(&doors.change(change).await), Turn::On),
+        Request::Finish => {
+            doors.close().await;
+            (Answer::of(&()), Turn::Over)
+        }
+        Request::HandOver => match doors.sockets() {
+            Ok(sockets) => {
+                let answer = Answer { sockets, ..Answer::of(&doors.state()) };
+                doors.leave();
+                (answer, Turn::Over)
+            }
+            // No descriptors for copies: whoever asked hears nothing, and tries again.
+            Err(error) => (Answer { frame: Err(error), ..Answer::of(&()) }, Turn::On),
+        },
+    }
+}
+
+/// One who asks.
+async fn attend(stream: UnixStream, supervised: bool, owner: mpsc::Sender<Asked>) {
+    if let Err(error) = answer(stream, supervised, owner).await
+        && error.kind() != ErrorKind::UnexpectedEof
+    {
+        tracing::debug!(%error, "a conversation ended");
+    }
+}
+
+async fn answer(
+    mut stream: UnixStream,
+    supervised: bool,
+    owner: mpsc::Sender<Asked>,
+) -> io::Result<()> {
+    if !kernel::local::is_trusted(&stream)? {
+        return Err(ErrorKind::PermissionDenied.into());
+    }
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let greeting = Greeting { language: LANGUAGE, version, supervised };
+    message::tell(&mut stream, &greeting).await?;
+    loop {
+        let request = message::hear(&mut stream).await?;
+        let (answer, answered) = oneshot::channel();
+        let gone = || io::Error::from(ErrorKind::BrokenPipe);
+        owner.send(Asked { request, answer }).await.map_err(|_over| gone())?;
+        let Answer { frame, sockets, out: _out } = answered.await.map_err(|_over| gone())?;
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &frame?).await?;
+        if !sockets.is_empty() {
+            return give(stream, sockets).await;
+        }
+    }
+}
+
+async fn give(stream: UnixStream, sockets: Vec<OwnedFd>) -> io::Result<()> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    tokio::task::spawn_blocking(move || kernel::local::send(&stream, &sockets)).await?
+}

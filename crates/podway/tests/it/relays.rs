@@ -1,0 +1,171 @@
+//! Proxy mode userspace: what carries the connections outlives agents and is replaced without harm.
+
+use crate::labs::{Lab, Manifest, Traffic, wait_until};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// Agents killed of each node; many more: `PODWAY_TEST_KILLS=500`.
+const KILLS: usize = 8;
+const NODES: [(&str, &str); 2] = [("node-1", "10.1.1.110"), ("node-2", "10.1.1.111")];
+
+fn manifest() -> Manifest {
+    let deployment = |name: &str, replicas: u32| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": {"app": name}},
+                    "spec": {"containers": [{
+                        "name": "c", "image": "x", "ports": [{"containerPort": 80}],
+                        "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1},
+                    }]},
+                },
+            },
+        })
+    };
+    let service = |name: &str, port: u16| {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {
+                "type": "NodePort", "selector": {"app": name},
+                "ports": [{"port": 80, "nodePort": port}],
+            },
+        })
+    };
+    Manifest::of(&[
+        deployment("web", 4),
+        service("web", 30_080),
+        deployment("still", 1),
+        service("still", 30_081),
+    ])
+}
+
+fn up() -> Lab {
+    let lab = Lab::up(&[&manifest().0], &["--nodes", "2", "--agent-arg=--proxy-mode=userspace"]);
+    for (_, address) in NODES {
+        wait_until("both Services answer", || {
+            [30_080, 30_081]
+                .iter()
+                .all(|port| lab.try_get("client", &format!("http://{address}:{port}/")).code == 0)
+        });
+    }
+    lab
+}
+
+/// Endpoints come and go.
+fn scale(lab: &Lab, replicas: usize) {
+    let patch = json!({"spec": {"replicas": replicas}});
+    let line = format!(
+        "curl -sS -f --unix-socket /run/podway/api.sock -X PATCH \
+         -H 'Content-Type: application/merge-patch+json' \
+         http://api/apis/apps/v1/namespaces/default/deployments/web -d '{patch}'"
+    );
+    let done = lab.shell("underlay", &line);
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
+/// Clients that connect anew each time, and one for each node whose connection lasts.
+struct Clients {
+    fresh: Vec<Traffic>,
+    lasting: Vec<Traffic>,
+}
+
+impl Clients {
+    fn start(lab: &Lab) -> Clients {
+        let fresh = NODES.map(|(_, address)| lab.traffic(&format!("http://{address}:30080/")));
+        let lasting = NODES.map(|(_, address)| lab.lasting(address, 30_081));
+        Clients { fresh: fresh.into(), lasting: lasting.into() }
+    }
+
+    /// Every request was answered, and every connection that lasts is the one that it was.
+    fn stop(self, lab: &Lab) {
+        for client in self.fresh {
+            let answers = client.stop();
+            let failed = answers.iter().filter(|code| *code != "200").count();
+            assert!(
+                answers.len() > 20 && failed == 0,
+                "{failed} of {}\n{}",
+                answers.len(),
+                lab.logs()
+            );
+        }
+        for client in self.lasting {
+            let answers = client.stop();
+            assert!(answers.len() > 20, "{} answers\n{}", answers.len(), lab.logs());
+            assert_eq!(answers.iter().find(|it| *it != "200"), None, "{}", lab.logs());
+        }
+    }
+}
+
+/// Their process numbers.
+fn relays(lab: &Lab, node: &str) -> BTreeSet<String> {
+    let line = "for process in /proc/[0-9]*; do
+            tr '\\0' ' ' <$process/cmdline 2>/dev/null | grep -q '^podway relay ' && echo $process
+        done; true";
+    let done = lab.shell(&format!("node/{node}"), line);
+    assert_eq!(done.code, 0, "{done:?}");
+    done.stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn agents_killed_in_the_middle_of_their_work_cut_and_refuse_no_connection() {
+    let lab = up();
+    let clients = Clients::start(&lab);
+    let kills = std::env::var("PODWAY_TEST_KILLS").ok().and_then(|kills| kills.parse().ok());
+    let kills = kills.unwrap_or(KILLS);
+    for round in 0..kills {
+        scale(&lab, 2 + round % 3);
+        for (node, _) in NODES {
+            wait_until("the agent runs again and is killed", || lab.kill_9(node, "agent") > 0);
+        }
+    }
+    // What the last agents find they bring to what the cluster wants.
+    scale(&lab, 3);
+    wait_until("all endpoints are known", || {
+        NODES.iter().all(|(node, _)| {
+            let shown = lab.run(&format!("lab exec node/{node} -- podway show services -o json"));
+            let rows: Value = serde_json::from_str(&shown.stdout).unwrap_or_default();
+            let rows = rows.as_array().into_iter().flatten();
+            let mut web = rows.filter(|row| row["port"] == 30_080);
+            web.next()
+                .is_some_and(|row| row["endpoints"].as_array().is_some_and(|it| it.len() == 3))
+        })
+    });
+    clients.stop(&lab);
+    for (node, _) in NODES {
+        assert_eq!(relays(&lab, node).len(), 1, "{node}");
+    }
+}
+
+/// As an update does: a new process takes the sockets, the old one keeps its connections until they end.
+#[test]
+fn a_relay_is_replaced_without_a_refused_connection() {
+    let lab = up();
+    let clients = Clients::start(&lab);
+    for _replaced in 0..3 {
+        for (node, _) in NODES {
+            let before = relays(&lab, node);
+            let line = "setsid podway relay >>/tmp/relay.log 2>&1 </dev/null &";
+            let done = lab.shell(&format!("node/{node}"), line);
+            assert_eq!(done.code, 0, "{done:?}");
+            wait_until("there is a new one", || !relays(&lab, node).is_subset(&before));
+            wait_until("it serves", || {
+                let shown = lab.run(&format!("lab exec node/{node} -- podway show services"));
+                shown.stdout.contains("30080")
+            });
+        }
+    }
+    clients.stop(&lab);
+    for (node, _) in NODES {
+        wait_until("only the last one is left", || relays(&lab, node).len() == 1);
+        assert_eq!(lab.kill_9(node, "relay"), 1);
+    }
+    for (node, address) in NODES {
+        wait_until("the agent has started another one", || relays(&lab, node).len() == 1);
+        wait_until("which serves", || {
+            lab.try_get("client", &format!("http://{address}:30080/")).code == 0
+        });
+    }
+}

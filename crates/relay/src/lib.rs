@@ -1,0 +1,11 @@
+//! Octets between two connections, and how many connections one process can carry.
+//!
+//! *Here*: what every process that carries other people's connections does alike.
+//! *Not here*: who is connected with whom (`backend::userspace` for Services, crate `edge` for virtual IPs).
+//! *Start at* [`relay`] and [`Limits`].
+
+mod limits;
+mod octets;
+
+pub use limits::{Limits, Permit};
+pub use octets::{Way, relay, reset, with_scratch};
