@@ -69,20 +69,27 @@ fn kernel_trace_and_specification_agree_on_iptables() {
 #[test]
 fn every_endpoint_gets_its_share() {
     as_root("agreement::every_endpoint_gets_its_share", || {
-        let mut testbed = Testbed::new();
-        for number in [1, 2, 3, 5, 12] {
-            testbed.start(&compiled(&balanced_over(number), &settings()));
-            let connections = 60 * number;
-            let shares = testbed.shares("10.96.0.1:80".parse().unwrap(), connections, PATIENCE);
-            println!("{number} endpoints: {:?}", shares.values().collect::<Vec<_>>());
-            assert_eq!(shares.values().sum::<usize>(), connections, "{shares:?}");
-            assert!(shares.len() <= number, "{shares:?}");
-            let far = |share: usize| (share as f64 - 60.0).powi(2) / 60.0;
-            let missing = (number - shares.len()) as f64 * far(0);
-            let chi_square = shares.values().map(|share| far(*share)).sum::<f64>() + missing;
-            assert!(chi_square <= bound(number - 1), "{number} endpoints: {shares:?}");
+        shares_are_fair(Kind::Nft, &[1, 2, 3, 5, 12]);
+        for variant in Variant::ALL {
+            shares_are_fair(Kind::Iptables(variant), &[3, 12]);
         }
     });
+}
+
+fn shares_are_fair(kind: Kind, numbers: &[usize]) {
+    let mut testbed = Testbed::with(kind);
+    for number in numbers.iter().copied() {
+        testbed.start(&compiled(&balanced_over(number), &settings()));
+        let connections = 60 * number;
+        let shares = testbed.shares("10.96.0.1:80".parse().unwrap(), connections, PATIENCE);
+        println!("{kind:?}, {number} endpoints: {:?}", shares.values().collect::<Vec<_>>());
+        assert_eq!(shares.values().sum::<usize>(), connections, "{shares:?}");
+        assert!(shares.len() <= number, "{shares:?}");
+        let far = |share: usize| (share as f64 - 60.0).powi(2) / 60.0;
+        let missing = (number - shares.len()) as f64 * far(0);
+        let chi_square = shares.values().map(|share| far(*share)).sum::<f64>() + missing;
+        assert!(chi_square <= bound(number - 1), "{number} endpoints: {shares:?}");
+    }
 }
 
 /// Endpoints come and go, and the classes of rules with them; connections meanwhile always find one.
@@ -90,6 +97,16 @@ fn every_endpoint_gets_its_share() {
 fn no_connection_is_lost_while_the_table_changes() {
     as_root("agreement::no_connection_is_lost_while_the_table_changes", || {
         println!("{}", lose_nothing(Kind::Nft, 100));
+    });
+}
+
+/// A change takes children, so these are fewer.
+#[test]
+fn iptables_loses_no_connection_while_it_changes() {
+    as_root("agreement::iptables_loses_no_connection_while_it_changes", || {
+        for variant in Variant::ALL {
+            println!("{variant:?}: {}", lose_nothing(Kind::Iptables(variant), 6));
+        }
     });
 }
 

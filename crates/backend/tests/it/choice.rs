@@ -2,8 +2,10 @@
 
 use crate::cluster::{NODE, nodes, object, pod_at, settings};
 use crate::probe::Sight;
+use crate::proxy::Kind;
 use crate::space::as_root;
 use crate::testbed::{CLIENT, Testbed, compiled};
+use backend::iptables::Variant;
 use model::{Change, Object, Protocol, Touched, World};
 use program::{Packet, Program};
 use serde_json::{Value, json};
@@ -52,10 +54,10 @@ struct Node {
 }
 
 impl Node {
-    fn start(objects: impl IntoIterator<Item = Object>) -> Self {
+    fn start(kind: Kind, objects: impl IntoIterator<Item = Object>) -> Self {
         let world = world(objects);
         let program = compiled(&world, &settings());
-        let mut testbed = Testbed::new();
+        let mut testbed = Testbed::with(kind);
         testbed.start(&program);
         Node { testbed, world, program, port: 10_000 }
     }
@@ -85,6 +87,7 @@ impl Node {
     }
 }
 
+const IPTABLES: [Kind; 2] = [Kind::Iptables(Variant::Nft), Kind::Iptables(Variant::Legacy)];
 const CLUSTER_IP: &str = "10.96.0.1:80";
 const NODE_PORT: &str = "10.1.1.111:30000";
 
@@ -92,13 +95,15 @@ const NODE_PORT: &str = "10.1.1.111:30000";
 fn weights_are_shares_of_connections() {
     as_root("choice::weights_are_shares_of_connections", || {
         let weights = "10.244.1.2=5,10.244.1.3=2";
-        let node = Node::start([service(json!({}), &json!({})), slice(&[2, 3], weights)]);
-        let shares = node.testbed.shares(CLUSTER_IP.parse().unwrap(), 700, PATIENCE);
-        println!("weights 5 and 2: {shares:?}");
-        let heavy = shares[&"10.244.1.2:8080".parse().unwrap()];
-        assert_eq!(shares.values().sum::<usize>(), 700);
-        // Six standard deviations of a binomial distribution around 500.
-        assert!((430..=570).contains(&heavy), "{shares:?}");
+        for kind in [Kind::Nft].into_iter().chain(IPTABLES) {
+            let node = Node::start(kind, [service(json!({}), &json!({})), slice(&[2, 3], weights)]);
+            let shares = node.testbed.shares(CLUSTER_IP.parse().unwrap(), 700, PATIENCE);
+            println!("{kind:?}, weights 5 and 2: {shares:?}");
+            let heavy = shares[&"10.244.1.2:8080".parse().unwrap()];
+            assert_eq!(shares.values().sum::<usize>(), 700);
+            // Six standard deviations of a binomial distribution around 500.
+            assert!((430..=570).contains(&heavy), "{shares:?}");
+        }
     });
 }
 
@@ -108,7 +113,8 @@ fn a_hashed_client_stays_and_few_move_with_an_endpoint() {
         for scheduler in ["mh", "sh"] {
             let annotations = json!({"podway.io/lb-algorithm": scheduler});
             let all = [2, 3, 4, 5, 6, 7];
-            let mut node = Node::start([service(annotations, &json!({})), slice(&all, "")]);
+            let objects = [service(annotations, &json!({})), slice(&all, "")];
+            let mut node = Node::start(Kind::Nft, objects);
             let clients: Vec<IpAddr> =
                 [CLIENT, "10.244.1.2".parse().unwrap(), "10.244.1.3".parse().unwrap()].into();
             let mut first = Vec::new();
@@ -136,30 +142,36 @@ fn a_hashed_client_stays_and_few_move_with_an_endpoint() {
 #[test]
 fn a_client_keeps_its_endpoint_on_all_front_ends_until_it_is_gone() {
     as_root("choice::a_client_keeps_its_endpoint_on_all_front_ends_until_it_is_gone", || {
-        let affinity = json!({"sessionAffinity": "ClientIP"});
-        let mut node = Node::start([service(json!({}), &affinity), slice(&[2, 3, 4, 5], "")]);
-        let first = node.ask(CLIENT, CLUSTER_IP);
-        for front_end in [CLUSTER_IP, NODE_PORT].repeat(8) {
-            assert_eq!(node.ask(CLIENT, front_end), first, "{front_end}");
+        for kind in [Kind::Nft].into_iter().chain(IPTABLES) {
+            keeps_its_endpoint(kind);
         }
-        let gone = match first.ip() {
-            IpAddr::V4(ip) => ip.octets()[3],
-            IpAddr::V6(_) => panic!("{first}"),
-        };
-        let left: Vec<u8> = [2, 3, 4, 5].into_iter().filter(|host| *host != gone).collect();
-        node.change(slice(&left, ""));
-        let second = node.ask(CLIENT, NODE_PORT);
-        assert_ne!(second, first);
-        for front_end in [CLUSTER_IP, NODE_PORT].repeat(8) {
-            assert_eq!(node.ask(CLIENT, front_end), second, "{front_end}");
-        }
-        // Back again, but nobody's any more.
-        node.change(slice(&[2, 3, 4, 5], ""));
-        assert_eq!(node.ask(CLIENT, CLUSTER_IP), second);
-        // An agent that starts anew leaves the memory alone.
-        node.testbed.assert_settled(&node.program);
-        assert_eq!(node.ask(CLIENT, CLUSTER_IP), second);
     });
+}
+
+fn keeps_its_endpoint(kind: Kind) {
+    let affinity = json!({"sessionAffinity": "ClientIP"});
+    let mut node = Node::start(kind, [service(json!({}), &affinity), slice(&[2, 3, 4, 5], "")]);
+    let first = node.ask(CLIENT, CLUSTER_IP);
+    for front_end in [CLUSTER_IP, NODE_PORT].repeat(8) {
+        assert_eq!(node.ask(CLIENT, front_end), first, "{front_end}");
+    }
+    let gone = match first.ip() {
+        IpAddr::V4(ip) => ip.octets()[3],
+        IpAddr::V6(_) => panic!("{first}"),
+    };
+    let left: Vec<u8> = [2, 3, 4, 5].into_iter().filter(|host| *host != gone).collect();
+    node.change(slice(&left, ""));
+    let second = node.ask(CLIENT, NODE_PORT);
+    assert_ne!(second, first);
+    for front_end in [CLUSTER_IP, NODE_PORT].repeat(8) {
+        assert_eq!(node.ask(CLIENT, front_end), second, "{front_end}");
+    }
+    // Back again, but nobody's any more.
+    node.change(slice(&[2, 3, 4, 5], ""));
+    assert_eq!(node.ask(CLIENT, CLUSTER_IP), second);
+    // An agent that starts anew leaves the memory alone.
+    node.testbed.assert_settled(&node.program);
+    assert_eq!(node.ask(CLIENT, CLUSTER_IP), second);
 }
 
 /// Memory lasts as long as the Service says, after the last connection.
@@ -170,7 +182,8 @@ fn memory_ends() {
             "sessionAffinity": "ClientIP",
             "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 1}},
         });
-        let mut node = Node::start([service(json!({}), &affinity), slice(&[2, 3, 4, 5], "")]);
+        let objects = [service(json!({}), &affinity), slice(&[2, 3, 4, 5], "")];
+        let mut node = Node::start(Kind::Nft, objects);
         node.ask(CLIENT, CLUSTER_IP);
         let listed = node.testbed.listed();
         assert!(listed.contains("update @memory"), "{listed}");

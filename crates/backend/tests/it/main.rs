@@ -14,6 +14,7 @@ mod choice;
 mod cluster;
 mod dual_stack;
 mod iptables_lowering;
+mod iptables_reading;
 mod ipvs;
 mod ipvs_kernel;
 mod lowering;

@@ -59,10 +59,6 @@ pub(crate) struct Testbed {
 }
 
 impl Testbed {
-    pub(crate) fn new() -> Self {
-        Testbed::with(Kind::Nft)
-    }
-
     pub(crate) fn with(kind: Kind) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
