@@ -6,7 +6,7 @@ use crate::metrics::Repair;
 use crate::report::{Extent, Report};
 use crate::{Options, sysctls};
 use backend::link::lower::Underlay;
-use backend::{Mode, Services, ipvs, link, services};
+use backend::{Mode, Services, ipvs, kube_proxy, link, services};
 use compile::Finding;
 use kernel::netlink::{Changed, Monitor};
 use model::{Family, Touched, Vtep, World};
@@ -86,10 +86,7 @@ impl Node {
         options.mode = services.mode();
         options.settings.schedulers = services.schedulers().to_vec();
         sysctls::set(&options.settings, &options.conntrack, false);
-        let leftover = match services.mode() {
-            Mode::Ipvs => None,
-            _other => find_leftover(),
-        };
+        let leftover = find_leftover(services.mode(), options.take_over_kube_proxy);
         Ok(Node {
             report: Report::new(&options, services.mode(), &teller),
             unreported: Unreported::Everything,
@@ -340,7 +337,7 @@ impl Node {
         }
         let own = self.services.mode();
         if self.options.take_over_kube_proxy
-            && let Err(error) = backend::kube_proxy::remove(own)
+            && let Err(error) = kube_proxy::remove(own)
         {
             warn!(error = %crate::watch::chain(&error), "what kube-proxy left cannot be removed");
         }
@@ -396,10 +393,20 @@ fn families_of(changes: &[Change]) -> BTreeSet<Family> {
     changes.iter().filter_map(family).collect()
 }
 
-/// What is left of proxy mode ipvs, which must be known before the service table changes.
-fn find_leftover() -> Option<ipvs::Leftover> {
-    let found = ipvs::Leftover::find(Instant::now());
-    found.unwrap_or_else(|error| {
+/// What is left of proxy mode ipvs, or of kube-proxy's, which must be known before the service table changes.
+fn find_leftover(own: Mode, take_over_kube_proxy: bool) -> Option<ipvs::Leftover> {
+    let find = || {
+        let node_ports = match take_over_kube_proxy {
+            true => kube_proxy::node_ports().map_err(ipvs::Error::Read)?,
+            false => BTreeSet::new(),
+        };
+        match own {
+            Mode::Ipvs if node_ports.is_empty() => Ok(None),
+            Mode::Ipvs => ipvs::Leftover::beside(Instant::now(), &node_ports),
+            _other => ipvs::Leftover::find(Instant::now(), &node_ports),
+        }
+    };
+    find().unwrap_or_else(|error| {
         warn!(error = %crate::watch::chain(&error), "what proxy mode ipvs left cannot be removed");
         None
     })

@@ -14,5 +14,5 @@ pub mod read;
 mod settle;
 
 pub use apply::{Applied, Backend, Error};
-pub use leftover::Leftover;
+pub use leftover::{Leftover, has_virtual_servers};
 pub use lower::{SCHEDULERS, Settings};

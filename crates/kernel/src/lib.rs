@@ -1,6 +1,6 @@
 //! The kernel's door: the only crate with system calls.
 //!
-//! *Here*: netlink (links, routes, nf_tables, conntrack, IPVS), sysctls, network namespaces, processes, mounts
+//! *Here*: netlink (links, routes, nf_tables, conntrack, IPVS, sets), sysctls, network namespaces, processes, mounts
 //! and raw sockets, each behind a safe and synchronous function.
 //! *Not here*: what the configuration should be (crate `netstate` holds it as values, crate `backend` decides).
 //! *Start at* [`netlink::Socket`], then [`route`] and [`nft::Transaction`].
@@ -16,6 +16,7 @@ pub mod directory;
 mod error;
 pub mod filter;
 mod identity;
+pub mod ipset;
 pub mod ipvs;
 pub mod local;
 pub mod mount;

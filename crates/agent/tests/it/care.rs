@@ -1,13 +1,14 @@
 //! Connections under way when their Service changes.
 
 use crate::node::{Node, in_own_namespace};
-use crate::pods::Pod;
+use crate::pods::{Pod, run};
 use agent::Care;
 use kernel::conntrack::{Which, connections};
 use kernel::netlink::Socket;
+use model::Family;
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 const HEALTH: u16 = 10256;
@@ -17,19 +18,49 @@ const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 fn service(protocol: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
-        "spec": {"type": "NodePort", "clusterIP": "10.96.5.5",
+        "spec": {"type": "NodePort", "clusterIP": "10.96.5.5", "clusterIPs": ["10.96.5.5", "fd00:96::5"],
+            "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack",
             "ports": [{"port": 80, "nodePort": 30080, "protocol": protocol}]},
     })
 }
 
-/// Endpoints by the last octet of their address; those that are not ready terminate.
+fn cluster_ip(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => "10.96.5.5",
+        Family::V6 => "fd00:96::5",
+    }
+    .parse()
+    .unwrap()
+}
+
+/// The node has an address and pods of each family.
+async fn become_dual_stack(node: &Node) {
+    run("ip addr add fd00:1::110/64 dev eth0 nodad");
+    node.put(json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
+        "spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24", "fd00:244::/64"]},
+        "status": {"addresses": [{"type": "InternalIP", "address": "10.1.1.110"},
+            {"type": "InternalIP", "address": "fd00:1::110"}]},
+    }))
+    .await;
+}
+
 fn slice(protocol: &str, endpoints: &[(u8, bool)]) -> Value {
+    slice_of(Family::V4, protocol, endpoints)
+}
+
+/// Endpoints by the last part of their address; those that are not ready terminate.
+fn slice_of(family: Family, protocol: &str, endpoints: &[(u8, bool)]) -> Value {
+    let address = |host: &u8| match family {
+        Family::V4 => format!("10.244.0.{host}"),
+        Family::V6 => format!("fd00:244::{host:x}"),
+    };
     let endpoint = |(host, ready): &(u8, bool)| {
-        json!({"addresses": [format!("10.244.0.{host}")],
+        json!({"addresses": [address(host)],
             "conditions": {"ready": ready, "serving": true, "terminating": !ready}})
     };
     json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family.to_string(),
         "metadata": {"name": "web-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
         "ports": [{"name": "", "port": 8080, "protocol": protocol}],
         "endpoints": endpoints.iter().map(endpoint).collect::<Vec<_>>(),
@@ -45,13 +76,17 @@ async fn put(node: &Node, object: Value) {
     assert_eq!(answer.status, 200);
 }
 
-fn listen(pod: &Pod) -> TcpListener {
-    pod.inside(|| TcpListener::bind(pod.at(8080)).unwrap())
+fn listen(pod: &Pod, family: Family) -> TcpListener {
+    let at = match family {
+        Family::V4 => pod.at(8080),
+        Family::V6 => pod.at_v6(8080),
+    };
+    pod.inside(|| TcpListener::bind(at).unwrap())
 }
 
 /// A connection through the Service, and its other end.
-fn connect(client: &Pod, server: &TcpListener) -> (TcpStream, TcpStream) {
-    let connection = client.inside(|| TcpStream::connect(("10.96.5.5", 80)).unwrap());
+fn connect(client: &Pod, server: &TcpListener, to: IpAddr) -> (TcpStream, TcpStream) {
+    let connection = client.inside(|| TcpStream::connect((to, 80)).unwrap());
     connection.set_read_timeout(PATIENCE).unwrap();
     let (other, _) = server.accept().unwrap();
     (connection, other)
@@ -68,35 +103,54 @@ fn exchange((client, server): &mut (TcpStream, TcpStream)) {
 fn a_hanging_client_of_a_gone_pod_is_reset_and_one_of_a_terminating_pod_goes_on() {
     const NAME: &str =
         "care::a_hanging_client_of_a_gone_pod_is_reset_and_one_of_a_terminating_pod_goes_on";
-    in_own_namespace(NAME, async || {
-        let node = Node::new("gone").await;
-        let (client, staying, leaving, fresh) =
-            (Pod::new(10), Pod::new(5), Pod::new(6), Pod::new(7));
-        let servers = [&staying, &leaving, &fresh].map(listen);
-        let care = Care { reset_gone_after: Some(Duration::from_millis(200)), ..Care::default() };
-        let agent = node.start_agent_with(|options| options.care = care).await;
-        put(&node, service("TCP")).await;
-        put(&node, slice("TCP", &[(5, true)])).await;
-        let mut graceful = connect(&client, &servers[0]);
-        exchange(&mut graceful);
-        put(&node, slice("TCP", &[(5, false), (6, true)])).await;
-        let mut hanging = connect(&client, &servers[1]);
-        exchange(&mut hanging);
-        leaving.vanish();
-        put(&node, slice("TCP", &[(5, false), (7, true)])).await;
-        // The agent shares this thread: the client's read must wait beside it.
-        let (mut connection, _held) = hanging;
-        let outcome = tokio::task::spawn_blocking(move || connection.read(&mut [0; 1]));
-        let failure = outcome.await.unwrap().unwrap_err();
-        assert_eq!(failure.kind(), ErrorKind::ConnectionReset, "{failure}");
-        exchange(&mut graceful);
-        exchange(&mut connect(&client, &servers[2]));
-        node.until_metric(METRICS, "podway_connections_reset_total 1").await;
-        let counted = "podway_service_connections_total{namespace=\"default\",service=\"web\",address=\"10.96.5.5\",\
-            ip_family=\"IPv4\",protocol=\"TCP\",port=\"80\"} 3";
-        node.until_metric(METRICS, counted).await;
-        agent.abort();
+    in_own_namespace(NAME, async || only_the_hanging_one_is_reset(Family::V4).await);
+}
+
+#[test]
+fn so_it_is_with_ipv6() {
+    in_own_namespace("care::so_it_is_with_ipv6", async || {
+        only_the_hanging_one_is_reset(Family::V6).await;
     });
+}
+
+async fn only_the_hanging_one_is_reset(family: Family) {
+    let node = Node::new("gone").await;
+    become_dual_stack(&node).await;
+    let (client, staying, leaving, fresh) = (Pod::new(10), Pod::new(5), Pod::new(6), Pod::new(7));
+    let servers = [&staying, &leaving, &fresh].map(|pod| listen(pod, family));
+    let care = Care { reset_gone_after: Some(Duration::from_millis(200)), ..Care::default() };
+    let nets = ["10.244.0.0/16", "fd00:244::/32"].map(|net| net.parse().unwrap());
+    let agent = node.start_agent_with(|options| {
+        options.care = care;
+        options.settings = compile::Settings::new(nets.into());
+    });
+    let agent = agent.await;
+    put(&node, service("TCP")).await;
+    let slice = |endpoints: &[(u8, bool)]| slice_of(family, "TCP", endpoints);
+    put(&node, slice(&[(5, true)])).await;
+    let connect = |server| connect(&client, server, cluster_ip(family));
+    let mut graceful = connect(&servers[0]);
+    exchange(&mut graceful);
+    put(&node, slice(&[(5, false), (6, true)])).await;
+    let mut hanging = connect(&servers[1]);
+    exchange(&mut hanging);
+    leaving.vanish();
+    put(&node, slice(&[(5, false), (7, true)])).await;
+    // The agent shares this thread: the client's read must wait beside it.
+    let (mut connection, _held) = hanging;
+    let outcome = tokio::task::spawn_blocking(move || connection.read(&mut [0; 1]));
+    let failure = outcome.await.unwrap().unwrap_err();
+    assert_eq!(failure.kind(), ErrorKind::ConnectionReset, "{failure}");
+    exchange(&mut graceful);
+    exchange(&mut connect(&servers[2]));
+    node.until_metric(METRICS, "podway_connections_reset_total 1").await;
+    let address = cluster_ip(family);
+    let counted = format!(
+        "podway_service_connections_total{{namespace=\"default\",service=\"web\",address=\"{address}\",\
+         ip_family=\"{family}\",protocol=\"TCP\",port=\"80\"}} 3"
+    );
+    node.until_metric(METRICS, &counted).await;
+    agent.abort();
 }
 
 #[test]

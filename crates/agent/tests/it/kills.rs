@@ -1,12 +1,12 @@
 //! An agent that is killed in the middle of its work, again and again, under traffic.
 
 use crate::node::{Node, in_own_namespace, options};
-use crate::pods::Pod;
+use crate::pods::{Pod, serve};
 use backend::Fate;
 use kernel::process::Signal;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -71,19 +71,6 @@ fn converse() -> std::io::Result<()> {
     let mut connection = TcpStream::connect(("10.96.5.5", 80))?;
     connection.write_all(b"question")?;
     connection.read_exact(&mut [0; 6])
-}
-
-fn serve(pod: &Pod) {
-    let listener = pod.inside(|| TcpListener::bind(pod.at(8080)).unwrap());
-    std::thread::spawn(move || {
-        for mut connection in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                if connection.read_exact(&mut [0; 8]).is_ok() {
-                    connection.write_all(b"answer").ok();
-                }
-            });
-        }
-    });
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod care;
 mod follows;
 mod health;
 mod kills;
+mod kube_proxy;
 mod node;
 mod pods;

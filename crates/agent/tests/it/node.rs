@@ -41,7 +41,7 @@ pub(crate) fn in_own_namespace(test: &str, body: impl AsyncFnOnce() + Send) {
 
 pub(crate) struct Node {
     pub(crate) client: Client,
-    server: String,
+    pub(crate) server: String,
     directory: PathBuf,
     rules: AsyncFd<Monitor>,
 }
@@ -61,7 +61,9 @@ impl Node {
         route::apply(&mut Socket::route().unwrap(), &changes).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let api = ApiServer::new(&Config::new(address)).unwrap();
+        let service_cidrs = ["10.96.0.0/12", "fd00:96::/112"].map(|net| net.parse().unwrap());
+        let config = Config { service_cidrs: service_cidrs.into(), ..Config::new(address) };
+        let api = ApiServer::new(&config).unwrap();
         tokio::spawn(api.serve(listener, std::future::pending()));
         let server = format!("http://{address}");
         let client = client::connect(None, Some(&server)).await.unwrap();
@@ -114,23 +116,15 @@ impl Node {
     /// Asks an HTTP server of the node, which may be about to start.
     pub(crate) async fn ask(&self, port: u16, path: &str) -> Answer {
         let answer = tokio::time::timeout(PATIENCE, async {
-            let mut stream = loop {
+            loop {
                 // Nothing tells of a socket that begins to listen.
-                match TcpStream::connect(("127.0.0.1", port)).await {
-                    Ok(stream) => break stream,
+                match try_ask(port, path).await {
+                    Ok(answer) => break answer,
                     Err(_) => tokio::task::yield_now().await,
                 }
-            };
-            let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut text = String::new();
-            stream.read_to_string(&mut text).await.unwrap();
-            text
+            }
         });
-        let text = answer.await.unwrap_or_else(|_late| panic!("{path} on port {port}"));
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head: head.to_owned(), body: body.to_owned() }
+        answer.await.unwrap_or_else(|_late| panic!("{path} on port {port}"))
     }
 
     pub(crate) fn watch(&self, watch: Watch) -> Watcher {
@@ -215,6 +209,19 @@ pub(crate) fn options(directory: &Path) -> Options {
         metrics: Some(([127, 0, 0, 1], 10249).into()),
         ..Options::new("node-1", settings)
     }
+}
+
+/// Asks an HTTP server of the node.
+pub(crate) async fn try_ask(port: u16, path: &str) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    let (head, body) = text.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or(std::io::ErrorKind::InvalidData)?;
+    Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
 /// What an HTTP server said.

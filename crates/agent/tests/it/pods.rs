@@ -1,7 +1,8 @@
 //! Pods of a node: network namespaces, wired as the CNI plug-in does it.
 
 use kernel::namespace::{Namespace, in_netns, make_net};
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 
@@ -9,6 +10,7 @@ pub(crate) struct Pod {
     netns: Namespace,
     device: String,
     pub(crate) address: IpAddr,
+    pub(crate) address_v6: IpAddr,
 }
 
 impl Pod {
@@ -21,13 +23,19 @@ impl Pod {
         run(&format!("ip addr add 10.244.0.1/32 dev {device}"));
         run(&format!("ip link set {device} up"));
         run(&format!("ip route add {address}/32 dev {device}"));
-        let pod = Pod { netns, device, address };
+        let address_v6 = IpAddr::from([0xfd00, 0x244, 0, 0, 0, 0, 0, host.into()]);
+        run(&format!("ip addr add fd00:244::1/128 dev {device} nodad"));
+        run(&format!("ip route add {address_v6}/128 dev {device}"));
+        let pod = Pod { netns, device, address, address_v6 };
         pod.inside(|| {
             run("ip link set lo up");
             run(&format!("ip addr add {address}/32 dev eth0"));
             run("ip link set eth0 up");
             run("ip route add 10.244.0.1 dev eth0");
             run("ip route add default via 10.244.0.1");
+            run(&format!("ip addr add {address_v6}/128 dev eth0 nodad"));
+            run("ip route add fd00:244::1 dev eth0");
+            run("ip route add default via fd00:244::1");
         });
         pod
     }
@@ -40,10 +48,28 @@ impl Pod {
         SocketAddr::new(self.address, port)
     }
 
+    pub(crate) fn at_v6(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address_v6, port)
+    }
+
     /// As when its node loses power: nothing is said any more, not even a reset.
     pub(crate) fn vanish(self) {
         run(&format!("ip link delete {}", self.device));
     }
+}
+
+/// Answers questions of eight octets at port 8080, as many as a connection brings.
+pub(crate) fn serve(pod: &Pod) {
+    let listener = pod.inside(|| TcpListener::bind(pod.at(8080)).unwrap());
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                while connection.read_exact(&mut [0; 8]).is_ok() {
+                    connection.write_all(b"answer").ok();
+                }
+            });
+        }
+    });
 }
 
 pub(crate) fn run(line: &str) {

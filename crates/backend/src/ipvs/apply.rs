@@ -253,8 +253,8 @@ pub(super) fn ours<'a>(
     owned: &'a BTreeSet<IpAddr>,
 ) -> impl Iterator<Item = VirtualAddress> + 'a {
     let ours = |at: &VirtualAddress| match at {
-        VirtualAddress::Socket { protocol, address } => {
-            led_to.contains(&socket_key(*protocol, *address)) || owned.contains(&address.ip())
+        VirtualAddress::Socket { address, .. } => {
+            is_led_to(at, led_to) || owned.contains(&address.ip())
         }
         VirtualAddress::Mark { .. } => false,
     };
@@ -270,6 +270,15 @@ pub(super) fn led_to() -> kernel::Result<BTreeSet<Key>> {
         keys.extend(set.into_iter().flat_map(|set| set.elements.into_keys()));
     }
     Ok(keys)
+}
+
+pub(super) fn is_led_to(at: &VirtualAddress, led_to: &BTreeSet<Key>) -> bool {
+    match at {
+        VirtualAddress::Socket { protocol, address } => {
+            led_to.contains(&socket_key(*protocol, *address))
+        }
+        VirtualAddress::Mark { .. } => false,
+    }
 }
 
 fn socket_key(protocol: u8, address: SocketAddr) -> Key {

@@ -10,6 +10,7 @@ use kernel::Error;
 use model::{Change, Object, World};
 use program::Program;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -268,7 +269,8 @@ fn connections_stay_when_back_ends_change() {
         held.iter().for_each(Held::assert_passes);
 
         let now = Instant::now();
-        let mut leftover = testbed.node().inside(|| ipvs::Leftover::find(now).unwrap().unwrap());
+        let mut leftover =
+            testbed.node().inside(|| ipvs::Leftover::find(now, &BTreeSet::new()).unwrap().unwrap());
         testbed.switch(Kind::Nft, &program);
         held.push(Held::new(&testbed, &listeners));
         assert!(!leftover.sweep(now).unwrap(), "one of its connections is open");
@@ -281,7 +283,7 @@ fn connections_stay_when_back_ends_change() {
         assert_eq!(testbed.node().run("ipvsadm -Sn"), "");
         held.push(Held::new(&testbed, &listeners));
         held.iter().for_each(Held::assert_passes);
-        let again = testbed.node().inside(|| ipvs::Leftover::find(now).unwrap());
+        let again = testbed.node().inside(|| ipvs::Leftover::find(now, &BTreeSet::new()).unwrap());
         assert!(again.is_none(), "{again:?}");
     });
 }

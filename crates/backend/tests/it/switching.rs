@@ -12,6 +12,7 @@ use model::{Family, World};
 use netstate::iptables::{Chain, Delta, RuleSet, Scope, TableName};
 use program::Program;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -276,18 +277,30 @@ fn between_back_ends_no_connection_fails() {
     });
 }
 
-/// kube-proxy's ipvs mode leaves a device with every virtual address, and chains.
+/// kube-proxy's ipvs mode leaves a device with every virtual address, chains, and the sets that they look into.
 #[test]
 fn what_kube_proxy_leaves_of_ipvs_goes() {
     as_root("switching::what_kube_proxy_leaves_of_ipvs_goes", || {
         let node = Space::new();
         node.run("ip link add kube-ipvs0 type bridge");
         node.run("ip address add 10.96.0.1/32 dev kube-ipvs0");
+        for set in [
+            "KUBE-CLUSTER-IP hash:ip,port",
+            "KUBE-6-LOAD-BALANCER-SOURCE-CID hash:ip,port,net family inet6",
+            "KUBE-NODE-PORT-TCP bitmap:port range 0-65535",
+            "MINE hash:ip",
+        ] {
+            node.run(&format!("ipset create {set}"));
+        }
+        node.run("ipset add KUBE-NODE-PORT-TCP 30080");
+        let node_ports = node.inside(|| kube_proxy::node_ports().unwrap());
+        assert_eq!(node_ports, BTreeSet::from([(6, 30080)]));
         for line in [
             "-N KUBE-LOAD-BALANCER",
             "-N KUBE-SERVICES",
             "-A PREROUTING -j KUBE-SERVICES",
             "-A KUBE-SERVICES -j KUBE-LOAD-BALANCER",
+            "-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT",
             "-N KUBE-KUBELET-CANARY",
             "-N MINE",
             "-A PREROUTING -j MINE",
@@ -296,6 +309,7 @@ fn what_kube_proxy_leaves_of_ipvs_goes() {
         }
         node.inside(|| kube_proxy::remove(Mode::Nft).unwrap());
         assert!(!node.run("ip -o link").contains("kube-ipvs0"));
+        assert_eq!(node.run("ipset list -name"), "MINE\n");
         let rules = node.inside(|| tool(Variant::Nft).save().unwrap());
         let chains: Vec<_> = rules.tables[&TableName::Nat]
             .chains
