@@ -19,7 +19,9 @@ pub use connect::connect;
 pub use error::Error;
 pub use kind::Kind;
 pub use kube::Client;
-pub use object::{bind, create, create_of, delete, get, list, patch_merge, patch_status, replace};
+pub use object::{
+    bind, create, create_of, delete, get, list, patch_merge, patch_status, replace, request_token,
+};
 pub use replica::Replica;
 pub use watch::{Event, Watch, Watcher, watch_kinds};
 

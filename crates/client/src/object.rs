@@ -128,6 +128,19 @@ pub async fn bind(client: &Client, namespace: &str, pod: &str, node: &str) -> Re
     send(client, request, "bind", Kind::POD, pod).await.map(drop)
 }
 
+/// Asks for a token of a service account (`serviceaccounts/token`); `asked` is a `TokenRequest`, and so is the answer.
+pub async fn request_token(
+    client: &Client,
+    namespace: &str,
+    account: &str,
+    asked: &Value,
+) -> Result<Value> {
+    let path = Kind::SERVICE_ACCOUNT.path(Some(namespace));
+    let params = PostParams::default();
+    let request = Request::new(path).create_subresource("token", account, &params, bytes(asked));
+    send(client, request, "request a token of", Kind::SERVICE_ACCOUNT, account).await
+}
+
 /// Fills in the type, which items of lists lack.
 pub(crate) fn named(kind: Kind, mut object: Value) -> Value {
     if let Some(fields) = object.as_object_mut() {

@@ -32,6 +32,9 @@ pub struct Place {
     pub death_signal: Option<Signal>,
     /// A file system for `/sys` that shows the devices of the network namespace; needs a mount namespace made.
     pub sysfs: bool,
+    /// Directories and the places where they show instead of what is there, looked up after entering; needs a mount
+    /// namespace made.
+    pub binds: Vec<(PathBuf, PathBuf)>,
     /// Changes of user and group succeed without effect, for a user namespace with one user in it.
     pub sole_user: bool,
     /// The directory to start in, looked up after entering; where it is missing, `/`.
@@ -103,6 +106,7 @@ struct Preparation {
     forks: bool,
     death_signal: Option<Signal>,
     sysfs: bool,
+    binds: Vec<(CString, CString)>,
     sole_user: bool,
     directory: Option<CString>,
     reporter: OwnedFd,
@@ -111,7 +115,10 @@ struct Preparation {
 impl Preparation {
     fn new(place: Place, reporter: OwnedFd) -> Preparation {
         let forks = place.forks();
-        let directory = place.directory.and_then(|it| CString::new(it.as_os_str().as_bytes()).ok());
+        let text = |path: PathBuf| CString::new(path.as_os_str().as_bytes()).ok();
+        let binds = place.binds.into_iter();
+        let binds = binds.filter_map(|(from, to)| Some((text(from)?, text(to)?))).collect();
+        let directory = place.directory.and_then(text);
         Preparation {
             enter: place.enter.into_iter().map(|it| (it.kind().flag(), it.into())).collect(),
             make: place.make.iter().fold(CloneFlags::empty(), |all, kind| all | kind.flag()),
@@ -121,6 +128,7 @@ impl Preparation {
             forks,
             death_signal: place.death_signal,
             sysfs: place.sysfs,
+            binds,
             sole_user: place.sole_user,
             directory,
             reporter,
@@ -177,6 +185,9 @@ impl Preparation {
         if self.sysfs && self.make.contains(CloneFlags::CLONE_NEWNS) {
             mount_sysfs()?;
         }
+        if !self.binds.is_empty() && self.make.contains(CloneFlags::CLONE_NEWNS) {
+            bind(&self.binds)?;
+        }
         if let Some(directory) = &self.directory
             && nix::unistd::chdir(directory.as_c_str()).is_err()
         {
@@ -217,6 +228,19 @@ fn mount_sysfs() -> Result<(), Errno> {
         Ok(()) | Err(Errno::EPERM | Errno::EBUSY) => Ok(()),
         Err(errno) => Err(errno),
     }
+}
+
+/// Mounts made here must not reach the namespace that this one was copied from; what is unmounted there is unmounted
+/// here too, so that nothing lives on for this program's sake.
+fn bind(binds: &[(CString, CString)]) -> Result<(), Errno> {
+    use nix::mount::{MsFlags, mount};
+    let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+    mount(None::<&str>, c"/", None::<&str>, slave, None::<&str>)?;
+    for (from, to) in binds {
+        let (from, flags) = (Some(from.as_c_str()), MsFlags::MS_BIND | MsFlags::MS_REC);
+        mount(from, to.as_c_str(), None::<&str>, flags, None::<&str>)?;
+    }
+    Ok(())
 }
 
 /// Files that the caller inherited without knowing, a pipe of `make` for example, would otherwise stay open for ever.

@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::spec::{Role, Spec, Surroundings, expand};
+use super::volumes;
 use kernel::namespace::{Kind, Namespace};
 use kernel::process::{Process, Signal};
 use kernel::spawn::{Place, spawn};
@@ -33,6 +34,8 @@ pub(super) struct Launch {
     pub(super) log: PathBuf,
     /// None: the node's own network namespace.
     pub(super) netns: Option<PathBuf>,
+    /// Directories of volumes and where the container finds them.
+    pub(super) mounts: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Launch {
@@ -44,6 +47,7 @@ impl Launch {
         surroundings: &Surroundings,
         netns: Option<&Path>,
         log: PathBuf,
+        mounts: Vec<(PathBuf, PathBuf)>,
     ) -> Launch {
         let container = &spec.pod.containers[index];
         let mut environment = spec.environment(container, surroundings);
@@ -63,7 +67,7 @@ impl Launch {
             Role::Init => vec!["true".to_owned()],
             Role::Sidecar | Role::Main => built_in(container, spec.grace),
         };
-        Launch { command, environment, log, netns: netns.map(Path::to_owned) }
+        Launch { command, environment, log, netns: netns.map(Path::to_owned), mounts }
     }
 
     /// Starts it; it outlives the kubelet, and is its child as long as that lives.
@@ -98,8 +102,10 @@ impl Launch {
 
     fn place(&self) -> Result<Place, Error> {
         let netns = self.netns.as_ref().map(|path| Namespace::open(Kind::Net, path)).transpose()?;
-        let directory = Some(PathBuf::from("/"));
-        Ok(Place { enter: netns.into_iter().collect(), directory, ..Place::default() })
+        let (directory, binds) = (Some(PathBuf::from("/")), volumes::possible(&self.mounts));
+        let make = if binds.is_empty() { vec![] } else { vec![Kind::Mount] };
+        let enter = netns.into_iter().collect();
+        Ok(Place { enter, make, binds, directory, ..Place::default() })
     }
 }
 
@@ -224,7 +230,7 @@ mod tests {
             }))
             .unwrap();
             let surroundings = Surroundings { node: "n".into(), ..Surroundings::default() };
-            let launch = Launch::plan(&spec, 0, &surroundings, None, "log".into());
+            let launch = Launch::plan(&spec, 0, &surroundings, None, "log".into(), vec![]);
             assert_eq!(launch.command.join(" "), expected);
         }
     }

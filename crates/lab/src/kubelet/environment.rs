@@ -82,6 +82,8 @@ pub(super) enum SourceError {
     Api(#[from] client::Error),
     #[error("{kind} {name:?} not found")]
     Absent { kind: Kind, name: String },
+    #[error("cannot write volume {name:?}")]
+    Volume { name: String, source: std::io::Error },
     #[error("couldn't find key {key} in {kind} {name:?}")]
     NoKey { kind: Kind, name: String, key: String },
 }

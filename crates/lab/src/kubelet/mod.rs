@@ -21,6 +21,7 @@ mod restart;
 mod sandbox;
 mod spec;
 mod status;
+pub(crate) mod volumes;
 mod worker;
 
 pub use container::ECHO;

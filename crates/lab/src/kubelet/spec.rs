@@ -148,6 +148,28 @@ impl Spec {
         self.object.pointer("/spec/enableServiceLinks") != Some(&Value::Bool(false))
     }
 
+    /// A volume of the pod, as written.
+    pub(super) fn volume(&self, name: &str) -> Option<&Value> {
+        list(self.object.pointer("/spec/volumes")).iter().find(|it| it["name"] == name)
+    }
+
+    /// The service account that its containers are.
+    pub(super) fn account(&self) -> &str {
+        let name = self.object.pointer("/spec/serviceAccountName").and_then(Value::as_str);
+        name.filter(|it| !it.is_empty()).unwrap_or("default")
+    }
+
+    /// A field of the pod, or all of its labels or annotations, for a file.
+    pub(super) fn told(&self, field: &str, surroundings: &Surroundings) -> Option<String> {
+        let all = match field {
+            "metadata.labels" => &self.pod.meta.labels,
+            "metadata.annotations" => &self.pod.meta.annotations,
+            _ => return self.downward(field, surroundings),
+        };
+        let lines = all.iter().map(|(name, value)| format!("{name}={value:?}\n"));
+        Some(lines.collect())
+    }
+
     /// The fields that `fieldRef` may name.
     fn downward(&self, field: &str, surroundings: &Surroundings) -> Option<String> {
         let meta = &self.pod.meta;

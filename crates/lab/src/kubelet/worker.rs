@@ -18,7 +18,7 @@ use super::record::{Ended, Record, Shelf};
 use super::restart::Backoff;
 use super::spec::{Spec, SpecError, Surroundings};
 use super::status::{ContainerView, View, is_foreign};
-use super::{Config, clock, publish, sandbox};
+use super::{Config, clock, publish, sandbox, volumes};
 use client::Client;
 use kernel::process::{Process, Signal};
 use serde_json::Value;
@@ -377,6 +377,8 @@ impl Worker {
         if let Err(error) = self.shared.shelf.remove(&self.uid) {
             tracing::warn!(pod = %key, %error, "record not removed");
         }
+        // What was never made needs no removal.
+        std::fs::remove_dir_all(volumes::directory(&self.shared.config.root, &self.uid)).ok();
         tracing::info!(pod = %key, "gone");
     }
 }

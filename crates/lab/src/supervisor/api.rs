@@ -43,15 +43,16 @@ pub(super) async fn serve(
 ) -> Result<Api> {
     let address = SocketAddr::new(IpAddr::V4(plan.gateway), PORT);
     let (service_cidrs, nodes) = (plan.service_cidrs(), Some(forward(events)));
-    let config = Config { service_cidrs, nodes, ..Config::new(address) };
-    let server = ApiServer::new(&config).map_err(|source| Error::Server(Box::new(source)))?;
     let outside = adopted(outside).map_err(Error::file("listen on", LOOPBACK))?;
     let own = plan
         .service_cidrs()
         .into_iter()
         .filter_map(|cidr| cidr.hosts().find(|it| *it != cidr.network()));
     let names: Vec<_> = [address.ip(), Ipv4Addr::LOCALHOST.into()].into_iter().chain(own).collect();
-    let access = Access::new(&names)?;
+    let access = Arc::new(Access::new(&names)?);
+    let config =
+        Config { service_cidrs, nodes, access: Some(access.clone()), ..Config::new(address) };
+    let server = ApiServer::new(&config).map_err(|source| Error::Server(Box::new(source)))?;
     let context = format!("podway-{name}");
     let port = outside.local_addr().map_err(Error::file("listen on", LOOPBACK))?;
     let kubeconfig = access.kubeconfig(&context, &format!("https://{port}"))?;
@@ -60,7 +61,6 @@ pub(super) async fn serve(
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(Error::file("listen on", address.to_string()))?;
     let socket = UnixListener::bind(layout::API).map_err(Error::file("listen on", layout::API))?;
-    let access = Arc::new(access);
     tokio::spawn(server.clone().serve_tls(listener, access.clone(), pending()));
     tokio::spawn(server.clone().serve_tls(outside, access, pending()));
     tokio::spawn(server.serve_unix(socket, pending()));

@@ -6,6 +6,7 @@
 //! ```
 
 use super::events::Ends;
+use crate::kubelet::volumes::{self, Surface};
 use crate::layout;
 use apiserver::containers::{Container, Output, Refusal, Session};
 use bytes::Bytes;
@@ -75,8 +76,14 @@ fn place(container: &Container, init: u32) -> kernel::Result<spawn::Place> {
     let netns = if own.exists() { own } else { layout::node_netns(&container.node) };
     enter.push(Namespace::open(Kind::Net, &netns)?);
     let (make, sole_user) = (vec![Kind::Mount], is_sole_user());
-    let directory = Some("/".into());
-    Ok(spawn::Place { enter, make, sysfs: true, sole_user, directory, ..spawn::Place::default() })
+    let (directory, binds) = (Some("/".into()), volumes::possible(&surface(container).mounts));
+    let place = spawn::Place { enter, make, binds, sole_user, directory, ..Default::default() };
+    Ok(spawn::Place { sysfs: true, ..place })
+}
+
+fn surface(container: &Container) -> Surface {
+    let root = layout::node_root(&container.node);
+    Surface::read(&root, &container.uid, &container.name).unwrap_or_default()
 }
 
 /// As in the user namespace that `lab up` makes for an ordinary user.
@@ -89,6 +96,7 @@ fn program(container: &Container, words: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).env_clear();
     command.env("PATH", PATH).env("HOME", "/").env("HOSTNAME", &container.pod);
+    command.envs(surface(container).environment);
     command
 }
 

@@ -2,12 +2,12 @@
 
 use crate::plan::{Plan, PlannedNode};
 use crate::{Error, Manifest, Result};
+use apiserver::resources::Resource;
 use client::Kind;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
-/// Kinds of Kubernetes that have no part in a lab's network and that its API does not serve: left out, with a word
-/// about it.
+/// Kinds that call programs that a lab may not run, and would hold up everything: left out, with a word about it.
 const IDLE: [&str; 2] = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
 
 /// Kinds that do have a part in it and that no lab serves yet: left out, with a warning.
@@ -26,11 +26,12 @@ const NOT_YET: [&str; 8] = [
 const INERT: [&str; 2] = ["Ingress", "NetworkPolicy"];
 
 const DEFINITION: &str = "CustomResourceDefinition";
+const ACCOUNT: &str = "ServiceAccount";
 
 /// What to create.
 #[derive(Debug, Default)]
 pub(super) struct Load {
-    /// Namespaces first, then definitions, then nodes, then the rest as written.
+    /// Namespaces first, then definitions, nodes and service accounts, then the rest as written.
     pub(super) objects: Vec<(Kind, Manifest)>,
     /// Objects that the lab does without, wholly or in effect, a sentence each.
     pub(super) warnings: Vec<String>,
@@ -45,8 +46,14 @@ pub(super) fn load(manifests: &[Manifest], plan: &Plan) -> Result<Load> {
     let nodes = plan.nodes.iter().map(|node| complete(plan, node, manifests));
     load.objects.extend(nodes.map(with(Kind::NODE)));
     let declared = declared(manifests);
-    let first = ["Namespace", "Node", DEFINITION];
-    for manifest in manifests.iter().filter(|it| !first.iter().any(|kind| it.is(kind))) {
+    let accounts = manifests.iter().filter(|it| it.is(ACCOUNT));
+    load.objects.extend(accounts.cloned().map(with(Kind::SERVICE_ACCOUNT)));
+    let first = ["Namespace", "Node", DEFINITION, ACCOUNT];
+    let rest = manifests.iter().filter(|it| !first.iter().any(|kind| it.is(kind)));
+    // The authority of the cluster that the manifests are from is not the lab's.
+    let is_authority =
+        |it: &&Manifest| it.is("ConfigMap") && it.text("/metadata/name") == "kube-root-ca.crt";
+    for manifest in rest.filter(|it| !is_authority(it)) {
         let (kind, object) = (manifest.text("/kind"), manifest.object());
         let api_version = manifest.text("/apiVersion");
         let custom =
@@ -65,6 +72,8 @@ pub(super) fn load(manifests: &[Manifest], plan: &Plan) -> Result<Load> {
             }
         } else if IDLE.contains(&kind) {
             load.warnings.push(format!("{object} has no part in a lab and is left out"));
+        } else if let Some(served) = served(api_version, kind) {
+            load.objects.push((served, manifest.clone()));
         } else if NOT_YET.contains(&kind) {
             load.warnings.push(format!(
                 "WARNING: {object} is left out, because labs do not serve {kind} yet: nothing here does what it says"
@@ -75,6 +84,13 @@ pub(super) fn load(manifests: &[Manifest], plan: &Plan) -> Result<Load> {
         }
     }
     Ok(load)
+}
+
+/// A kind that the API stores and that nothing of Podway follows.
+fn served(api_version: &str, kind: &str) -> Option<Kind> {
+    let resource = apiserver::resources::of_manifest(api_version, kind)?;
+    let Resource { group, version, name: kind, plural, namespaced, .. } = *resource;
+    (!resource.transient).then_some(Kind { group, version, kind, plural, namespaced })
 }
 
 /// The kinds that the manifests' definitions declare. There are few of them, and the supervisor needs them for as

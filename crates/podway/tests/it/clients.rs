@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-const KUBECTLS: [&str; 2] = ["kubectl-1.34", "kubectl-1.36"];
+pub(crate) const KUBECTLS: [&str; 2] = ["kubectl-1.34", "kubectl-1.36"];
 
 const WEB: &str = "
 apiVersion: apps/v1
@@ -36,7 +36,7 @@ fn root() -> PathBuf {
 }
 
 /// The folder of the clients.
-fn clients() -> &'static Path {
+pub(crate) fn clients() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let output = Command::new(root().join("scripts/clients")).output().unwrap();
@@ -47,13 +47,13 @@ fn clients() -> &'static Path {
 }
 
 /// A folder of one lab's files, gone with it.
-struct Session {
-    lab: Lab,
-    folder: PathBuf,
+pub(crate) struct Session {
+    pub(crate) lab: Lab,
+    pub(crate) folder: PathBuf,
 }
 
 impl Session {
-    fn start() -> Session {
+    pub(crate) fn start() -> Session {
         clients();
         let folder = std::env::temp_dir().join(format!("podway-{}", new_name()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -66,7 +66,7 @@ impl Session {
         Session { lab, folder }
     }
 
-    fn command(&self, client: &str) -> Command {
+    pub(crate) fn command(&self, client: &str) -> Command {
         let mut command = Command::new(clients().join(client));
         command.env("KUBECONFIG", self.folder.join("kubeconfig")).env("HOME", &self.folder);
         command.env("KUBECTL_EXTERNAL_DIFF", "diff -u -N");
@@ -74,7 +74,7 @@ impl Session {
     }
 
     /// Runs kubectl with the words of a line and this standard input.
-    fn kubectl(&self, kubectl: &str, line: &str, input: &str) -> Done {
+    pub(crate) fn kubectl(&self, kubectl: &str, line: &str, input: &str) -> Done {
         let mut command = self.command(kubectl);
         command.args(line.split_whitespace()).stdin(Stdio::piped());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// As [`Self::kubectl`]; it must succeed, and its output hold this text.
-    fn check(&self, kubectl: &str, line: &str, input: &str, expected: &str) {
+    pub(crate) fn check(&self, kubectl: &str, line: &str, input: &str, expected: &str) {
         let done = self.kubectl(kubectl, line, input);
         assert_eq!(done.code, 0, "{kubectl} {line}: {done:?}\n{}", self.lab.logs());
         assert!(

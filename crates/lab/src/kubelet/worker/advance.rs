@@ -7,6 +7,7 @@ use crate::kubelet::probe::{Probes, Purpose};
 use crate::kubelet::prober::{Target, probe};
 use crate::kubelet::record::{Ran, Running};
 use crate::kubelet::spec::Role;
+use crate::kubelet::volumes::{Surface, Volumes};
 use crate::kubelet::{clock, sandbox};
 use kernel::process::{Process, Signal};
 use model::{Container, Probe};
@@ -117,7 +118,9 @@ impl Worker {
         let log = config.pod_logs.join(format!("{}_{}", key.namespace, key.name));
         let netns = self.record.sandbox.as_ref().map(|sandbox| sandbox.netns.as_path());
         let log = log.join(format!("{}.log", container.name));
-        let launch = Launch::plan(&self.spec, index, &self.surroundings, netns, log);
+        let mounts = self.spec.written(container).map(|it| self.volumes().mounts(it));
+        let mounts = mounts.unwrap_or_default();
+        let launch = Launch::plan(&self.spec, index, &self.surroundings, netns, log, mounts);
         self.cells[index].launch.insert(launch).clone()
     }
 
@@ -132,7 +135,23 @@ impl Worker {
             Some(written) => Sources::fetch(&self.shared.client, &namespace, written).await?,
             None => Sources::default(),
         };
+        if let Some(written) = self.spec.written(container) {
+            self.volumes().fill(&self.shared.client, written, &self.surroundings).await?;
+        }
         Ok(())
+    }
+
+    /// Commands from outside do without what could not be noted.
+    fn note_surface(&self, index: usize, launch: &Launch) {
+        let (environment, mounts) = (launch.environment.clone(), launch.mounts.clone());
+        let (root, name) = (&self.shared.config.root, &self.spec.pod.containers[index].name);
+        if let Err(error) = (Surface { environment, mounts }).note(root, &self.uid, name) {
+            tracing::warn!(pod = %self.spec.pod.meta.key, %error, "not noted down");
+        }
+    }
+
+    fn volumes(&self) -> Volumes<'_> {
+        Volumes::new(&self.spec, &self.shared.config.root)
     }
 
     async fn start(&mut self, index: usize) {
@@ -143,6 +162,7 @@ impl Worker {
             return;
         }
         let launch = self.plan(index);
+        self.note_surface(index, &launch);
         let started = tokio::task::spawn_blocking(move || launch.start()).await;
         let now = Instant::now();
         let cell = &mut self.cells[index];
