@@ -38,6 +38,7 @@ use compile::Settings;
 use model::{Proxy, ProxyProgram};
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// What an agent must be told.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub struct Options {
     /// How Services are served; nft, where the kernel or this build lacks it.
     pub mode: Mode,
     pub services: backend::services::Settings,
+    /// How often to look for what others did to rules, where the kernel does not tell (iptables, variant legacy).
+    pub look_every: Duration,
     /// Remove what kube-proxy left, in any of its modes, once Services are served.
     pub take_over_kube_proxy: bool,
     /// Where the container runtime's files go; `None`: somebody else's plug-in wires the pods.
@@ -81,6 +84,7 @@ impl Options {
             settings,
             mode: Mode::default(),
             services: backend::services::Settings::default(),
+            look_every: Duration::from_secs(60),
             take_over_kube_proxy: false,
             cni: None,
             conntrack: Conntrack::default(),

@@ -13,7 +13,7 @@ use model::{Family, Touched, Vtep, World};
 use program::{Change, PodNetwork, Program};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 /// Whether the node passes packets on at all.
@@ -62,6 +62,8 @@ pub(crate) struct Node {
     /// One for each family of pods.
     underlays: Vec<Underlay>,
     doubt: Doubt,
+    /// When Services were last compared, and how long that took.
+    compared: Option<(Instant, Duration)>,
     /// What other modes left is gone.
     cleaned: bool,
     /// What connections that came by IPVS still need.
@@ -99,6 +101,7 @@ impl Node {
             services,
             underlays: Vec::new(),
             doubt: Doubt::default(),
+            compared: None,
             cleaned: false,
             leftover,
         })
@@ -248,6 +251,7 @@ impl Node {
         let services = self.services.reconcile(&self.program);
         let services = services.inspect_err(|_| self.failed(&families))?;
         self.report.took(Extent::Full, &families, began.elapsed());
+        self.compared = Some((Instant::now(), began.elapsed()));
         info!(mode = %self.services.mode(), ?services, "Services compared");
         let suspected = std::mem::take(&mut self.suspected.rules);
         if suspected && services.pieces > 0 && self.was_settled() {
@@ -314,13 +318,28 @@ impl Node {
     /// When [`Node::finish`] has something to do.
     pub(crate) fn due(&self) -> Option<Instant> {
         let leftover = self.leftover.as_ref().map(ipvs::Leftover::due);
-        [self.services.due(), leftover].into_iter().flatten().min()
+        [self.services.due(), leftover, self.look()].into_iter().flatten().min()
+    }
+
+    /// When to look for what others did that the kernel told nobody of. Looking takes no more than a twentieth of the
+    /// time.
+    fn look(&self) -> Option<Instant> {
+        let (at, took) = self.compared.filter(|_| self.services.is_deaf())?;
+        Some(at + self.options.look_every.max(20 * took))
+    }
+
+    /// The children that have changed rules since this was asked.
+    pub(crate) fn take_writers(&mut self) -> Vec<u32> {
+        self.services.take_writers()
     }
 
     /// Ends what the back end left to end by itself for a while.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         self.services.finish(now)?;
+        if self.look().is_some_and(|at| at <= now) {
+            self.suspect(Changed { rules: true, ..Changed::default() });
+        }
         if let Some(leftover) = &mut self.leftover
             && leftover.sweep(now).map_err(services::Error::from)?
         {

@@ -43,6 +43,9 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
         if let Some(fresh) = node.lifeline() {
             lifeline = Some(stream(fresh)?);
         }
+        for process in node.take_writers() {
+            rules.get_mut().ignore_child(process);
+        }
         announcer.compare(replica.world().node(node.name()), node.announcement());
         tokio::select! {
             event = watcher.next() => {

@@ -88,8 +88,8 @@ pub fn node_ports() -> kernel::Result<BTreeSet<(u8, u16)>> {
 fn remove_sets() -> kernel::Result<()> {
     let mut socket = Socket::netfilter()?;
     let names = ipset::names(&mut socket)?;
-    let theirs = names.iter().filter(|name| set_of(name).is_some());
-    theirs.map(|name| ipset::destroy(&mut socket, name)).collect()
+    let mut theirs = names.iter().filter(|name| set_of(name).is_some());
+    theirs.try_for_each(|name| ipset::destroy(&mut socket, name))
 }
 
 /// Which of kube-proxy's sets has this name.

@@ -1,6 +1,7 @@
 //! The back ends that serve Services, as a closed set. A new one is a variant here, and an arm in each `match`.
 
-use crate::{Served, iptables, ipvs, nft, userspace};
+use crate::iptables::{self, Variant};
+use crate::{Served, ipvs, nft, userspace};
 use kernel::netlink::Socket;
 use model::{Family, Scheduler};
 pub use model::{ProxyMode as Mode, UnknownMode};
@@ -108,10 +109,27 @@ impl Services {
     pub fn sockets(&self) -> Vec<&Socket> {
         match self {
             Services::Nft(backend) => vec![backend.socket()],
-            // Its changes are made by children, with sockets of their own.
+            // Its changes are made by children: `take_writers`.
             Services::Iptables(_) => Vec::new(),
             Services::Ipvs(backend) => backend.sockets().into(),
             Services::Userspace(backend) => vec![backend.socket()],
+        }
+    }
+
+    /// The children that have made changes since this was asked.
+    pub fn take_writers(&mut self) -> Vec<u32> {
+        match self {
+            Services::Iptables(backend) => backend.take_writers(),
+            Services::Nft(_) | Services::Ipvs(_) | Services::Userspace(_) => Vec::new(),
+        }
+    }
+
+    /// Whether the kernel tells nobody when others change what this one made, so that it must be looked for.
+    pub fn is_deaf(&self) -> bool {
+        match self {
+            Services::Iptables(backend) => backend.variant() == Variant::Legacy,
+            // What is not heard of virtual servers, `finish` looks for.
+            Services::Nft(_) | Services::Ipvs(_) | Services::Userspace(_) => false,
         }
     }
 

@@ -11,7 +11,6 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-const HEALTH: u16 = 10256;
 const METRICS: u16 = 10249;
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 
@@ -67,15 +66,6 @@ fn slice_of(family: Family, protocol: &str, endpoints: &[(u8, bool)]) -> Value {
     })
 }
 
-/// Returns when the kernel has it.
-async fn put(node: &Node, object: Value) {
-    let kind = object["kind"].as_str().unwrap().to_owned();
-    let written = node.put(object).await;
-    let version = written["metadata"]["resourceVersion"].as_str().unwrap();
-    let answer = node.ask(HEALTH, &format!("/programmed?{kind}={version}")).await;
-    assert_eq!(answer.status, 200);
-}
-
 fn listen(pod: &Pod, family: Family) -> TcpListener {
     let at = match family {
         Family::V4 => pod.at(8080),
@@ -125,17 +115,17 @@ async fn only_the_hanging_one_is_reset(family: Family) {
         options.settings = compile::Settings::new(nets.into());
     });
     let agent = agent.await;
-    put(&node, service("TCP")).await;
+    node.put_programmed(service("TCP")).await;
     let slice = |endpoints: &[(u8, bool)]| slice_of(family, "TCP", endpoints);
-    put(&node, slice(&[(5, true)])).await;
+    node.put_programmed(slice(&[(5, true)])).await;
     let connect = |server| connect(&client, server, cluster_ip(family));
     let mut graceful = connect(&servers[0]);
     exchange(&mut graceful);
-    put(&node, slice(&[(5, false), (6, true)])).await;
+    node.put_programmed(slice(&[(5, false), (6, true)])).await;
     let mut hanging = connect(&servers[1]);
     exchange(&mut hanging);
     leaving.vanish();
-    put(&node, slice(&[(5, false), (7, true)])).await;
+    node.put_programmed(slice(&[(5, false), (7, true)])).await;
     // The agent shares this thread: the client's read must wait beside it.
     let (mut connection, _held) = hanging;
     let outcome = tokio::task::spawn_blocking(move || connection.read(&mut [0; 1]));
@@ -160,8 +150,8 @@ fn stale_datagrams_find_the_new_endpoint_and_others_flows_stay() {
         let node = Node::new("stale").await;
         let (client, old, new) = (Pod::new(10), Pod::new(5), Pod::new(6));
         let agent = node.start_agent().await;
-        put(&node, service("UDP")).await;
-        put(&node, slice("UDP", &[(5, true)])).await;
+        node.put_programmed(service("UDP")).await;
+        node.put_programmed(slice("UDP", &[(5, true)])).await;
         let server = |pod: &Pod, port| {
             let socket = pod.inside(|| UdpSocket::bind(pod.at(port)).unwrap());
             socket.set_read_timeout(PATIENCE).unwrap();
@@ -190,13 +180,13 @@ fn stale_datagrams_find_the_new_endpoint_and_others_flows_stay() {
         let before = others_flow();
         assert_eq!(before.len(), 1);
         let deleted = "kubeproxy_conntrack_reconciler_deleted_entries_total";
-        put(&node, slice("UDP", &[(6, true)])).await;
+        node.put_programmed(slice("UDP", &[(6, true)])).await;
         node.until_metric(METRICS, &format!("{deleted} 1")).await;
         ask(&new_server);
         // Nobody at all, then the first one again.
-        put(&node, slice("UDP", &[])).await;
+        node.put_programmed(slice("UDP", &[])).await;
         node.until_metric(METRICS, &format!("{deleted} 2")).await;
-        put(&node, slice("UDP", &[(5, true)])).await;
+        node.put_programmed(slice("UDP", &[(5, true)])).await;
         ask(&old_server);
         assert_eq!(others_flow(), before);
         agent.abort();

@@ -1,10 +1,12 @@
 //! What an agent makes of objects, and what it mends.
 
 use crate::node::{Node, PATIENCE, in_own_namespace};
+use crate::pods::run;
 use backend::Mode;
 use client::Kind;
 use serde_json::{Value, json};
 use std::process::Command;
+use std::time::Duration;
 
 fn service() -> Value {
     json!({
@@ -91,6 +93,56 @@ fn a_proxy_mode_that_the_kernel_lacks_has_a_substitute() {
     });
 }
 
+/// What the agent's own children do to rules is no news to it; what others do is mended.
+#[test]
+fn rules_of_iptables_are_compared_only_when_others_change_them() {
+    const NAME: &str = "follows::rules_of_iptables_are_compared_only_when_others_change_them";
+    in_own_namespace(NAME, async || {
+        let node = Node::new("children").await;
+        node.apply(service()).await;
+        let agent = node.start_agent_in(Mode::Iptables).await;
+        node.put_programmed(slice(&["10.244.0.5"])).await;
+        let compared = async || {
+            let metrics = node.ask(10249, "/metrics").await.body;
+            let count =
+                "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}";
+            metrics.lines().find(|line| line.starts_with(count)).unwrap().to_owned()
+        };
+        let before = compared().await;
+        for round in 0..5 {
+            let address = format!("10.244.1.{round}");
+            node.put_programmed(slice(&["10.244.0.5", &address])).await;
+        }
+        assert_eq!(compared().await, before);
+        run("iptables-nft -t nat -F KUBE-SERVICES");
+        until_printed("iptables-nft-save -t nat", |text| text.contains("-d 10.96.5.5/32")).await;
+        node.until_metric(10249, "podway_repairs_total{what=\"services\"} 1").await;
+        agent.abort();
+    });
+}
+
+/// The kernel tells nobody of changes of that variant.
+#[test]
+fn what_others_do_to_legacy_rules_is_looked_for() {
+    in_own_namespace("follows::what_others_do_to_legacy_rules_is_looked_for", async || {
+        let node = Node::new("legacy").await;
+        // So the node is kept in that variant.
+        run("iptables-legacy -t nat -N KUBE-KUBELET-CANARY");
+        node.apply(service()).await;
+        let agent = node.start_agent_with(|options| {
+            options.mode = Mode::Iptables;
+            options.look_every = Duration::from_millis(100);
+        });
+        let agent = agent.await;
+        node.put_programmed(slice(&["10.244.0.5"])).await;
+        let is_served = |text: &str| text.contains("-d 10.96.5.5/32");
+        until_printed("iptables-legacy-save -t nat", is_served).await;
+        run("iptables-legacy -t nat -F KUBE-SERVICES");
+        until_printed("iptables-legacy-save -t nat", is_served).await;
+        agent.abort();
+    });
+}
+
 #[test]
 #[ignore = "needs a kernel with IPVS: scripts/vm-tests"]
 fn ipvs_follows_objects_and_makes_room_for_others() {
@@ -114,7 +166,7 @@ fn ipvs_follows_objects_and_makes_room_for_others() {
     });
 }
 
-/// Waits until a witness says what is wanted; the kernel tells nobody of virtual servers.
+/// Waits until a witness says what is wanted, woken by nothing.
 async fn until_printed(line: &str, wanted: impl Fn(&str) -> bool) {
     let mut words = line.split(' ');
     let (program, arguments) = (words.next().unwrap(), words.collect::<Vec<_>>());

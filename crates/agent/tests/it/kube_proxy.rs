@@ -1,7 +1,8 @@
 //! The real kube-proxy and Podway take turns on a node, under traffic: no connection fails, and nothing is left of the
 //! one whose turn is over.
 //!
-//! `PODWAY_KUBE_PROXY` names kube-proxy's binary. Without it there is nobody to take turns with, and each test says so.
+//! `PODWAY_KUBE_PROXY` names kube-proxy's binary. Without it there is nobody to take turns with, so these tests run
+//! only where they are asked for: `cargo test -p agent --test it kube_proxys -- --ignored`.
 
 use crate::node::{Node, PATIENCE, in_own_namespace, try_ask};
 use crate::pods::{Pod, serve};
@@ -24,12 +25,8 @@ const METRICS: u16 = 10349;
 const DOORS: [(&str, u16); 2] = [("10.96.5.5", 80), ("10.1.1.110", 30080)];
 const PODS: [u8; 2] = [5, 6];
 
-fn binary() -> Option<OsString> {
-    let found = std::env::var_os("PODWAY_KUBE_PROXY");
-    if found.is_none() {
-        println!("skipped: PODWAY_KUBE_PROXY names no kube-proxy to take turns with");
-    }
-    found
+fn binary() -> OsString {
+    std::env::var_os("PODWAY_KUBE_PROXY").expect("PODWAY_KUBE_PROXY names a kube-proxy")
 }
 
 fn objects() -> [Value; 2] {
@@ -102,7 +99,7 @@ impl KubeProxy {
 }
 
 async fn has_synced() -> bool {
-    const LAST: &str = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
+    const LAST: &str = "kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"}";
     let Ok(answer) = try_ask(METRICS, "/metrics").await else { return false };
     let values = answer.body.lines().filter(|line| line.starts_with(LAST));
     values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).any(|at| at > 0.0)
@@ -194,7 +191,7 @@ fn assert_nothing_of_kube_proxy(own: Mode) {
 }
 
 async fn take_turns(name: &str, theirs: &str, ours: &[Mode]) {
-    let Some(binary) = binary() else { return };
+    let binary = binary();
     let node = Node::new(name).await;
     // Whoever installs a node does this; Podway's agent, too, kube-proxy not.
     kernel::sysctl::write("net/ipv4/ip_forward", "1").unwrap();
@@ -240,6 +237,7 @@ async fn take_turns(name: &str, theirs: &str, ours: &[Mode]) {
 }
 
 #[test]
+#[ignore = "needs a kube-proxy: PODWAY_KUBE_PROXY"]
 fn kube_proxys_nftables_and_podway_take_turns() {
     const NAME: &str = "kube_proxy::kube_proxys_nftables_and_podway_take_turns";
     in_own_namespace(NAME, async || {
@@ -248,6 +246,7 @@ fn kube_proxys_nftables_and_podway_take_turns() {
 }
 
 #[test]
+#[ignore = "needs a kube-proxy: PODWAY_KUBE_PROXY"]
 fn kube_proxys_iptables_and_podway_take_turns() {
     const NAME: &str = "kube_proxy::kube_proxys_iptables_and_podway_take_turns";
     in_own_namespace(NAME, async || {
@@ -256,7 +255,7 @@ fn kube_proxys_iptables_and_podway_take_turns() {
 }
 
 #[test]
-#[ignore = "needs a kernel with IPVS: scripts/vm-tests"]
+#[ignore = "needs a kube-proxy, PODWAY_KUBE_PROXY, and a kernel with IPVS: scripts/vm-tests"]
 fn kube_proxys_ipvs_and_podway_take_turns() {
     const NAME: &str = "kube_proxy::kube_proxys_ipvs_and_podway_take_turns";
     in_own_namespace(NAME, async || {

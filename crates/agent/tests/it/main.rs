@@ -1,5 +1,5 @@
 //! The agent against the embedded API, in network namespaces of its own.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod bursts;
 mod care;

@@ -94,6 +94,15 @@ impl Node {
         }
     }
 
+    /// Likewise; returns when the kernel has it.
+    pub(crate) async fn put_programmed(&self, object: Value) {
+        let kind = object["kind"].as_str().unwrap().to_owned();
+        let written = self.put(object).await;
+        let version = written["metadata"]["resourceVersion"].as_str().unwrap();
+        let answer = self.ask(10256, &format!("/programmed?{kind}={version}")).await;
+        assert_eq!(answer.status, 200);
+    }
+
     /// An agent that lives until the handle is aborted, as if killed.
     pub(crate) async fn start_agent(&self) -> JoinHandle<()> {
         self.start_agent_with(|_as_it_is| {}).await

@@ -29,6 +29,8 @@ pub struct Applied {
 pub struct Backend {
     variant: Variant,
     families: BTreeMap<Family, Kept>,
+    /// Processes that changed rules.
+    writers: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl Backend {
     }
 
     pub fn of(variant: Variant) -> Self {
-        Backend { variant, families: BTreeMap::new() }
+        Backend { variant, families: BTreeMap::new(), writers: Vec::new() }
     }
 
     pub fn variant(&self) -> Variant {
@@ -65,7 +67,7 @@ impl Backend {
             let wanted = lower::rules(program, &frame);
             let delta = difference(&tool.save()?, &wanted, &frame);
             self.families.remove(&family);
-            tool.restore(&delta)?;
+            self.writers.extend(tool.restore(&delta)?);
             applied.add(&delta);
             self.families.insert(family, Kept { frame, index: Index::of(program, family) });
         }
@@ -80,10 +82,16 @@ impl Backend {
         let mut applied = Applied::default();
         for (family, kept) in &mut self.families {
             let delta = lower::changes(&mut kept.index, &kept.frame, changes);
-            Tool { variant: self.variant, family: *family }.restore(&delta)?;
+            let tool = Tool { variant: self.variant, family: *family };
+            self.writers.extend(tool.restore(&delta)?);
             applied.add(&delta);
         }
         Ok(applied)
+    }
+
+    /// The processes that have changed rules since this was asked, to tell what they did from what others do.
+    pub fn take_writers(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.writers)
     }
 
     fn tool(&self, family: Family) -> Tool {

@@ -30,7 +30,7 @@ fn each(removal: impl Fn(&RuleSet) -> Delta) -> Result<(), Error> {
         for family in Family::ALL.into_iter().filter(|family| exists(*family)) {
             let tool = Tool { variant, family };
             match tool.save() {
-                Ok(rules) => tool.restore(&removal(&rules))?,
+                Ok(rules) => drop(tool.restore(&removal(&rules))?),
                 // Where the variant is not installed, or not in the kernel, nobody can have used it.
                 Err(Error::NotInstalled(_) | Error::Failed { .. }) => {}
                 Err(error) => return Err(error),

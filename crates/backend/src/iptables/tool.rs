@@ -110,17 +110,17 @@ impl Tool {
         self.parsed(&["--counters"])
     }
 
-    /// One step for each table.
-    pub fn restore(self, delta: &Delta) -> Result<(), Error> {
+    /// One step for each table. Returns the number of the process that made them, if there was anything to make.
+    pub fn restore(self, delta: &Delta) -> Result<Option<u32>, Error> {
         if delta.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let input = delta.to_string();
         let program = self.program("restore");
         let wait = format!("--wait={PATIENCE}");
-        let output = self.run(&program, &["--noflush", "--counters", &wait], &input)?;
+        let (process, output) = self.run(&program, &["--noflush", "--counters", &wait], &input)?;
         if output.status.success() {
-            return Ok(());
+            return Ok(Some(process));
         }
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         if output.status.code() == Some(RESOURCE_PROBLEM) && message.contains("xtables lock") {
@@ -140,7 +140,7 @@ impl Tool {
 
     fn save_text(self, arguments: &[&str]) -> Result<String, Error> {
         let program = self.program("save");
-        let output = self.run(&program, arguments, "")?;
+        let (_, output) = self.run(&program, arguments, "")?;
         match output.status.success() {
             true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
             false => {
@@ -158,7 +158,8 @@ impl Tool {
         format!("{family}-{}-{verb}", self.variant.name())
     }
 
-    fn run(self, program: &str, arguments: &[&str], input: &str) -> Result<Output, Error> {
+    /// The number of the process, and what it said.
+    fn run(self, program: &str, arguments: &[&str], input: &str) -> Result<(u32, Output), Error> {
         let failure = |source| Error::Run { program: program.to_owned(), source };
         let path = find(program).ok_or_else(|| Error::NotInstalled(program.to_owned()))?;
         let mut command = Command::new(path);
@@ -175,7 +176,7 @@ impl Tool {
                 written => written.map_err(failure)?,
             }
         }
-        child.wait_with_output().map_err(failure)
+        Ok((child.id(), child.wait_with_output().map_err(failure)?))
     }
 }
 

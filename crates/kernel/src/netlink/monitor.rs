@@ -27,6 +27,8 @@ const NFTABLES_GROUP: u32 = 7;
 pub struct Monitor {
     fd: OwnedFd,
     ignored: Vec<u32>,
+    /// Until the next look.
+    ignored_once: Vec<u32>,
     buffer: Vec<u8>,
 }
 
@@ -68,7 +70,12 @@ impl Monitor {
             object: name.to_owned(),
             errno,
         })?;
-        Ok(Monitor { fd, ignored: Vec::new(), buffer: vec![0; RECEIVE_BUFFER] })
+        Ok(Monitor {
+            fd,
+            ignored: Vec::new(),
+            ignored_once: Vec::new(),
+            buffer: vec![0; RECEIVE_BUFFER],
+        })
     }
 
     /// Makes changes asked for through `socket` count as no change: one need not be told what one did.
@@ -78,8 +85,20 @@ impl Monitor {
         self.ignored.push(socket.port());
     }
 
+    /// Makes what a child with this process number did to rules count as no change. To be told when it has ended, and
+    /// before the next look: the kernel names a process's first socket after it, and tells of rules before it answers.
+    pub fn ignore_child(&mut self, process: u32) {
+        self.ignored_once.push(process);
+    }
+
     /// Takes everything that is there and says what it was about.
     pub fn drain(&mut self) -> Result<Changed> {
+        let changed = self.take();
+        self.ignored_once.clear();
+        changed
+    }
+
+    fn take(&mut self) -> Result<Changed> {
         let mut changed = Changed::default();
         loop {
             match receive(self.fd.as_fd(), &mut self.buffer) {
@@ -97,7 +116,7 @@ impl Monitor {
 
     fn note(&self, length: usize, changed: &mut Changed) {
         for message in Messages::new(&self.buffer[..length]) {
-            if self.ignored.contains(&message.port) {
+            if self.ignored.contains(&message.port) || self.ignored_once.contains(&message.port) {
                 continue;
             }
             match message.kind {
