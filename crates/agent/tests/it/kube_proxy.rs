@@ -57,7 +57,7 @@ impl KubeProxy {
     /// Returns when it has made all its rules.
     async fn start(node: &Node, binary: &OsString, mode: &str) -> Self {
         let log =
-            std::env::temp_dir().join(format!("podway-kube-proxy-{}.log", std::process::id()));
+            std::env::temp_dir().join(format!("podway-kube-{mode}-{}.log", std::process::id()));
         let mut command = Command::new(binary);
         command.args([
             &format!("--master={}", node.server),

@@ -218,10 +218,11 @@ fn datagram(packet: Packet) -> io::Result<UdpSocket> {
 
 /// TCP tells of ICMP errors without being asked.
 fn hear_errors(socket: &impl AsFd, own: SocketAddr) -> io::Result<()> {
-    Ok(match own {
-        SocketAddr::V4(_) => setsockopt(socket, Ipv4RecvErr, &true)?,
-        SocketAddr::V6(_) => setsockopt(socket, Ipv6RecvErr, &true)?,
-    })
+    let asked = match own {
+        SocketAddr::V4(_) => setsockopt(socket, Ipv4RecvErr, &true),
+        SocketAddr::V6(_) => setsockopt(socket, Ipv6RecvErr, &true),
+    };
+    asked.map_err(io::Error::from)
 }
 
 fn connection(packet: Packet) -> io::Result<TcpStream> {
