@@ -3,15 +3,19 @@
 use crate::node::{Node, in_own_namespace};
 use crate::pods::{Pod, run};
 use agent::Care;
-use kernel::conntrack::{Which, connections};
+use backend::Mode;
+use kernel::conntrack::{Connection, Which, connections};
 use kernel::netlink::Socket;
+use kernel::stream::{Transport, begin_connect, listen_for};
 use model::Family;
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
 const METRICS: u16 = 10249;
+/// `IPPROTO_SCTP`.
+const SCTP: u8 = 132;
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 
 fn service(protocol: &str) -> Value {
@@ -190,5 +194,82 @@ fn stale_datagrams_find_the_new_endpoint_and_others_flows_stay() {
         ask(&old_server);
         assert_eq!(others_flow(), before);
         agent.abort();
+    });
+}
+
+/// An association through the Service, and its other end.
+fn associate(
+    client: &Pod,
+    server: &TcpListener,
+    (address, port): (&str, u16),
+) -> (TcpStream, TcpStream) {
+    let to = SocketAddr::new(address.parse().unwrap(), port);
+    let begun = client.inside(|| begin_connect(to, Transport::Sctp).unwrap());
+    let deadline = Instant::now() + PATIENCE.unwrap();
+    let accepted = loop {
+        match server.accept() {
+            Ok((accepted, _)) => break accepted,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                assert!(Instant::now() < deadline, "no association with {to}");
+                std::thread::yield_now();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    for end in [&begun, &accepted] {
+        end.set_nonblocking(false).unwrap();
+        end.set_read_timeout(PATIENCE).unwrap();
+    }
+    (begun, accepted)
+}
+
+/// Endpoints that really answer associations of SCTP.
+fn tracked() -> Vec<IpAddr> {
+    let mut socket = Socket::netfilter().unwrap();
+    let is_sctp = |connection: &Connection| connection.original.protocol == SCTP;
+    let found = connections(&mut socket, Which::Ipv4, is_sctp).unwrap();
+    found.into_iter().map(|connection| connection.reply.source).collect()
+}
+
+#[test]
+#[ignore = "needs a kernel with SCTP and IPVS: scripts/vm-tests"]
+fn sctp_is_carried_in_every_mode_and_forgotten_where_it_is_asked_for() {
+    const NAME: &str = "care::sctp_is_carried_in_every_mode_and_forgotten_where_it_is_asked_for";
+    in_own_namespace(NAME, async || {
+        let node = Node::new("sctp").await;
+        let (client, old, new) = (Pod::new(10), Pod::new(5), Pod::new(6));
+        let listen = |pod: &Pod| pod.inside(|| listen_for(Transport::Sctp, pod.at(8080)).unwrap());
+        let servers = [&old, &new].map(listen);
+        node.put(service("SCTP")).await;
+        for (mode, forget) in
+            [(Mode::Nft, false), (Mode::Nft, true), (Mode::Iptables, true), (Mode::Ipvs, false)]
+        {
+            node.put(slice("SCTP", &[(5, true)])).await;
+            let agent = node.start_agent_with(|options| {
+                options.mode = mode;
+                options.care.sctp = forget;
+            });
+            let agent = agent.await;
+            node.put_programmed(slice("SCTP", &[(5, true)])).await;
+            for door in [("10.96.5.5", 80), ("10.1.1.110", 30080)] {
+                exchange(&mut associate(&client, &servers[0], door));
+            }
+            let mut lasting = associate(&client, &servers[0], ("10.96.5.5", 80));
+            exchange(&mut lasting);
+            assert!(tracked().contains(&old.address), "{mode}");
+            node.put_programmed(slice("SCTP", &[(6, true)])).await;
+            exchange(&mut associate(&client, &servers[1], ("10.96.5.5", 80)));
+            if forget {
+                let begun = Instant::now();
+                while tracked().contains(&old.address) {
+                    assert!(begun.elapsed() < PATIENCE.unwrap(), "{mode}: {:?}", tracked());
+                    tokio::task::yield_now().await;
+                }
+            } else if mode == Mode::Nft {
+                exchange(&mut lasting);
+            }
+            agent.abort();
+            assert!(agent.await.unwrap_err().is_cancelled());
+        }
     });
 }
