@@ -84,6 +84,7 @@ enum Unreported {
 
 impl Node {
     pub(crate) fn open(mut options: Options, teller: Teller) -> Result<Self, Error> {
+        options.services.userspace.reset_gone_after = options.care.reset_gone_after;
         let services = open_services(&options)?;
         options.mode = services.mode();
         options.settings.schedulers = services.schedulers().to_vec();
@@ -247,6 +248,7 @@ impl Node {
     }
 
     fn reconcile_services(&mut self) -> Result<(), Error> {
+        self.prepare();
         let (began, families) = (Instant::now(), Family::ALL.into());
         let services = self.services.reconcile(&self.program);
         let services = services.inspect_err(|_| self.failed(&families))?;
@@ -347,6 +349,17 @@ impl Node {
             self.leftover = None;
         }
         Ok(())
+    }
+
+    /// Connections of another mode are to go on.
+    fn prepare(&mut self) {
+        if self.cleaned {
+            return;
+        }
+        if let Err(error) = services::prepare(self.services.mode()) {
+            let error = crate::watch::chain(&error);
+            warn!(%error, "connections of the proxy mode before this one may be cut");
+        }
     }
 
     /// What an agent in another mode left behind is in the way of nothing until ours is in place, and goes then.

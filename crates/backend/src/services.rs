@@ -174,16 +174,18 @@ impl Services {
     /// When [`Services::finish`] has something to do; `None` while it has not.
     pub fn due(&self) -> Option<Instant> {
         match self {
-            Services::Nft(_) | Services::Iptables(_) | Services::Userspace(_) => None,
+            Services::Nft(_) | Services::Iptables(_) => None,
             Services::Ipvs(backend) => backend.due(),
+            Services::Userspace(backend) => backend.due(),
         }
     }
 
     /// Ends what was left to end by itself for a while.
     pub fn finish(&mut self, now: Instant) -> Result<(), Error> {
         match self {
-            Services::Nft(_) | Services::Iptables(_) | Services::Userspace(_) => Ok(()),
+            Services::Nft(_) | Services::Iptables(_) => Ok(()),
             Services::Ipvs(backend) => Ok(backend.sweep(now).map(|_number| ())?),
+            Services::Userspace(backend) => Ok(backend.sweep(now)?),
         }
     }
 }
@@ -199,6 +201,14 @@ pub fn served() -> Result<Vec<Served>, Error> {
     let read = |error| Error::from(nft::Error::Read(error));
     let served = ipvs::read::complete(nft::read::all_services().map_err(read)?).map_err(read)?;
     Ok(if served.is_empty() { iptables::read::podways_services()? } else { served })
+}
+
+/// To be called before a back end's first rules: what another one carries or translates is to go on.
+pub fn prepare(own: Mode) -> Result<(), Error> {
+    match own {
+        Mode::Nft | Mode::Iptables | Mode::Ipvs => Ok(userspace::spare()?),
+        Mode::Userspace => Ok(userspace::keep()?),
+    }
 }
 
 /// Removes what a back end made in the network namespace of the calling thread: `own` has its place.

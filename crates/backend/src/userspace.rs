@@ -30,6 +30,7 @@ mod server;
 mod service;
 pub mod sessions;
 mod streams;
+mod switch;
 
 pub use apply::{Applied, Backend, Error, Settings, Unserved, clean};
 pub use balance::SCHEDULERS;
@@ -37,3 +38,5 @@ pub use connection::{Carrier, SUBCOMMAND};
 pub use message::{Counts, EndpointCount, FrontCount, Obstacle, Octets, ProcessCount};
 pub use read::{counts, is_there, services};
 pub use server::serve;
+pub(crate) use switch::keep;
+pub use switch::spare;

@@ -186,7 +186,7 @@ impl Agent {
             conflist: directory.join("10-podway.conflist"),
             data_dir: self.cni_data_dir,
         });
-        let (sources, proxy, care) = (self.sources, self.proxy, self.conntrack.care());
+        let (sources, proxy) = (self.sources, self.proxy);
         let settings = Settings {
             local_detection: sources.detection(),
             masquerade_all: proxy.masquerade_all,
@@ -203,12 +203,12 @@ impl Agent {
                 scheduler: Some(proxy.ipvs_scheduler),
                 userspace: userspace::Settings {
                     carrier: userspace::Carrier::Process,
-                    reset_gone_after: care.reset_gone_after,
+                    ..userspace::Settings::default()
                 },
             },
             cni,
             conntrack: self.conntrack.parameters(),
-            care,
+            care: self.conntrack.care(),
             healthz: self.healthz_bind_address.0,
             metrics: self.metrics_bind_address.0,
             ..Options::new(&self.node, settings)

@@ -13,9 +13,9 @@ pub(crate) struct Clean {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// The rules of Services
+    /// What serves Services
     Services {
-        /// Made in this proxy mode: nft or iptables
+        /// Made in this proxy mode: nft, iptables or userspace
         #[arg(long)]
         backend: Mode,
     },
@@ -23,7 +23,7 @@ enum What {
 
 pub(crate) fn run(clean: &Clean) -> anyhow::Result<ExitCode> {
     let What::Services { backend } = clean.what;
-    if !matches!(backend, Mode::Nft | Mode::Iptables) {
+    if backend == Mode::Ipvs {
         anyhow::bail!("what mode {backend} made goes when an agent starts in another mode");
     }
     services::clean(backend, backend)?;

@@ -97,17 +97,24 @@ fn exchange((client, server): &mut (TcpStream, TcpStream)) {
 fn a_hanging_client_of_a_gone_pod_is_reset_and_one_of_a_terminating_pod_goes_on() {
     const NAME: &str =
         "care::a_hanging_client_of_a_gone_pod_is_reset_and_one_of_a_terminating_pod_goes_on";
-    in_own_namespace(NAME, async || only_the_hanging_one_is_reset(Family::V4).await);
+    in_own_namespace(NAME, async || only_the_hanging_one_is_reset(Mode::Nft, Family::V4).await);
 }
 
 #[test]
 fn so_it_is_with_ipv6() {
     in_own_namespace("care::so_it_is_with_ipv6", async || {
-        only_the_hanging_one_is_reset(Family::V6).await;
+        only_the_hanging_one_is_reset(Mode::Nft, Family::V6).await;
     });
 }
 
-async fn only_the_hanging_one_is_reset(family: Family) {
+#[test]
+fn so_it_is_where_a_relay_carries_the_connections() {
+    in_own_namespace("care::so_it_is_where_a_relay_carries_the_connections", async || {
+        only_the_hanging_one_is_reset(Mode::Userspace, Family::V4).await;
+    });
+}
+
+async fn only_the_hanging_one_is_reset(mode: Mode, family: Family) {
     let node = Node::new("gone").await;
     become_dual_stack(&node).await;
     let (client, staying, leaving, fresh) = (Pod::new(10), Pod::new(5), Pod::new(6), Pod::new(7));
@@ -115,7 +122,7 @@ async fn only_the_hanging_one_is_reset(family: Family) {
     let care = Care { reset_gone_after: Some(Duration::from_millis(200)), ..Care::default() };
     let nets = ["10.244.0.0/16", "fd00:244::/32"].map(|net| net.parse().unwrap());
     let agent = node.start_agent_with(|options| {
-        options.care = care;
+        (options.care, options.mode) = (care, mode);
         options.settings = compile::Settings::new(nets.into());
     });
     let agent = agent.await;
@@ -144,7 +151,23 @@ async fn only_the_hanging_one_is_reset(family: Family) {
          ip_family=\"{family}\",protocol=\"TCP\",port=\"80\"}} 3"
     );
     node.until_metric(METRICS, &counted).await;
+    if mode == Mode::Userspace {
+        relayed_octets_are_counted(&node).await;
+    }
     agent.abort();
+}
+
+async fn relayed_octets_are_counted(node: &Node) {
+    for (name, octets) in [("received", 3 * 8 + 8), ("sent", 3 * 6 + 6)] {
+        let line = format!(
+            "podway_service_{name}_bytes_total{{namespace=\"default\",service=\"web\",address=\"10.96.5.5\",\
+             ip_family=\"IPv4\",protocol=\"TCP\",port=\"80\"}} {octets}"
+        );
+        node.until_metric(METRICS, &line).await;
+    }
+    let endpoint = "podway_endpoint_connections_total{namespace=\"default\",service=\"web\",port_name=\"\",\
+        protocol=\"TCP\",ip_family=\"IPv4\",endpoint=\"10.244.0.7:8080\"} 1";
+    node.until_metric(METRICS, endpoint).await;
 }
 
 #[test]

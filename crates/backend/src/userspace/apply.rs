@@ -5,6 +5,7 @@ use super::addresses::{Addresses, Wanted};
 use super::connection::{Carrier, Connection};
 use super::lower::{Door, Locality, bound, doors};
 use super::message::{self, Counts, Done, Obstacle, State};
+use super::switch::{self, Kept};
 use kernel::Errno;
 use model::{Family, Origin, Protocol};
 use program::{Binding, Change, Frontend, FrontendKind, Program, Scope};
@@ -13,7 +14,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Front ends that are ordered at once: connections do not wait long for a great change to be taken in.
 const BATCH: usize = 256;
@@ -86,12 +87,15 @@ pub struct Backend {
     doors: BTreeMap<Door, Frontend>,
     unserved: BTreeMap<Door, (Obstacle, Origin)>,
     told: Vec<Unserved>,
+    /// What rules of another mode have left.
+    kept: Option<Kept>,
 }
 
 impl Backend {
-    /// Services of the network namespace of the calling thread.
+    /// Services of the network namespace of the calling thread. Who carries their connections is looked for when there
+    /// is something to order.
     pub fn open(settings: Settings) -> Result<Self, Error> {
-        let mut backend = Backend {
+        Ok(Backend {
             settings,
             connection: None,
             addresses: Addresses::open()?,
@@ -102,9 +106,8 @@ impl Backend {
             doors: BTreeMap::new(),
             unserved: BTreeMap::new(),
             told: Vec::new(),
-        };
-        backend.connect()?;
-        Ok(backend)
+            kept: None,
+        })
     }
 
     /// Makes everything as the program has it, whatever was there.
@@ -120,6 +123,9 @@ impl Backend {
         let applied = self.order(program, &frontends, known)?;
         let lost = self.addresses.claimed().filter(|address| !wanted.contains(address)).collect();
         self.addresses.release(&lost)?;
+        if self.kept.is_none() {
+            self.kept = Kept::find(Instant::now());
+        }
         self.outcome(applied)
     }
 
@@ -162,6 +168,21 @@ impl Backend {
             reasons.entry(*obstacle).or_insert_with(first).number += 1;
         }
         reasons.into_values().collect()
+    }
+
+    /// When [`Backend::sweep`] has something to do.
+    pub fn due(&self) -> Option<Instant> {
+        self.kept.as_ref().map(Kept::due)
+    }
+
+    /// Ends what connections needed that rules of another mode had made.
+    pub fn sweep(&mut self, now: Instant) -> Result<(), Error> {
+        if let Some(kept) = &mut self.kept
+            && kept.sweep(now)?
+        {
+            self.kept = None;
+        }
+        Ok(())
     }
 
     /// What has been counted.
@@ -368,7 +389,8 @@ pub fn clean() -> Result<(), Error> {
     let mut addresses = Addresses::open()?;
     addresses.read()?;
     let all = addresses.claimed().collect();
-    Ok(addresses.release(&all)?)
+    addresses.release(&all)?;
+    Ok(switch::release()?)
 }
 
 fn address_of(frontend: Frontend) -> Option<IpAddr> {

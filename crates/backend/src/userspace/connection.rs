@@ -131,6 +131,10 @@ impl Connection {
         self.ask(&Request::Change(change))
     }
 
+    pub(super) fn probe(&mut self) -> io::Result<()> {
+        self.ask(&Request::Probe)
+    }
+
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.ask(&Request::Finish)
     }

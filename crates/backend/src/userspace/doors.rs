@@ -56,6 +56,8 @@ pub(super) struct Shared {
     /// Open doors: an endpoint that is one would lead a connection in a circle. Written by their owner alone.
     doors: RwLock<BTreeSet<Door>>,
     reset: AtomicU64,
+    /// Whether clients are to be asked whether they are still there.
+    pub(super) probing: watch::Sender<bool>,
     /// Dropped with the last task that carries something.
     _carried: mpsc::Sender<()>,
 }
@@ -133,6 +135,7 @@ impl Doors {
             limits: Limits::new(descriptors),
             doors: RwLock::default(),
             reset: AtomicU64::new(0),
+            probing: watch::Sender::new(false),
             _carried: sender,
         };
         Doors {
@@ -267,6 +270,13 @@ impl Doors {
                 task.await.ok();
             }
         }
+    }
+
+    /// Returns when each connection with a client has sent a packet.
+    pub(super) async fn probe(&self) {
+        self.shared.probing.send_replace(true);
+        tokio::time::sleep(streams::PROBED).await;
+        self.shared.probing.send_replace(false);
     }
 
     /// When all that was carried has ended.

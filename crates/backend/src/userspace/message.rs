@@ -40,6 +40,8 @@ pub(super) enum Request {
     /// Answered with [`State`] and then the sockets of its doors. Whoever asked takes the place of the process,
     /// which goes on with the connections that it has.
     HandOver,
+    /// Answered with `null` when each connection with a client has sent a packet.
+    Probe,
     /// Answered with `null`: nobody is listened to any more. The connections that there are go on.
     Finish,
 }

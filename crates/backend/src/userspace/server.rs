@@ -48,8 +48,7 @@ enum Turn {
 /// Carries connections in the network namespace of the calling thread until it is told to end, or another process has
 /// taken its place, and then until the last connection has ended.
 ///
-/// `supervised`: somebody else than an agent has started it. Errors: there is such a process already, and it does
-/// not give way.
+/// `supervised`: somebody else than an agent has started it.
 pub async fn serve(supervised: bool, end: impl Future<Output = ()>) -> io::Result<()> {
     let mut doors = Doors::new(kernel::descriptors::raise_limit().map_err(io::Error::other)?);
     let listener = take_place(&mut doors).await?;
@@ -77,8 +76,12 @@ fn take_over() -> io::Result<Option<(State, Vec<OwnedFd>)>> {
     };
     let greeting: Greeting = message::read(&mut stream)?;
     if greeting.language != LANGUAGE {
-        let text = format!("podway {} has the place and is not understood", greeting.version);
-        return Err(io::Error::other(text));
+        // This much is the same in all languages.
+        let version = greeting.version;
+        tracing::warn!(version, "another process is not understood and told to leave");
+        message::write(&mut stream, &Request::Finish)?;
+        message::read::<()>(&mut stream)?;
+        return Ok(None);
     }
     message::write(&mut stream, &Request::HandOver)?;
     let state: State = message::read(&mut stream)?;
@@ -140,6 +143,10 @@ async fn obey(doors: &mut Doors, request: Request) -> (Answer, Turn) {
         Request::Read => (Answer::of(&doors.state()), Turn::On),
         Request::Count => (Answer::of(&doors.counts()), Turn::On),
         Request::Change(change) => (Answer::of(&doors.change(change).await), Turn::On),
+        Request::Probe => {
+            doors.probe().await;
+            (Answer::of(&()), Turn::On)
+        }
         Request::Finish => {
             doors.close().await;
             (Answer::of(&()), Turn::Over)

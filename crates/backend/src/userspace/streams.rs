@@ -23,7 +23,14 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// Endpoints that are tried before the client is given up.
 const ATTEMPTS: usize = 4;
 /// A silent peer is probed after two hours' half, as the kernel would, but given up within ten minutes more.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_hours(1), Duration::from_mins(1), 9);
+const KEEPALIVE: Keepalive = (Duration::from_hours(1), Duration::from_mins(1), 9);
+/// So a client is asked at once, or when it was silent for a second.
+const PROBE: Keepalive = (Duration::from_secs(1), Duration::from_mins(1), 9);
+/// After so long it has been.
+pub(super) const PROBED: Duration = Duration::from_millis(1500);
+
+/// After how much silence a peer is probed, how often then, and how many times at most.
+type Keepalive = (Duration, Duration, u32);
 
 /// As long as somebody says what is behind the door.
 pub(super) async fn accept(
@@ -75,14 +82,23 @@ async fn serve(client: TcpStream, source: SocketAddr, door: Door, behind: Behind
     // The relay must not keep a replaced front end alive.
     drop(behind);
     // The client's side has it from its listener.
-    keep_alive(&server);
+    keep_alive(&server, KEEPALIVE);
     let count = |way, octets| {
         lease.octets().add(way, octets);
         tally.octets.add(way, octets);
     };
-    let whole = tokio::select! {
-        outcome = relay(&client, &server, &shared.limits, count) => outcome.is_ok(),
-        () = lease.is_cut() => false,
+    let mut probing = shared.probing.subscribe();
+    let relayed = relay(&client, &server, &shared.limits, count);
+    tokio::pin!(relayed);
+    let whole = loop {
+        tokio::select! {
+            outcome = &mut relayed => break outcome.is_ok(),
+            () = lease.is_cut() => break false,
+            Ok(()) = probing.changed() => match *probing.borrow_and_update() {
+                true => keep_alive(&client, PROBE),
+                false => keep_alive(&client, KEEPALIVE),
+            },
+        }
     };
     if !whole {
         reset(&client);
@@ -92,15 +108,14 @@ async fn serve(client: TcpStream, source: SocketAddr, door: Door, behind: Behind
 
 /// Fails only on a connection that is already gone, which the relay finds out, and on SCTP, which has heartbeats of
 /// its own.
-fn keep_alive(socket: &impl AsFd) {
-    let (idle, interval, count) = KEEPALIVE;
+fn keep_alive(socket: &impl AsFd, (idle, interval, count): Keepalive) {
     set_keepalive(socket, idle, interval, count).ok();
 }
 
 /// Accepted connections inherit what is said of the listener.
 pub(super) fn listen(door: Door) -> io::Result<TcpListener> {
     let listener = listen_for(transport(door.protocol), door.address)?;
-    keep_alive(&listener);
+    keep_alive(&listener, KEEPALIVE);
     TcpListener::from_std(listener)
 }
 

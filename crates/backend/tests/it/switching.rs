@@ -6,7 +6,7 @@ use crate::space::{Space, as_root};
 use crate::testbed::{Testbed, compiled};
 use backend::iptables::frame::Frame;
 use backend::iptables::{Tool, Variant, lower, names};
-use backend::services::{Mode, clean};
+use backend::services::{Mode, clean, prepare};
 use backend::{Services, iptables, kube_proxy};
 use model::{Family, World};
 use netstate::iptables::{Chain, Delta, RuleSet, Scope, TableName};
@@ -15,6 +15,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -252,28 +253,39 @@ fn between_back_ends_no_connection_fails() {
         let program = program();
         let mut testbed = Testbed::with(Kind::Nft);
         testbed.start(&program);
+        let serving = Mutex::new(None);
         let switch = |from: Mode, to: Mode| -> Step<'_> {
-            let program = &program;
+            let (program, serving) = (&program, &serving);
             (
                 format!("{from} to {to}"),
                 Box::new(move || {
                     let settings = backend::services::Settings::default();
-                    Services::open(to, settings).unwrap().reconcile(program).unwrap();
+                    let mut services = Services::open(to, settings).unwrap();
+                    prepare(to).unwrap();
+                    services.reconcile(program).unwrap();
                     clean(from, to).unwrap();
+                    *serving.lock().unwrap() = Some(services);
                 }),
             )
         };
-        let (nft, iptables) = (Mode::Nft, Mode::Iptables);
+        let (nft, iptables, userspace) = (Mode::Nft, Mode::Iptables, Mode::Userspace);
         let mut steps = [
             switch(nft, iptables),
             switch(iptables, nft),
             switch(nft, iptables),
             switch(iptables, nft),
+            switch(nft, userspace),
+            switch(userspace, nft),
+            switch(nft, userspace),
+            switch(userspace, iptables),
+            switch(iptables, userspace),
+            switch(userspace, nft),
         ];
         assert_nothing_fails(&testbed, &mut steps);
         testbed.node().inside(|| clean(nft, nft).unwrap());
         assert_no_podway(testbed.node());
         assert_bare(testbed.node());
+        assert_eq!(testbed.node().run("ip route show table local proto 77"), "");
     });
 }
 
