@@ -17,7 +17,7 @@ use alarm::Alarm;
 use kernel::conntrack::{self, Connection, Which};
 use kernel::netlink::Socket;
 use kernel::{route, sysctl};
-use model::Protocol;
+use model::{Family, Protocol};
 use program::{Change, Program};
 use reset::Resetter;
 use stale::{Frontends, Gone};
@@ -70,26 +70,12 @@ impl Caretaker {
 
     /// The kernel has the whole program. Of it only what is needed goes over.
     pub(crate) fn compared(&self, program: &Program) {
-        let needed = Program {
-            addresses: program.addresses.clone(),
-            node_ports: program.node_ports.clone(),
-            networks: program.networks.clone(),
-            services: program.services.clone(),
-            pods: program.pods.clone(),
-            ..Program::default()
-        };
-        self.tell(Message::Everything(Box::new(needed)));
+        self.tell(Message::Everything(Box::new(about_connections(program))));
     }
 
     /// The kernel has these changes.
     pub(crate) fn changed(&self, changes: &[Change]) {
-        let matters = |change: &&Change| {
-            matches!(
-                change,
-                Change::Frontend { .. } | Change::Addresses { .. } | Change::Pod { .. }
-            )
-        };
-        let changes: Vec<_> = changes.iter().filter(matters).cloned().collect();
+        let changes = changes_about_connections(changes);
         if !changes.is_empty() {
             self.tell(Message::Changes(changes));
         }
@@ -99,6 +85,25 @@ impl Caretaker {
         // A thread that could not start has said so.
         self.0.send(message).ok();
     }
+}
+
+/// What of a program decides about connections under way.
+pub(crate) fn about_connections(program: &Program) -> Program {
+    Program {
+        addresses: program.addresses.clone(),
+        node_ports: program.node_ports.clone(),
+        networks: program.networks.clone(),
+        services: program.services.clone(),
+        pods: program.pods.clone(),
+        ..Program::default()
+    }
+}
+
+pub(crate) fn changes_about_connections(changes: &[Change]) -> Vec<Change> {
+    let matters = |change: &&Change| {
+        matches!(change, Change::Frontend { .. } | Change::Addresses { .. } | Change::Pod { .. })
+    };
+    changes.iter().filter(matters).cloned().collect()
 }
 
 struct Worker {
@@ -192,7 +197,10 @@ impl Worker {
         })?;
         let forgotten = self.forget(&stale)?;
         self.frontends.settle();
-        self.metrics.reconciler.observe(began.elapsed());
+        let families: BTreeSet<_> = touched.iter().map(|it| it.scope.family()).collect();
+        for family in families {
+            self.metrics.of(family).reconciler.observe(began.elapsed());
+        }
         debug!(front_ends = touched.len(), forgotten, "stale connections forgotten");
         Ok(())
     }
@@ -210,10 +218,11 @@ impl Worker {
         let mut forgotten = 0;
         for connection in connections {
             let Connection { original, zone, id, .. } = connection;
-            forgotten +=
-                u64::from(conntrack::delete(&mut self.socket, original, *zone, Some(*id))?);
+            let gone = conntrack::delete(&mut self.socket, original, *zone, Some(*id))?;
+            let of_family = self.metrics.of(Family::of(original.source));
+            of_family.deleted_entries.add(gone.into());
+            forgotten += u64::from(gone);
         }
-        self.metrics.deleted_entries.add(forgotten);
         Ok(forgotten)
     }
 

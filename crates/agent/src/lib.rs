@@ -15,6 +15,7 @@
 //! The agent may be killed at any moment: what is in the kernel goes on working, and the next one reads it
 //! back and changes only what differs.
 
+mod accounting;
 mod announce;
 mod care;
 mod cni_files;
@@ -24,6 +25,7 @@ mod health_ports;
 mod http;
 mod metrics;
 mod node;
+mod place;
 mod report;
 mod sysctls;
 mod watch;
@@ -57,6 +59,8 @@ pub struct Options {
     pub cni: Option<CniFiles>,
     pub conntrack: Conntrack,
     pub care: Care,
+    /// What connections to Services carry is summed up by front end and endpoint.
+    pub connection_accounting: bool,
     /// Where `/healthz`, `/livez` and `/programmed` are answered.
     pub healthz: Option<SocketAddr>,
     /// Where `/metrics` is answered.
@@ -89,6 +93,7 @@ impl Options {
             cni: None,
             conntrack: Conntrack::default(),
             care: Care::default(),
+            connection_accounting: false,
             healthz: None,
             metrics: None,
         }

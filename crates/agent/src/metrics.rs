@@ -1,7 +1,8 @@
 //! Numbers for Prometheus: kube-proxy's under their own names, and Podway's.
 
+pub(crate) mod carried;
 mod frontends;
-mod relayed;
+pub(crate) mod relayed;
 mod served;
 mod text;
 
@@ -10,6 +11,7 @@ pub(crate) use served::Counted;
 pub(crate) use text::{Counter, Gauge, Histogram, Text, Type};
 
 use backend::Mode;
+use backend::iptables::TableName;
 use model::Family;
 use std::time::{Duration, SystemTime};
 
@@ -19,9 +21,10 @@ pub(crate) struct Metrics {
     pub(crate) families: [OfFamily; 2],
     pub(crate) healthz: Codes,
     pub(crate) livez: Codes,
-    pub(crate) reconciler: Histogram,
-    pub(crate) deleted_entries: Counter,
     pub(crate) resets: Counter,
+    /// Connections whose end was told, and how often the kernel had to drop such news.
+    pub(crate) connection_events: Counter,
+    pub(crate) connection_events_lost: Counter,
     pub(crate) repairs: [Counter; Repair::ALL.len()],
     pub(crate) conntrack_entries: Gauge,
     pub(crate) conntrack_limit: Gauge,
@@ -44,7 +47,14 @@ pub(crate) struct OfFamily {
     pub(crate) no_local_external: Gauge,
     pub(crate) failures: Counter,
     pub(crate) cleanup_failures: Counter,
+    pub(crate) reconciler: Histogram,
+    pub(crate) deleted_entries: Counter,
+    /// Rules that the last change wrote, by the place in [`TABLES`].
+    pub(crate) written: [Gauge; TABLES.len()],
 }
+
+/// The tables that proxy mode iptables has rules in.
+pub(crate) const TABLES: [TableName; 2] = [TableName::Nat, TableName::Filter];
 
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
@@ -90,9 +100,9 @@ impl Metrics {
             families: Family::ALL.map(OfFamily::new),
             healthz: Codes::default(),
             livez: Codes::default(),
-            reconciler: Histogram::new(exponential(0.001, 2.0, 15)),
-            deleted_entries: Counter::default(),
             resets: Counter::default(),
+            connection_events: Counter::default(),
+            connection_events_lost: Counter::default(),
             repairs: Repair::ALL.map(|_| Counter::default()),
             conntrack_entries: Gauge::default(),
             conntrack_limit: Gauge::default(),
@@ -113,6 +123,7 @@ impl Metrics {
         self.write_syncs(text);
         self.write_changes(text);
         self.write_failures(text);
+        self.write_written(text);
         for (name, codes) in [("healthz", &self.healthz), ("livez", &self.livez)] {
             let name = format!("kubeproxy_proxy_{name}_total");
             text.family(&name, Type::Counter, "Answers on the health port.");
@@ -187,14 +198,16 @@ impl Metrics {
 
     fn write_failures(&self, text: &mut Text) {
         type Row = (&'static str, fn(&OfFamily) -> &Counter, &'static str);
-        let rows: [Row; 4] = [
+        let rows: [Row; 5] = [
             ("endpoint_changes_total", |it| &it.endpoint_changes.total, "Slices that changed."),
             ("service_changes_total", |it| &it.service_changes.total, "Services that changed."),
+            ("iptables_restore_failures_total", |it| &it.failures, "Times the kernel said no."),
             ("nftables_sync_failures_total", |it| &it.failures, "Times the kernel said no."),
             ("nftables_cleanup_failures_total", |it| &it.cleanup_failures, "Leftovers that stay."),
         ];
         for (name, counter, help) in rows {
-            if name.starts_with("nftables") && self.mode != Mode::Nft {
+            let of_mode = [("nftables", Mode::Nft), ("iptables", Mode::Iptables)];
+            if of_mode.iter().any(|(it, mode)| name.starts_with(it) && self.mode != *mode) {
                 continue;
             }
             let name = format!("kubeproxy_sync_proxy_rules_{name}");
@@ -205,15 +218,41 @@ impl Metrics {
         }
     }
 
+    fn write_written(&self, text: &mut Text) {
+        if self.mode != Mode::Iptables {
+            return;
+        }
+        let name = "kubeproxy_sync_proxy_rules_iptables_last";
+        text.family(name, Type::Gauge, "Rules that the last change wrote.");
+        for (family, of_family) in self.each() {
+            for (table, gauge) in TABLES.iter().zip(&of_family.written) {
+                let labels = [("ip_family", family.as_str()), ("table", table.as_str())];
+                text.sample(name, &labels, gauge.value());
+            }
+        }
+    }
+
     fn write_conntrack(&self, text: &mut Text) {
         let name = "kubeproxy_conntrack_reconciler_sync_duration_seconds";
         text.family(name, Type::Histogram, "Looking through connections for stale ones.");
-        self.reconciler.write(text, name, &[]);
+        for (family, of_family) in self.each() {
+            of_family.reconciler.write(text, name, &[("ip_family", &family)]);
+        }
+        let name = "kubeproxy_conntrack_reconciler_deleted_entries_total";
+        text.family(name, Type::Counter, "Stale connections that were forgotten.");
+        for (family, of_family) in self.each() {
+            text.count(name, &[("ip_family", &family)], of_family.deleted_entries.value());
+        }
         for (name, counter, help) in [
             (
-                "kubeproxy_conntrack_reconciler_deleted_entries_total",
-                &self.deleted_entries,
-                "Stale connections that were forgotten.",
+                "podway_connection_events_total",
+                &self.connection_events,
+                "Connections whose end was told (with --connection-accounting).",
+            ),
+            (
+                "podway_connection_events_lost_total",
+                &self.connection_events_lost,
+                "Times that more connections ended than could be told.",
             ),
             (
                 "podway_connections_reset_total",
@@ -251,6 +290,9 @@ impl OfFamily {
             no_local_external: Gauge::default(),
             failures: Counter::default(),
             cleanup_failures: Counter::default(),
+            reconciler: syncs(),
+            deleted_entries: Counter::default(),
+            written: TABLES.map(|_| Gauge::default()),
         }
     }
 }

@@ -88,7 +88,7 @@ impl Node {
         let services = open_services(&options)?;
         options.mode = services.mode();
         options.settings.schedulers = services.schedulers().to_vec();
-        sysctls::set(&options.settings, &options.conntrack, false);
+        sysctls::set(&options.settings, &options.conntrack, options.connection_accounting);
         let leftover = find_leftover(services.mode(), options.take_over_kube_proxy);
         Ok(Node {
             report: Report::new(&options, services.mode(), &teller),
@@ -191,6 +191,7 @@ impl Node {
         let services = self.services.change(&self.program, changes);
         let services = services.inspect_err(|_| self.failed(&families))?;
         self.report.took(Extent::Partial, &families, began.elapsed());
+        self.services.written().into_iter().for_each(|it| self.report.wrote(it));
         debug!(links, ?services, "changed");
         Ok(())
     }
@@ -254,6 +255,7 @@ impl Node {
         let services = services.inspect_err(|_| self.failed(&families))?;
         self.report.took(Extent::Full, &families, began.elapsed());
         self.compared = Some((Instant::now(), began.elapsed()));
+        self.services.written().into_iter().for_each(|it| self.report.wrote(it));
         info!(mode = %self.services.mode(), ?services, "Services compared");
         let suspected = std::mem::take(&mut self.suspected.rules);
         if suspected && services.pieces > 0 && self.was_settled() {
@@ -335,7 +337,7 @@ impl Node {
         self.services.take_writers()
     }
 
-    /// Ends what the back end left to end by itself for a while.
+    /// Ends what the back end left to end by itself for a while, and looks for what nobody tells of.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         self.services.finish(now)?;

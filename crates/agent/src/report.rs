@@ -1,13 +1,15 @@
 //! What others learn of what the loop does: health, metrics, and those who act on changes of the program.
 
 use crate::Options;
+use crate::accounting::{Accountant, Accounts};
 use crate::care::Caretaker;
 use crate::events::Teller;
 use crate::health::{Health, Status, Versions, note_versions};
 use crate::health_ports::HealthPorts;
 use crate::http::{self, Answer};
-use crate::metrics::{Counted, Frontends, Metrics, Text, now};
-use backend::Mode;
+use crate::metrics::{Counted, Frontends, Metrics, TABLES, Text, carried, now, relayed};
+use backend::iptables::Written;
+use backend::{Mode, userspace};
 use client::{Event, Kind};
 use jiff::Timestamp;
 use model::Family;
@@ -31,6 +33,7 @@ pub(crate) struct Report {
     frontends: Frontends,
     /// None where connections are ended by the back end itself.
     caretaker: Option<Caretaker>,
+    accountant: Option<Accountant>,
     /// What has been heard of and may not be in the kernel yet.
     seen: Versions,
     triggers: Vec<(Family, Timestamp)>,
@@ -64,13 +67,15 @@ impl Report {
         let (status, follower) = watch::channel(Status::new());
         let metrics = Arc::new(Metrics::new(mode));
         let mut servers = Vec::new();
+        let accountant = accountant(options, mode, &metrics);
         let health = Health { status: follower.clone(), metrics: metrics.clone() };
         if let Some(address) = options.healthz {
             servers.push(serve(address, "health", move |path| health.clone().answer(path)));
         }
         if let Some(address) = options.metrics {
             let health = Health { status: follower.clone(), metrics: metrics.clone() };
-            let scrape = Scrape { metrics: metrics.clone(), mode, health };
+            let (metrics, accountant) = (metrics.clone(), accountant.clone());
+            let scrape = Scrape { metrics, mode, health, accountant };
             servers.push(serve(address, "metrics", move |path| scrape.clone().answer(path)));
         }
         let takes_care = mode != Mode::Userspace;
@@ -79,6 +84,7 @@ impl Report {
         Report {
             status,
             caretaker,
+            accountant,
             metrics,
             ports: HealthPorts::new(follower),
             frontends: Frontends::default(),
@@ -151,6 +157,9 @@ impl Report {
         if let Some(caretaker) = &self.caretaker {
             caretaker.compared(program);
         }
+        if let Some(accountant) = &self.accountant {
+            accountant.compared(program);
+        }
         self.frontends.follow(program, &self.metrics);
     }
 
@@ -160,6 +169,9 @@ impl Report {
         self.frontends.change(changes, &self.metrics);
         if let Some(caretaker) = &self.caretaker {
             caretaker.changed(changes);
+        }
+        if let Some(accountant) = &self.accountant {
+            accountant.changed(changes);
         }
     }
 
@@ -180,6 +192,21 @@ impl Report {
         });
     }
 
+    /// How many rules the kernel's part took, where it is rules. A comparison that finds everything right, which
+    /// follows on every change, is none.
+    pub(crate) fn wrote(&self, written: &Written) {
+        if written.values().all(|number| *number == 0) {
+            return;
+        }
+        for ((family, table), number) in written {
+            let place = TABLES.iter().position(|it| it == table);
+            let Some(gauge) = place.map(|place| &self.metrics.of(*family).written[place]) else {
+                continue;
+            };
+            gauge.set(u32::try_from(*number).unwrap_or(u32::MAX).into());
+        }
+    }
+
     /// How long the kernel's part took.
     pub(crate) fn took(&self, extent: Extent, families: &BTreeSet<Family>, time: Duration) {
         for of in families.iter().map(|family| self.metrics.of(*family)) {
@@ -191,6 +218,12 @@ impl Report {
             of.last.set(now());
         }
     }
+}
+
+/// Relays of mode userspace count by themselves.
+fn accountant(options: &Options, mode: Mode, metrics: &Arc<Metrics>) -> Option<Accountant> {
+    let accounts = options.connection_accounting && mode != Mode::Userspace;
+    accounts.then(|| Accountant::start(metrics.clone()))
 }
 
 fn serve<A, F>(address: SocketAddr, what: &'static str, answer: A) -> AbortHandle
@@ -207,15 +240,25 @@ struct Scrape {
     metrics: Arc<Metrics>,
     mode: Mode,
     health: Health,
+    accountant: Option<Accountant>,
 }
 
 impl Scrape {
+    async fn accounts(&self) -> Option<Accounts> {
+        if self.mode == Mode::Userspace {
+            let counts = tokio::task::spawn_blocking(userspace::counts).await;
+            return Some(relayed::accounts(&counts.ok()?.ok()??));
+        }
+        self.accountant.as_ref()?.accounts().await
+    }
+
     async fn answer(self, path: String) -> Answer {
         match path.split('?').next().unwrap_or_default() {
             "/metrics" => {
                 let mut text = Text::default();
                 // Reading the kernel's tables may take a while, which the loop need not wait for.
-                let counted = tokio::task::spawn_blocking(Counted::read).await;
+                let mode = self.mode;
+                let counted = tokio::task::spawn_blocking(move || Counted::read(mode)).await;
                 if let Ok(Ok(Counted { relayed: Some(counts), .. })) = &counted {
                     self.metrics.resets.raise(counts.process.reset);
                 }
@@ -224,10 +267,19 @@ impl Scrape {
                     Ok(Ok(counted)) => counted.write(&mut text),
                     outcome => debug!(?outcome, "no counts of front ends"),
                 }
+                if let Some(accounts) = self.accounts().await {
+                    carried::write(&mut text, &accounts);
+                }
                 let body = text.finish();
                 let content_type = "text/plain; version=0.0.4; charset=utf-8";
                 Answer { content_type, ..Answer::text(200, body) }
             }
+            "/accounting" => match self.accounts().await {
+                Some(accounts) => Answer::json(200, &carried::json(&accounts)),
+                None => {
+                    Answer::text(404, "the agent runs without --connection-accounting\n".to_owned())
+                }
+            },
             // kube-proxy's word for it.
             "/proxyMode" if self.mode == Mode::Nft => Answer::text(200, "nftables".to_owned()),
             "/proxyMode" => Answer::text(200, self.mode.to_string()),

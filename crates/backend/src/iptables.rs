@@ -21,6 +21,7 @@ mod port;
 pub mod read;
 pub mod tool;
 
-pub use apply::{Applied, Backend};
+pub use apply::{Applied, Backend, Written};
 pub use clean::{clean, remove_kube_proxys};
+pub use netstate::iptables::TableName;
 pub use tool::{Error, Tool, Variant};

@@ -34,10 +34,6 @@ pub struct Relayed {
     pub scheduler: Option<Scheduler>,
     /// Connections that were ended because no endpoint took them.
     pub unserved: u64,
-    /// Octets from clients.
-    pub received: u64,
-    /// Octets to clients.
-    pub sent: u64,
 }
 
 /// What becomes of a new connection. Endpoints with a greater weight are there as often as their share is greater.

@@ -105,6 +105,14 @@ impl Services {
         self.mode().schedulers()
     }
 
+    /// How many rules the last change took, in mode iptables.
+    pub fn written(&self) -> Option<&iptables::Written> {
+        match self {
+            Services::Iptables(backend) => Some(backend.written()),
+            Services::Nft(_) | Services::Ipvs(_) | Services::Userspace(_) => None,
+        }
+    }
+
     /// The sockets that changes go through, to tell them from other people's.
     pub fn sockets(&self) -> Vec<&Socket> {
         match self {
@@ -200,7 +208,7 @@ pub fn served() -> Result<Vec<Served>, Error> {
     }
     let read = |error| Error::from(nft::Error::Read(error));
     let served = ipvs::read::complete(nft::read::all_services().map_err(read)?).map_err(read)?;
-    Ok(if served.is_empty() { iptables::read::podways_services()? } else { served })
+    Ok(if served.is_empty() { iptables::read::podways()?.served } else { served })
 }
 
 /// To be called before a back end's first rules: what another one carries or translates is to go on.

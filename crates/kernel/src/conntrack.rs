@@ -1,6 +1,11 @@
 //! Connections as the kernel tracks them, over `NETLINK_NETFILTER`.
 //!
-//! Reading: [`connections`]. Ending an entry, so that the next packet is translated anew: [`delete`].
+//! Reading: [`connections`]. Ending an entry, so that the next packet is translated anew: [`delete`]. Hearing of
+//! those that ended: [`Ended`].
+
+mod ended;
+
+pub use ended::Ended;
 
 use crate::Result;
 use crate::netlink::{Attributes, Batch, Body, Message, Socket, flags};

@@ -11,5 +11,7 @@ mod socket;
 pub use attribute::{Attribute, Attributes, Message, Messages};
 pub(crate) use batch::flags;
 pub use batch::{Batch, Body};
+pub(crate) use monitor::open_monitor;
 pub use monitor::{Changed, Monitor};
+pub(crate) use socket::receive;
 pub use socket::{Refusal, Socket};

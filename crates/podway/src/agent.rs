@@ -135,6 +135,9 @@ struct ConntrackOptions {
     /// How long TCP connections to endpoints that are gone are let be before they are reset; 0: for ever
     #[arg(long, default_value = "5s", value_parser = duration)]
     gone_endpoint_reset: Duration,
+    /// Sum up what connections to Services carry, by front end and endpoint (sets nf_conntrack_acct)
+    #[arg(long, num_args = 0..=1, default_value_t, default_missing_value = "true", require_equals = true)]
+    connection_accounting: bool,
     /// Forget stale SCTP associations, as stale UDP flows always are
     #[arg(long, num_args = 0..=1, default_value_t, default_missing_value = "true", require_equals = true)]
     forget_stale_sctp: bool,
@@ -209,6 +212,7 @@ impl Agent {
             cni,
             conntrack: self.conntrack.parameters(),
             care: self.conntrack.care(),
+            connection_accounting: self.conntrack.connection_accounting,
             healthz: self.healthz_bind_address.0,
             metrics: self.metrics_bind_address.0,
             ..Options::new(&self.node, settings)
@@ -335,7 +339,7 @@ mod tests {
         let line = "--hostname-override=m --cluster-cidr=10.1.0.0/16,fd00::/48 --detect-local-mode=InterfaceNamePrefix \
             --pod-interface-name-prefix=veth --masquerade-all=true --nodeport-addresses=10.1.1.0/24,fd01::/64 \
             --iptables-localhost-nodeports=true --proxy-mode=nftables --take-over=kube-proxy --conntrack-max-per-core=0 \
-            --conntrack-tcp-timeout-established=12h30m0s --conntrack-tcp-be-liberal --healthz-bind-address=[::]:1 \
+            --conntrack-tcp-timeout-established=12h30m0s --conntrack-tcp-be-liberal --connection-accounting --healthz-bind-address=[::]:1 \
             --metrics-bind-address=off";
         let line: Vec<_> = line.split_whitespace().collect();
         let line = Line::try_parse_from(["agent"].iter().chain(&line)).unwrap();
@@ -350,7 +354,7 @@ mod tests {
         assert_eq!(settings.node_ports.within.as_ref().map(Vec::len), Some(2));
         assert_eq!(options.conntrack.max_per_core, 0);
         assert_eq!(options.conntrack.established, Some(Duration::from_secs(45_000)));
-        assert!(options.conntrack.be_liberal);
+        assert!(options.conntrack.be_liberal && options.connection_accounting);
         assert_eq!((options.healthz, options.metrics), (Some("[::]:1".parse().unwrap()), None));
     }
 

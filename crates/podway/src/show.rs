@@ -1,11 +1,12 @@
 //! `podway show`: what is programmed in this network namespace, with origins and counters.
 
+mod carried;
+
 use crate::daemon::{Connection, block_on};
 use crate::output;
-use anyhow::Context;
 use backend::nft::read::{self, ShownRule};
 use backend::served::Relayed;
-use backend::{Fate, Served, services, userspace};
+use backend::{Fate, Served, services};
 use clap::{Args, Subcommand, ValueEnum};
 use client::Kind;
 use ipnet::IpNet;
@@ -25,18 +26,21 @@ pub(crate) struct Show {
     what: What,
     #[arg(short, long, value_enum, default_value = "text", global = true)]
     output: Output,
+    /// Where this node's agent answers with its metrics: it knows what connections carried (--connection-accounting)
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10249", global = true)]
+    agent: SocketAddr,
     #[command(flatten)]
     connection: Connection,
 }
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Front ends with their endpoints and new connections
+    /// Front ends with their endpoints and new connections; with -o wide what they carried
     Services,
+    /// Endpoints of Services that had connections, with what these carried
+    Endpoints,
     /// Routes to pods and tunnel ends; their origins are asked of the API, since the kernel keeps no comments
     Routes,
-    /// Endpoints that connections to Services went to, in proxy mode userspace
-    Endpoints,
     /// All rules of the service table
     Rules,
 }
@@ -44,18 +48,25 @@ enum What {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
     Text,
+    /// Text with more columns
+    Wide,
     Json,
 }
 
 pub(crate) fn run(show: Show) -> anyhow::Result<ExitCode> {
     let table = match show.what {
-        What::Services => services()?,
+        What::Services => services(match show.output {
+            Output::Text => None,
+            Output::Wide => Some(carried::of_agent(show.agent)?),
+            // Whoever reads it can do with nulls.
+            Output::Json => Some(carried::of_agent(show.agent).unwrap_or_default()),
+        })?,
+        What::Endpoints => carried::endpoints(&carried::of_agent(show.agent)?),
         What::Routes => routes(&show.connection)?,
-        What::Endpoints => endpoints()?,
         What::Rules => rules()?,
     };
     let text = match show.output {
-        Output::Text => table.text(),
+        Output::Text | Output::Wide => table.text(),
         Output::Json => format!("{:#}\n", table.json()),
     };
     output::print(text.as_bytes())?;
@@ -107,7 +118,8 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn services() -> anyhow::Result<Table> {
+/// With what connections carried, where that is asked for.
+fn services(carried: Option<Value>) -> anyhow::Result<Table> {
     let served = services::served()?;
     let row = |served: &Served| {
         let address = served.address.map_or("node".to_owned(), |address| address.to_string());
@@ -124,7 +136,7 @@ fn services() -> anyhow::Result<Table> {
             Fate::NotHere => (json!("dropped"), Value::Null),
         };
         let sources: Vec<_> = served.sources.iter().map(ToString::to_string).collect();
-        vec![
+        let mut row = vec![
             json!(address),
             json!(served.port),
             protocol,
@@ -134,7 +146,9 @@ fn services() -> anyhow::Result<Table> {
             json!(served.affinity),
             json!(sources),
             json!(served.origin.as_ref().map(ToString::to_string)),
-        ]
+        ];
+        row.extend(carried.iter().flat_map(|carried| carried::of_frontend(carried, served)));
+        row
     };
     let mut rows: Vec<_> = served.iter().map(row).collect();
     let mut headings = vec![
@@ -148,47 +162,20 @@ fn services() -> anyhow::Result<Table> {
         "sources",
         "origin",
     ];
+    if carried.is_some() {
+        headings.extend(carried::HEADINGS);
+    }
     if served.iter().any(|served| served.relayed.is_some()) {
-        headings.extend(["scheduler", "unserved", "received", "sent"]);
+        headings.extend(["scheduler", "unserved"]);
         rows.iter_mut().zip(&served).for_each(|(row, served)| row.extend(relayed(served)));
     }
     Ok(Table { headings, rows })
 }
 
 /// What only a process that carries connections knows.
-fn relayed(served: &Served) -> [Value; 4] {
-    let Some(relayed) = &served.relayed else { return Default::default() };
-    let Relayed { scheduler, unserved, received, sent } = relayed;
-    let scheduler = scheduler.unwrap_or(Scheduler::Random).to_string();
-    [json!(scheduler), json!(unserved), json!(received), json!(sent)]
-}
-
-fn endpoints() -> anyhow::Result<Table> {
-    let counts = userspace::counts().context("the process that carries the connections")?;
-    let row = |count: &userspace::EndpointCount| {
-        vec![
-            json!(count.service.port.to_string()),
-            json!(count.service.protocol.to_string()),
-            json!(count.endpoint.to_string()),
-            json!(count.open),
-            json!(count.connections),
-            json!(count.failures),
-            json!(count.octets.received),
-            json!(count.octets.sent),
-        ]
-    };
-    let headings = vec![
-        "service",
-        "protocol",
-        "endpoint",
-        "open",
-        "connections",
-        "failures",
-        "received",
-        "sent",
-    ];
-    let counts = counts.unwrap_or_default();
-    Ok(Table { headings, rows: counts.endpoints.iter().map(row).collect() })
+fn relayed(served: &Served) -> [Value; 2] {
+    let Some(Relayed { scheduler, unserved }) = &served.relayed else { return Default::default() };
+    [json!(scheduler.unwrap_or(Scheduler::Random).to_string()), json!(unserved)]
 }
 
 /// Each endpoint once, with the number of its slots where there are several.

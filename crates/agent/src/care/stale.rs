@@ -1,9 +1,9 @@
 //! Which connections are stale, and which have lost their other end. Pure.
 
-use ipnet::IpNet;
+use crate::place::{Place, reply_source};
 use kernel::conntrack::{Connection, TcpState};
-use model::{Family, Protocol};
-use program::{Change, Frontend, Program, Scope, Standing};
+use model::Protocol;
+use program::{Change, Frontend, Program, Standing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,10 +14,8 @@ pub(super) struct Frontends {
     standing: BTreeMap<Frontend, Arc<[Standing]>>,
     /// Front ends that went away: what they had translated is stale.
     removed: BTreeSet<Frontend>,
-    /// Who the node is and where node ports answer; its Services are not kept up to date.
-    node: Program,
+    place: Place,
     pods: BTreeSet<IpAddr>,
-    local: BTreeSet<IpAddr>,
 }
 
 /// Endpoints that are gone.
@@ -59,12 +57,8 @@ impl Frontends {
         let standing = program.services.iter();
         let standing = standing.map(|(frontend, it)| (*frontend, it.standing.clone())).collect();
         let pods = program.pods.iter().map(|(address, _)| *address).collect();
-        let node = Program {
-            services: program::Claims::default(),
-            pods: program::Claims::default(),
-            ..program
-        };
-        Frontends { standing, removed: BTreeSet::new(), node, pods, local: BTreeSet::new() }
+        let place = Place::of(&program);
+        Frontends { standing, removed: BTreeSet::new(), place, pods }
     }
 
     pub(super) fn all(&self) -> BTreeSet<Frontend> {
@@ -84,8 +78,8 @@ impl Frontends {
                 self.removed.insert(frontend);
                 vec![frontend]
             }
-            Change::Addresses { after, .. } => {
-                self.node.addresses = after;
+            Change::Addresses { .. } => {
+                self.place.change(&change);
                 Vec::new()
             }
             Change::Pod { address, after, .. } => {
@@ -105,12 +99,12 @@ impl Frontends {
     }
 
     pub(super) fn needs_addresses(&self) -> bool {
-        self.node.node_ports.within.is_some()
+        self.place.needs_addresses()
     }
 
     /// All of the node's addresses, as the kernel has them.
     pub(super) fn learn(&mut self, addresses: impl Iterator<Item = IpAddr>) {
-        self.local = addresses.collect();
+        self.place.learn(addresses);
     }
 
     /// Addresses at which somebody still is, for whatever Service.
@@ -156,38 +150,10 @@ impl Frontends {
 
     /// The front end that a connection is addressed to, be it there or just removed.
     fn frontend_of(&self, connection: &Connection) -> Option<Frontend> {
-        let original = &connection.original;
-        let port = original.destination_port()?;
-        let protocol = protocol(original.protocol)?;
-        let known = |scope| {
-            let frontend = Frontend { scope, protocol, port };
-            let is_known =
-                self.standing.contains_key(&frontend) || self.removed.contains(&frontend);
-            is_known.then_some(frontend)
-        };
-        let address = original.destination;
-        known(Scope::Address(address)).or_else(|| {
-            let answers = self.answers_node_ports(address);
-            answers.then(|| known(Scope::NodePort(Family::of(address)))).flatten()
+        self.place.frontend(&connection.original, |frontend| {
+            self.standing.contains_key(frontend) || self.removed.contains(frontend)
         })
     }
-
-    fn answers_node_ports(&self, address: IpAddr) -> bool {
-        let within = |nets: &Vec<IpNet>| nets.iter().any(|net| net.contains(&address));
-        let is_within = self.node.node_ports.within.as_ref().is_some_and(within);
-        self.node.is_node_port_address(address)
-            || (is_within && !address.is_loopback() && self.local.contains(&address))
-    }
-}
-
-/// Who really answers.
-fn reply_source(connection: &Connection) -> Option<SocketAddr> {
-    let port = connection.reply.source_port()?;
-    Some(SocketAddr::new(connection.reply.source, port))
-}
-
-fn protocol(number: u8) -> Option<Protocol> {
-    [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|it| it.number() == number)
 }
 
 #[cfg(test)]

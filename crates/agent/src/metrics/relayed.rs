@@ -1,9 +1,8 @@
 //! What the process has counted that carries the connections in proxy mode userspace: read when somebody asks.
 
-use super::{Text, Type};
+use super::{Text, Type, carried};
+use crate::accounting::{Account, Accounts, Endpoint};
 use backend::userspace::{Counts, EndpointCount, FrontCount};
-use model::Family;
-use program::Scope;
 
 pub(super) fn write(text: &mut Text, counts: &Counts) {
     write_fronts(text, &counts.fronts);
@@ -24,95 +23,38 @@ pub(super) fn write(text: &mut Text, counts: &Counts) {
     }
 }
 
-type Row<T> = (&'static str, Type, fn(&T) -> u64, &'static str);
+/// The sums as those of connections that the kernel carries.
+pub(crate) fn accounts(counts: &Counts) -> Accounts {
+    let frontends = counts.fronts.iter().map(|it| {
+        let account =
+            Account::of_relay(it.connections, it.octets.received, it.octets.sent, it.open);
+        (it.frontend, it.binding.port.clone(), account)
+    });
+    let endpoints = counts.endpoints.iter().map(|it| {
+        let account =
+            Account::of_relay(it.connections, it.octets.received, it.octets.sent, it.open);
+        let protocol = it.service.protocol.number();
+        (Endpoint { port: it.service.port.clone(), protocol, address: it.endpoint }, account)
+    });
+    Accounts { frontends: frontends.collect(), endpoints: endpoints.collect() }
+}
 
 fn write_fronts(text: &mut Text, fronts: &[FrontCount]) {
-    let rows: [Row<FrontCount>; 3] = [
-        (
-            "podway_service_unserved_connections_total",
-            Type::Counter,
-            |it| it.unserved,
-            "Connections that were ended because no endpoint took them.",
-        ),
-        (
-            "podway_service_received_bytes_total",
-            Type::Counter,
-            |it| it.octets.received,
-            "From clients to endpoints.",
-        ),
-        (
-            "podway_service_sent_bytes_total",
-            Type::Counter,
-            |it| it.octets.sent,
-            "From endpoints to clients.",
-        ),
-    ];
-    for (name, kind, value, help) in rows {
-        text.family(name, kind, help);
-        for count in fronts {
-            let origin = &count.binding.origin;
-            let address = match count.frontend.scope {
-                Scope::Address(address) => address.to_string(),
-                Scope::NodePort(_) => "node".to_owned(),
-            };
-            let labels = [
-                ("namespace", &*origin.namespace),
-                ("service", &*origin.name),
-                ("address", address.as_str()),
-                ("ip_family", family(count.frontend.scope.family())),
-                ("protocol", &count.frontend.protocol.to_string()),
-                ("port", &count.frontend.port.to_string()),
-            ];
-            text.count(name, &labels, value(count));
-        }
+    let name = "podway_service_unserved_connections_total";
+    text.family(name, Type::Counter, "Connections that were ended because no endpoint took them.");
+    for count in fronts {
+        let labels = carried::of_frontend(&count.frontend, &count.binding.port);
+        text.count(name, &carried::borrowed(&labels), count.unserved);
     }
 }
 
 fn write_endpoints(text: &mut Text, endpoints: &[EndpointCount]) {
-    let rows: [Row<EndpointCount>; 5] = [
-        (
-            "podway_endpoint_connections_total",
-            Type::Counter,
-            |it| it.connections,
-            "Connections that the endpoint took.",
-        ),
-        (
-            "podway_endpoint_failures_total",
-            Type::Counter,
-            |it| it.failures,
-            "Connections that the endpoint did not take.",
-        ),
-        ("podway_endpoint_open_connections", Type::Gauge, |it| it.open, "Connections under way."),
-        (
-            "podway_endpoint_received_bytes_total",
-            Type::Counter,
-            |it| it.octets.received,
-            "From clients to the endpoint.",
-        ),
-        (
-            "podway_endpoint_sent_bytes_total",
-            Type::Counter,
-            |it| it.octets.sent,
-            "From the endpoint to clients.",
-        ),
-    ];
-    for (name, kind, value, help) in rows {
-        text.family(name, kind, help);
-        for count in endpoints {
-            let port = &count.service.port;
-            let labels = [
-                ("namespace", &*port.service.namespace),
-                ("service", &*port.service.name),
-                ("port_name", &*port.port),
-                ("protocol", &count.service.protocol.to_string()),
-                ("ip_family", family(count.service.family)),
-                ("endpoint", &count.endpoint.to_string()),
-            ];
-            text.count(name, &labels, value(count));
-        }
+    let name = "podway_endpoint_failures_total";
+    text.family(name, Type::Counter, "Connections that the endpoint did not take.");
+    for count in endpoints {
+        let (port, protocol) = (count.service.port.clone(), count.service.protocol.number());
+        let endpoint = Endpoint { port, protocol, address: count.endpoint };
+        let labels = carried::of_endpoint(&endpoint);
+        text.count(name, &carried::borrowed(&labels), count.failures);
     }
-}
-
-fn family(family: Family) -> &'static str {
-    if family == Family::V4 { "IPv4" } else { "IPv6" }
 }

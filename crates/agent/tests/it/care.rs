@@ -158,15 +158,15 @@ async fn only_the_hanging_one_is_reset(mode: Mode, family: Family) {
 }
 
 async fn relayed_octets_are_counted(node: &Node) {
-    for (name, octets) in [("received", 3 * 8 + 8), ("sent", 3 * 6 + 6)] {
+    for (name, octets) in [("request", 3 * 8 + 8), ("reply", 3 * 6 + 6)] {
         let line = format!(
-            "podway_service_{name}_bytes_total{{namespace=\"default\",service=\"web\",address=\"10.96.5.5\",\
-             ip_family=\"IPv4\",protocol=\"TCP\",port=\"80\"}} {octets}"
+            "podway_service_bytes_total{{namespace=\"default\",service=\"web\",address=\"10.96.5.5\",\
+             ip_family=\"IPv4\",protocol=\"TCP\",port=\"80\",direction=\"{name}\"}} {octets}"
         );
         node.until_metric(METRICS, &line).await;
     }
-    let endpoint = "podway_endpoint_connections_total{namespace=\"default\",service=\"web\",port_name=\"\",\
-        protocol=\"TCP\",ip_family=\"IPv4\",endpoint=\"10.244.0.7:8080\"} 1";
+    let endpoint = "podway_endpoint_connections_total{namespace=\"default\",service=\"web\",\
+        endpoint=\"10.244.0.7:8080\",ip_family=\"IPv4\",protocol=\"TCP\"} 1";
     node.until_metric(METRICS, endpoint).await;
 }
 
@@ -206,7 +206,7 @@ fn stale_datagrams_find_the_new_endpoint_and_others_flows_stay() {
         };
         let before = others_flow();
         assert_eq!(before.len(), 1);
-        let deleted = "kubeproxy_conntrack_reconciler_deleted_entries_total";
+        let deleted = "kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"IPv4\"}";
         node.put_programmed(slice("UDP", &[(6, true)])).await;
         node.until_metric(METRICS, &format!("{deleted} 1")).await;
         ask(&new_server);

@@ -1,9 +1,8 @@
-//! What the agent answers about itself, and repairs that are told.
+//! What the agent answers about itself.
 
-use crate::node::{Answer, Node, in_own_namespace};
-use client::{Kind, Watch};
+use crate::node::{Node, in_own_namespace};
+use client::Kind;
 use serde_json::{Value, json};
-use std::process::Command;
 
 const HEALTH: u16 = 10256;
 const METRICS: u16 = 10249;
@@ -123,52 +122,4 @@ fn load_balancers_hear_of_local_endpoints() {
         }
         agent.abort();
     });
-}
-
-#[test]
-fn repairs_are_counted_and_told() {
-    in_own_namespace("health::repairs_are_counted_and_told", async || {
-        let mut node = Node::new("told").await;
-        let agent = node.start_agent().await;
-        let service = node.apply(local_service()).await;
-        node.apply(slice(&["node-1"])).await;
-        node.ask(HEALTH, &format!("/programmed?Service={}", version(&service))).await;
-        node.until_served("10.96.5.5", 80, &["10.244.0.5:8080"]).await;
-        assert!(repairs(&node).await.is_empty());
-        let run = |line: &str| {
-            let mut words = line.split_whitespace();
-            let status = Command::new(words.next().unwrap()).args(words).status().unwrap();
-            assert!(status.success(), "{line}");
-        };
-        let rows = [
-            ("nft flush table ip podway", "services"),
-            ("nft delete table ip podway", "services"),
-            ("nft flush chain ip podway dispatch", "services"),
-            ("ip link set flannel.1 down", "links"),
-            ("ip link delete flannel.1", "links"),
-            ("ip link set flannel.1 down name stolen", "links"),
-        ];
-        let mut expected = std::collections::BTreeMap::from([("links", 0), ("services", 0)]);
-        for (destruction, what) in rows {
-            run(destruction);
-            *expected.get_mut(what).unwrap() += 1;
-            let line = format!("podway_repairs_total{{what=\"{what}\"}} {}", expected[what]);
-            node.until_metric(METRICS, &line).await;
-            node.until_served("10.96.5.5", 80, &["10.244.0.5:8080"]).await;
-        }
-        run("ip link show flannel.1");
-        for reason in ["ServicesRepaired", "PodNetworkRepaired"] {
-            let mut events = node.watch(Watch::from(Kind::EVENT));
-            let event = node.until_event(&mut events, reason).await;
-            assert_eq!(event["involvedObject"]["name"], "node-1");
-            assert_eq!(event["type"], "Warning");
-        }
-        agent.abort();
-    });
-}
-
-async fn repairs(node: &Node) -> Vec<String> {
-    let Answer { body, .. } = node.ask(METRICS, "/metrics").await;
-    let counted = |line: &&str| line.starts_with("podway_repairs_total{") && !line.ends_with(" 0");
-    body.lines().filter(counted).map(str::to_owned).collect()
 }

@@ -137,7 +137,9 @@ fn agent_to_be_killed() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let outcome = runtime.block_on(async {
         let client = client::connect(None, Some(&server)).await.unwrap();
-        agent::run(client, options(&home), std::future::pending()).await
+        let connection_accounting = std::env::var_os("PODWAY_TEST_ACCOUNTING").is_some();
+        let options = agent::Options { connection_accounting, ..options(&home) };
+        agent::run(client, options, std::future::pending()).await
     });
     assert!(outcome.is_ok(), "{outcome:?}");
 }

@@ -171,9 +171,14 @@ impl Node {
 
     /// An agent that is a process of its own, to be killed.
     pub(crate) fn spawn_agent(&self) -> Process {
+        self.spawn_agent_with(&[("PODWAY_TEST_ACCOUNTING", "1")])
+    }
+
+    pub(crate) fn spawn_agent_with(&self, environment: &[(&str, &str)]) -> Process {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["kills::agent_to_be_killed", "--exact", "--ignored", "--nocapture"]);
         command.env("PODWAY_TEST_SERVER", &self.server).env("PODWAY_TEST_HOME", &self.directory);
+        command.envs(environment.iter().copied());
         spawn(command, Place { death_signal: Some(Signal::SIGKILL), ..Place::default() }).unwrap()
     }
 
@@ -254,7 +259,7 @@ impl Drop for Node {
 }
 
 /// What the kernel serves at this address and port.
-fn endpoints(address: &str, port: u16) -> Vec<String> {
+pub(crate) fn endpoints(address: &str, port: u16) -> Vec<String> {
     let services = backend::services::served().unwrap();
     let found = services.into_iter().find(|served| {
         served.port == port && served.address.is_some_and(|have| have.to_string() == address)

@@ -4,7 +4,7 @@ use super::frame::Frame;
 use super::lower::{self, Index};
 use super::tool::{Error, Tool, Variant, exists};
 use model::Family;
-use netstate::iptables::{ChainDelta, Delta, RuleSet};
+use netstate::iptables::{ChainDelta, Delta, RuleSet, TableName};
 use program::{Change, Program};
 use std::collections::BTreeMap;
 
@@ -29,9 +29,13 @@ pub struct Applied {
 pub struct Backend {
     variant: Variant,
     families: BTreeMap<Family, Kept>,
+    written: Written,
     /// Processes that changed rules.
     writers: Vec<u32>,
 }
+
+/// How many rules were written.
+pub type Written = BTreeMap<(Family, TableName), usize>;
 
 #[derive(Debug)]
 struct Kept {
@@ -46,11 +50,20 @@ impl Backend {
     }
 
     pub fn of(variant: Variant) -> Self {
-        Backend { variant, families: BTreeMap::new(), writers: Vec::new() }
+        Backend { variant, families: BTreeMap::new(), written: Written::new(), writers: Vec::new() }
     }
 
     pub fn variant(&self) -> Variant {
         self.variant
+    }
+
+    /// What the last change or comparison wrote, of each table that ever had rules.
+    pub fn written(&self) -> &Written {
+        &self.written
+    }
+
+    fn begin(&mut self) {
+        self.written.values_mut().for_each(|number| *number = 0);
     }
 
     /// Reads the tables, compares, and changes what differs: rules that kube-proxy left become ours, in one step
@@ -58,6 +71,7 @@ impl Backend {
     pub fn reconcile(&mut self, program: &Program) -> Result<Applied, Error> {
         let liberal = kernel::sysctl::read(LIBERAL).is_ok_and(|value| value == "1");
         let mut applied = Applied::default();
+        self.begin();
         for family in Family::ALL.into_iter().filter(|family| exists(*family)) {
             let frame = Frame::of(program, family, liberal);
             if frame.serves_loopback() {
@@ -69,6 +83,7 @@ impl Backend {
             self.families.remove(&family);
             self.writers.extend(tool.restore(&delta)?);
             applied.add(&delta);
+            self.written.extend(written(&delta, family));
             self.families.insert(family, Kept { frame, index: Index::of(program, family) });
         }
         Ok(applied)
@@ -80,11 +95,13 @@ impl Backend {
             return self.reconcile(program);
         }
         let mut applied = Applied::default();
+        self.begin();
         for (family, kept) in &mut self.families {
             let delta = lower::changes(&mut kept.index, &kept.frame, changes);
             let tool = Tool { variant: self.variant, family: *family };
             self.writers.extend(tool.restore(&delta)?);
             applied.add(&delta);
+            self.written.extend(written(&delta, *family));
         }
         Ok(applied)
     }
@@ -101,6 +118,17 @@ impl Backend {
 
 fn difference(observed: &RuleSet, wanted: &RuleSet, frame: &Frame) -> Delta {
     lower::with_scope(frame, |scope| Delta::between(observed, wanted, scope))
+}
+
+fn written(delta: &Delta, family: Family) -> impl Iterator<Item = ((Family, TableName), usize)> {
+    delta.tables.iter().map(move |(name, table)| {
+        let rules = table.chains.values().map(|change| match change {
+            ChainDelta::Rewrite(rules) => rules.len(),
+            ChainDelta::Edit { insert, .. } => insert.len(),
+            ChainDelta::Remove => 0,
+        });
+        ((family, *name), rules.sum())
+    })
 }
 
 impl Applied {

@@ -36,10 +36,7 @@ pub fn rules(program: &Program, frame: &Frame) -> RuleSet {
 
 /// What becomes ours of what is in the kernel.
 pub fn with_scope<T>(frame: &Frame, act: impl FnOnce(&Scope<'_>) -> T) -> T {
-    act(&Scope {
-        owns: &|chain| names::is_kube_proxys(chain) || names::is_podways(chain),
-        unordered: &|table, chain| frame.tail(table, chain),
-    })
+    act(&Scope { owns: &names::is_own, unordered: &|table, chain| frame.tail(table, chain) })
 }
 
 /// Front ends by the Service port that their chains belong to, so that a change knows what it meets.

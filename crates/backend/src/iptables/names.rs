@@ -60,6 +60,11 @@ const KUBE_PROXY: [&str; 13] = [
     "KUBE-IPVS-OUT-FILTER",
 ];
 
+/// Whether it is a chain that the rules are kept in.
+pub fn is_own(chain: &str) -> bool {
+    is_kube_proxys(chain) || is_podways(chain)
+}
+
 /// Whether kube-proxy makes a chain of this name, in its modes iptables and ipvs. The kubelet's are others.
 pub fn is_kube_proxys(chain: &str) -> bool {
     KUBE_PROXY.contains(&chain) || prefix::ALL.iter().any(|prefix| chain.starts_with(prefix))

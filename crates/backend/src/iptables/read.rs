@@ -7,17 +7,26 @@ use ipnet::IpNet;
 use kernel::nft::Count;
 use model::{Family, Kind, Origin};
 use netstate::iptables::{Chain, Match, RecentAction, Rule, RuleSet, Side, TableName, Target};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-/// All front ends of both families in this network namespace, address by address, then node ports; in the variant in
-/// which Podway keeps its rules, none where it keeps none.
-pub fn podways_services() -> Result<Vec<Served>, Error> {
-    let mut served = Vec::new();
+/// What there is of Podway's in this network namespace, in the variant in which it keeps its rules.
+#[derive(Debug, Default)]
+pub struct Podways {
+    /// Front ends of both families, address by address, then node ports.
+    pub served: Vec<Served>,
+    /// How many rules its chains hold.
+    pub rules: BTreeMap<(Family, TableName), usize>,
+}
+
+pub fn podways() -> Result<Podways, Error> {
+    let mut found = Podways::default();
     for variant in Variant::ALL {
         for family in Family::ALL.into_iter().filter(|family| exists(*family)) {
             match (Tool { variant, family }).save_counted() {
                 Ok(rules) if rules.chain(TableName::Nat, names::CANARY).is_some() => {
-                    served.extend(services(&rules, family));
+                    found.served.extend(services(&rules, family));
+                    found.rules.extend(counts(&rules, family));
                 }
                 // A variant that is not installed, or not in the kernel, keeps nothing.
                 Ok(_) | Err(Error::NotInstalled(_) | Error::Failed { .. }) => {}
@@ -25,7 +34,14 @@ pub fn podways_services() -> Result<Vec<Served>, Error> {
             }
         }
     }
-    Ok(served)
+    Ok(found)
+}
+
+fn counts(rules: &RuleSet, family: Family) -> impl Iterator<Item = ((Family, TableName), usize)> {
+    rules.tables.iter().map(move |(name, table)| {
+        let own = table.chains.iter().filter(|(chain, _)| names::is_own(chain));
+        ((family, *name), own.map(|(_, chain)| chain.rules.len()).sum())
+    })
 }
 
 /// All front ends of a rule set.

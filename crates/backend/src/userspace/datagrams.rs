@@ -1,6 +1,6 @@
 //! Datagrams: a conversation for each client, with a socket of its own towards its endpoint.
 
-use super::doors::{Behind, Shared, Tally, Task};
+use super::doors::{Behind, Carried, Shared, Task};
 use super::lower::Door;
 use super::service::Lease;
 use super::sessions::Sessions;
@@ -26,7 +26,7 @@ struct Post {
 
 struct Session {
     lease: Lease,
-    tally: Arc<Tally>,
+    carried: Carried,
     server: Arc<UdpSocket>,
     _answers: Task,
     _permit: Permit,
@@ -136,12 +136,11 @@ fn begin(
             Err(ErrorKind::HostUnreachable.into())
         };
         if let Ok(server) = server {
-            behind.tally.made();
             lease.is_made();
             let server = Arc::new(server);
             let answers = Task::spawn(answer(Arc::downgrade(post), server.clone(), client));
-            let tally = behind.tally.clone();
-            let session = Session { lease, tally, server, _answers: answers, _permit: permit };
+            let carried = behind.tally.clone().made();
+            let session = Session { lease, carried, server, _answers: answers, _permit: permit };
             session.count(Way::There, datagram.len());
             return Some(session);
         }
@@ -192,7 +191,7 @@ impl Session {
     fn count(&self, way: Way, length: usize) {
         let octets = u64::try_from(length).unwrap_or(u64::MAX);
         self.lease.octets().add(way, octets);
-        self.tally.octets.add(way, octets);
+        self.carried.octets().add(way, octets);
     }
 }
 

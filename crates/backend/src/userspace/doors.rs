@@ -34,14 +34,34 @@ pub(super) struct Behind {
 /// What all doors of a front end have counted.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
+    open: AtomicU64,
     made: AtomicU64,
     unserved: AtomicU64,
-    pub(super) octets: Traffic,
+    octets: Traffic,
+}
+
+/// A connection that is counted at its front end.
+#[derive(Debug)]
+pub(super) struct Carried(Arc<Tally>);
+
+impl Carried {
+    pub(super) fn octets(&self) -> &Traffic {
+        &self.0.octets
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Tally {
-    pub(super) fn made(&self) {
+    /// A connection that got an endpoint; open while it lives.
+    pub(super) fn made(self: Arc<Self>) -> Carried {
         self.made.fetch_add(1, Relaxed);
+        self.open.fetch_add(1, Relaxed);
+        Carried(self)
     }
 
     pub(super) fn unserved(&self) {
@@ -230,6 +250,7 @@ impl Doors {
         let front = |(frontend, served): (&Frontend, &Served)| FrontCount {
             frontend: *frontend,
             binding: served.binding.clone(),
+            open: served.tally.open.load(Relaxed),
             connections: served.tally.made.load(Relaxed),
             unserved: served.tally.unserved.load(Relaxed),
             octets: served.tally.octets.read(),

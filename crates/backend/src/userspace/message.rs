@@ -127,6 +127,7 @@ pub struct Counts {
 pub struct FrontCount {
     pub frontend: Frontend,
     pub binding: Binding,
+    pub open: u64,
     /// Connections and conversations that got an endpoint.
     pub connections: u64,
     /// Those that got none: their clients may not connect, or no endpoint answered.

@@ -55,11 +55,6 @@ fn served(count: &FrontCount) -> Served {
         sources: binding.sources.iter().flat_map(|nets| nets.iter().copied()).collect(),
         affinity: binding.affinity.and_then(|time| u32::try_from(time.as_secs()).ok()),
         connections: led.then_some(Count { packets: count.connections, octets }),
-        relayed: Some(Relayed {
-            scheduler: binding.scheduler,
-            unserved: count.unserved,
-            received: count.octets.received,
-            sent: count.octets.sent,
-        }),
+        relayed: Some(Relayed { scheduler: binding.scheduler, unserved: count.unserved }),
     }
 }

@@ -77,15 +77,14 @@ async fn serve(client: TcpStream, source: SocketAddr, door: Door, behind: Behind
         return reset(&client);
     };
     lease.is_made();
-    let tally = behind.tally.clone();
-    tally.made();
+    let carried = behind.tally.clone().made();
     // The relay must not keep a replaced front end alive.
     drop(behind);
     // The client's side has it from its listener.
     keep_alive(&server, KEEPALIVE);
     let count = |way, octets| {
         lease.octets().add(way, octets);
-        tally.octets.add(way, octets);
+        carried.octets().add(way, octets);
     };
     let mut probing = shared.probing.subscribe();
     let relayed = relay(&client, &server, &shared.limits, count);

@@ -110,7 +110,7 @@ fn both_variants_save_what_reads_back() {
             let program = compiled(&world, &settings);
             let read = Space::new().inside(|| {
                 Backend::of(variant).reconcile(&program).unwrap();
-                read::podways_services().unwrap()
+                read::podways().unwrap().served
             });
             let lowered = Family::ALL.map(|it| read::services(&lowered(&program, it), it)).concat();
             number += read.len();

@@ -64,12 +64,7 @@ impl Monitor {
     }
 
     fn open(protocol: SockProtocol, name: &'static str, groups: &[u32]) -> Result<Self> {
-        let (fd, _port) = open(protocol, name, groups)?;
-        set_nonblocking(&fd).map_err(|errno| Error::System {
-            operation: "make non-blocking",
-            object: name.to_owned(),
-            errno,
-        })?;
+        let fd = open_monitor(protocol, name, groups)?;
         Ok(Monitor {
             fd,
             ignored: Vec::new(),
@@ -129,6 +124,21 @@ impl Monitor {
             }
         }
     }
+}
+
+/// A non-blocking socket that hears what is told to these groups.
+pub(crate) fn open_monitor(
+    protocol: SockProtocol,
+    name: &'static str,
+    groups: &[u32],
+) -> Result<OwnedFd> {
+    let (fd, _port) = open(protocol, name, groups)?;
+    set_nonblocking(&fd).map_err(|errno| Error::System {
+        operation: "make non-blocking",
+        object: name.to_owned(),
+        errno,
+    })?;
+    Ok(fd)
 }
 
 fn set_nonblocking(fd: &OwnedFd) -> nix::Result<()> {

@@ -305,7 +305,7 @@ pub(super) fn open(
 }
 
 /// The length of the next datagram that is already here, which may exceed the buffer.
-pub(super) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Option<usize>> {
+pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Option<usize>> {
     loop {
         match recv(fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC) {
             Ok(length) => return Ok(Some(length)),

@@ -82,7 +82,7 @@ fn relayed(lab: &Lab) {
         let hashed = rows.iter().find(|row| row["address"] == "10.96.0.14").unwrap();
         assert_eq!(hashed["scheduler"], "mh", "{hashed}");
         let sum = |field: &str| rows.iter().filter_map(|row| row[field].as_u64()).sum::<u64>();
-        octets += sum("sent");
+        octets += sum("reply_bytes");
         let endpoints = shown("endpoints");
         let each = endpoints.as_array().unwrap().iter();
         connections += each.filter_map(|row| row["connections"].as_u64()).sum::<u64>();

@@ -1,7 +1,8 @@
 use super::*;
 use kernel::conntrack::{Ends, Tuple};
-use model::{Kind, ObjectKey, Origin};
-use program::{Action, Binding, FrontendKind, NodePortAddresses, ServicePortName};
+use model::{Family, Kind, ObjectKey, Origin};
+use program::{Action, Binding, FrontendKind, NodePortAddresses, Scope, ServicePortName};
+use std::net::IpAddr;
 
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
