@@ -8,13 +8,15 @@
 //! ```
 
 mod alarm;
+mod crowd;
 mod reset;
 mod stale;
 
-use crate::events::Teller;
+use crate::events::{SPACING, Teller};
 use crate::metrics::Metrics;
 use alarm::Alarm;
-use kernel::conntrack::{self, Connection, Which};
+use crowd::Crowd;
+use kernel::conntrack::{self, Connection, Statistics, Which};
 use kernel::netlink::Socket;
 use kernel::{route, sysctl};
 use model::{Family, Protocol};
@@ -29,6 +31,8 @@ use tracing::{debug, warn};
 
 /// Between looks at how full the connection table is: the kernel tells nobody.
 const LOOK: Duration = Duration::from_secs(1);
+/// What an operator can do about a full connection table.
+const REMEDY: &str = "raise net.netfilter.nf_conntrack_max (--conntrack-max-per-core, --conntrack-min), let idle connections be forgotten sooner (--conntrack-tcp-timeout-established, --conntrack-udp-timeout-stream), or stop who opens so many";
 
 /// What care is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +120,10 @@ struct Worker {
     gone: BTreeMap<Instant, Gone>,
     resetter: Resetter,
     alarm: Alarm,
+    /// Packets that the connection table had no room for, as far as they have been told.
+    dropped: Option<u64>,
+    /// Who had most connections, and when that was looked at.
+    greatest: Option<(Instant, String)>,
 }
 
 impl Worker {
@@ -129,6 +137,8 @@ impl Worker {
             gone: BTreeMap::new(),
             resetter: Resetter::new()?,
             alarm: Alarm::default(),
+            dropped: None,
+            greatest: None,
         })
     }
 
@@ -257,11 +267,58 @@ impl Worker {
         self.metrics.conntrack_entries.set(entries.into());
         self.metrics.conntrack_limit.set(limit.into());
         if self.alarm.is_raised_by(entries, limit) {
+            let who = self.whose();
             let message = format!(
-                "the connection table is nearly full: {entries} of {limit}; new connections will be lost"
+                "the connection table is nearly full: {entries} of {limit}, and new connections will be lost{who}; {REMEDY}"
             );
             warn!("{message}");
             self.teller.warn("ConntrackNearlyFull", message);
+        }
+        let outcome = self.look_for_losses(entries, limit);
+        self.warn("what the connection table had no room for is not known", outcome);
+    }
+
+    fn look_for_losses(&mut self, entries: u32, limit: u32) -> kernel::Result<()> {
+        let Statistics { dropped, forgotten } = conntrack::statistics(&mut self.socket)?;
+        self.metrics.conntrack_dropped.set(dropped);
+        self.metrics.conntrack_forgotten.set(forgotten);
+        let before = self.dropped.replace(dropped).unwrap_or(dropped);
+        // A few are lost to races between packets of one connection, at any time.
+        let is_full = u64::from(entries) * 100 >= u64::from(limit) * 99 && limit > 0;
+        if dropped > before && is_full {
+            let (lost, who) = (dropped - before, self.whose());
+            let message = format!(
+                "the connection table is full ({limit}): {lost} packets of new connections were lost{who}; {REMEDY}"
+            );
+            warn!("{message}");
+            self.teller.warn("ConntrackFull", message);
+        }
+        Ok(())
+    }
+
+    /// Who has more connections than all others, as a clause. Looking through a full table is work: once a minute
+    /// must do, and nobody is told more often.
+    fn whose(&mut self) -> String {
+        match &self.greatest {
+            Some((when, who)) if when.elapsed() < SPACING => who.clone(),
+            _ => {
+                let who = self.look_who();
+                self.greatest = Some((Instant::now(), who.clone()));
+                who
+            }
+        }
+    }
+
+    fn look_who(&mut self) -> String {
+        let (mut crowd, mut all) = (Crowd::default(), 0_u64);
+        let counted = conntrack::connections(&mut self.socket, Which::Both, |connection| {
+            crowd.count(connection.original.source);
+            all += 1;
+            false
+        });
+        match crowd.greatest().filter(|(_, count)| counted.is_ok() && count * 4 >= all) {
+            Some((who, count)) => format!("; {who} has opened at least {count} of them"),
+            None => String::new(),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 /// Of one reason there is at most one Event in this time; those that are held back are counted in the next.
-const SPACING: Duration = Duration::from_secs(60);
+pub(crate) const SPACING: Duration = Duration::from_secs(60);
 /// Events that wait for the API; more are lost.
 const QUEUE: usize = 16;
 /// How long the API may take.

@@ -28,6 +28,8 @@ pub(crate) struct Metrics {
     pub(crate) repairs: [Counter; Repair::ALL.len()],
     pub(crate) conntrack_entries: Gauge,
     pub(crate) conntrack_limit: Gauge,
+    pub(crate) conntrack_dropped: Counter,
+    pub(crate) conntrack_forgotten: Counter,
     mode: Mode,
 }
 
@@ -106,6 +108,8 @@ impl Metrics {
             repairs: Repair::ALL.map(|_| Counter::default()),
             conntrack_entries: Gauge::default(),
             conntrack_limit: Gauge::default(),
+            conntrack_dropped: Counter::default(),
+            conntrack_forgotten: Counter::default(),
             mode,
         }
     }
@@ -253,6 +257,16 @@ impl Metrics {
                 "podway_connection_events_lost_total",
                 &self.connection_events_lost,
                 "Times that more connections ended than could be told.",
+            ),
+            (
+                "podway_conntrack_dropped_total",
+                &self.conntrack_dropped,
+                "Packets that were lost because their connection could not be tracked.",
+            ),
+            (
+                "podway_conntrack_forgotten_total",
+                &self.conntrack_forgotten,
+                "Connections forgotten early to make room for others.",
             ),
             (
                 "podway_connections_reset_total",

@@ -260,7 +260,7 @@ impl Scrape {
                 let mode = self.mode;
                 let counted = tokio::task::spawn_blocking(move || Counted::read(mode)).await;
                 if let Ok(Ok(Counted { relayed: Some(counts), .. })) = &counted {
-                    self.metrics.resets.raise(counts.process.reset);
+                    self.metrics.resets.set(counts.process.reset);
                 }
                 self.metrics.write(&mut text);
                 match counted {

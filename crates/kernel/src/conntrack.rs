@@ -4,8 +4,10 @@
 //! those that ended: [`Ended`].
 
 mod ended;
+mod statistics;
 
 pub use ended::Ended;
+pub use statistics::{Statistics, statistics};
 
 use crate::Result;
 use crate::netlink::{Attributes, Batch, Body, Message, Socket, flags};

@@ -69,9 +69,9 @@ impl Counter {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// Somebody else counts.
-    pub(crate) fn raise(&self, value: u64) {
-        self.0.fetch_max(value, Ordering::Relaxed);
+    /// As somebody else has counted.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     pub(crate) fn value(&self) -> u64 {

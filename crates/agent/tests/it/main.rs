@@ -5,6 +5,7 @@ mod accounting;
 mod bursts;
 mod care;
 mod follows;
+mod full;
 mod health;
 mod kills;
 mod kube_proxy;

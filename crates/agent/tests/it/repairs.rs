@@ -5,6 +5,7 @@ use crate::pods::run;
 use backend::Mode;
 use client::{Kind, Watch};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const HEALTH: u16 = 10256;
 const METRICS: u16 = 10249;
@@ -38,7 +39,11 @@ type Row = (&'static str, &'static str, &'static str);
 
 /// Does all of it, and waits each time until it is as it was.
 async fn destroy(node: &Node, mode: Mode, rows: &[Row], reasons: &[&str]) {
-    let agent = node.start_agent_in(mode).await;
+    let agent = node.start_agent_with(|options| {
+        options.mode = mode;
+        options.look_every = Duration::from_millis(100);
+    });
+    let agent = agent.await;
     for object in objects() {
         let written = node.apply(object).await;
         let kind = written["kind"].as_str().unwrap();
@@ -133,7 +138,7 @@ fn in_iptables() {
     });
 }
 
-/// Of legacy tables the kernel tells nobody: they are looked at every few seconds.
+/// Of legacy tables the kernel tells nobody: they are looked at now and then.
 #[test]
 fn in_legacy_iptables() {
     const SAVED: &str = "iptables-legacy-save";
