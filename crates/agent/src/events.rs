@@ -14,6 +14,9 @@ pub(crate) const SPACING: Duration = Duration::from_secs(60);
 const QUEUE: usize = 16;
 /// How long the API may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often and how soon it is asked again.
+const ATTEMPTS: u32 = 60;
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Tells Events, beside everything else that the agent does: an API that does not answer holds nothing up.
 #[derive(Debug, Clone)]
@@ -46,10 +49,22 @@ async fn write_all(client: Client, node: String, mut told: mpsc::Receiver<Told>)
     while let Some(Told { reason, message }) = told.recv().await {
         let Some(count) = spacing.admit(reason, Instant::now()) else { continue };
         let event = event(&node, reason, &message, count, Timestamp::now());
-        let outcome = tokio::time::timeout(PATIENCE, client::create(&client, &event)).await;
-        if !matches!(outcome, Ok(Ok(_))) {
-            debug!(reason, ?outcome, "the API did not take an Event");
+        write(&client, &event, reason).await;
+    }
+}
+
+/// What an Event is about may be just what keeps the API out of reach, as a full connection table: so it is tried
+/// again for a while.
+async fn write(client: &Client, event: &Value, reason: &str) {
+    for _attempt in 0..ATTEMPTS {
+        match tokio::time::timeout(PATIENCE, client::create(client, event)).await {
+            Ok(Ok(_) | Err(client::Error::AlreadyExists { .. })) => return,
+            Ok(Err(client::Error::Rejected { status, .. })) if status.code < 500 => {
+                return debug!(reason, ?status, "the API does not want an Event");
+            }
+            outcome => debug!(reason, ?outcome, "the API did not take an Event"),
         }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
