@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build demo test tidy bench bench-services bench-datapath bench-failover bench-lab
+.PHONY: help build demo test tidy bench bench-services bench-datapath bench-failover bench-lab bench-api
 
 help:
 	@echo 'make demo            a cluster network on this machine, explained; needs Rust only, no root'
@@ -14,6 +14,7 @@ help:
 	@echo 'make bench-datapath  connections and requests through a Service, against direct ones and the shapes of kube-proxy'
 	@echo 'make bench-failover  a virtual IP whose owner dies, against keepalived'
 	@echo 'make bench-lab       from `podway lab up` to the first answered request'
+	@echo "make bench-api       the lab's API server: start, memory, writes, lists, watchers; beside etcd and kube-apiserver"
 
 build:
 	$(CARGO) build --release --package podway
@@ -29,7 +30,7 @@ tidy:
 	$(CARGO) xtask tidy
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 
-bench: bench-services bench-datapath bench-failover bench-lab
+bench: bench-services bench-datapath bench-failover bench-lab bench-api
 
 bench-services:
 	@bench/services
@@ -42,3 +43,6 @@ bench-failover:
 
 bench-lab: build
 	@bench/lab
+
+bench-api: build
+	@bench/api

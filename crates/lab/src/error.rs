@@ -64,6 +64,14 @@ pub enum Error {
     Server(#[source] Box<apiserver::Error>),
     #[error("make the API's credentials")]
     Access(#[from] apiserver::AccessError),
+    #[error(transparent)]
+    Disk(#[from] apiserver::DiskError),
+    /// What is kept speaks of other addresses than the lab would have.
+    #[error(
+        "{} keeps a lab with another network than these manifests and flags make: leave them out to go on with it, or choose another directory",
+        directory.display()
+    )]
+    OtherNetwork { directory: PathBuf },
     #[error("ask the API")]
     Api(#[source] Box<client::Error>),
     #[error(transparent)]
@@ -133,6 +141,7 @@ impl Error {
             | Error::Name { .. }
             | Error::Target { .. }
             | Error::NotANode { .. }
+            | Error::OtherNetwork { .. }
             | Error::NoCommand => Class::Usage,
             Error::Rejected { .. } | Error::UnknownKind { .. } => Class::Usage,
             Error::NoTarget { .. } | Error::NoLogs { .. } => Class::Usage,

@@ -15,6 +15,7 @@
 
 pub mod echo;
 mod error;
+mod kept;
 pub mod kubelet;
 pub mod layout;
 pub mod manifest;

@@ -19,6 +19,10 @@ pub(crate) struct Order {
     pub(crate) directory: PathBuf,
     /// Seconds until a cluster that is not ready counts as failed.
     pub(crate) patience: u64,
+    /// Where the cluster's objects are kept; none: in memory.
+    pub(crate) data: Option<PathBuf>,
+    /// They were kept by a lab before, which this one is to go on with.
+    pub(crate) resumes: bool,
 }
 
 /// From the supervisor while it builds.

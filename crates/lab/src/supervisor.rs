@@ -28,6 +28,7 @@ pub(crate) mod world;
 use crate::message::{self, Order, Progress};
 use crate::plan::Plan;
 use crate::{Error, Result, record};
+use apiserver::Disk;
 use cluster::Cluster;
 use events::Event;
 use std::fs::File;
@@ -61,13 +62,15 @@ pub fn run() -> Result<()> {
 }
 
 fn supervise(order: &Order, front: &UnixStream) -> Result<()> {
+    // Before the lab has a file system of its own, which may hide it.
+    let disk = order.data.as_deref().map(Disk::open).transpose()?;
     world::make()?;
     step(front, format!("building {} nodes on {}", order.plan.nodes.len(), order.plan.underlay));
     build_segment(&order.plan)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(Error::file("start", "the runtime"))?;
-    let outcome = runtime.block_on(run_cluster(order, front));
+    let outcome = runtime.block_on(run_cluster(order, disk, front));
     runtime.shutdown_background();
     outcome
 }
@@ -95,11 +98,12 @@ fn build_segment(plan: &Plan) -> Result<()> {
     })
 }
 
-async fn run_cluster(order: &Order, front: &UnixStream) -> Result<()> {
+async fn run_cluster(order: &Order, disk: Option<Disk>, front: &UnixStream) -> Result<()> {
     let (events, ends, mut inbox) = events::sources(front)?;
-    let mut cluster = Cluster::start(order, outside()?, events.clone()).await?;
+    let mut cluster = Cluster::start(order, outside()?, disk, events.clone()).await?;
     step(front, format!("API listens on {}", cluster.server()));
     cluster.load(&order.manifests).await?;
+    cluster.forget_the_past().await?;
     cluster.switch_on()?;
     step(front, "starting nodes and pods".to_owned());
     control::listen(events.clone())?;

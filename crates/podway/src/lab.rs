@@ -88,6 +88,10 @@ struct Up {
     /// One more argument for the agent of every node, as --agent-arg=--proxy-mode=ipvs; may be given several times
     #[arg(long = "agent-arg", value_name = "ARG", allow_hyphen_values = true)]
     agent_arguments: Vec<String>,
+    /// Directory to keep the cluster's objects in: a lab that is started with it goes on where the last one ended
+    /// [default: they are in memory and go with the lab]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// Seconds to wait for nodes and pods
     #[arg(long, default_value_t = 60)]
     timeout: u64,
@@ -156,6 +160,7 @@ fn up(name: String, options: Up) -> anyhow::Result<ExitCode> {
             client_ip: options.client_ip,
         },
         patience: Duration::from_secs(options.timeout),
+        data: options.data_dir,
     };
     let mut line = Line::default();
     let outcome = lab::up(options, |step| line.say(step));

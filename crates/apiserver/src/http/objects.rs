@@ -38,11 +38,11 @@ pub(super) fn get(
     let object = server.read(|registry| registry.get(place.resource.kind, &place.key()))?;
     Ok(match view {
         View::Json => Reply::bytes(shown(place.resource, &object)),
-        View::Metadata => Reply::json(&table::metadata_only(&object.value)),
+        View::Metadata => Reply::bytes(table::metadata_only(&object.look(&["metadata"])).into()),
         View::Table => {
             let metadata = json!({"resourceVersion": object.value["metadata"]["resourceVersion"]});
-            let objects = std::iter::once(&*object.value);
-            Reply::json(&table::table(place.resource, objects, &metadata, query.include, now()))
+            let objects = std::iter::once(object);
+            Reply::bytes(table::table(place.resource, objects, &metadata, query.include, now()))
         }
     })
 }
@@ -55,19 +55,18 @@ pub(super) fn list(
 ) -> Result<Reply, Error> {
     let page = server.read(|registry| Page::read(registry, place, query))?;
     let metadata = page.metadata();
-    let values = || page.objects.iter().map(|object| &*object.value);
-    Ok(match view {
-        View::Json => Reply::bytes(page.encode(place, &metadata)),
-        View::Table => {
-            Reply::json(&table::table(place.resource, values(), &metadata, query.include, now()))
+    let objects = page.objects.into_iter();
+    Ok(Reply::bytes(match view {
+        View::Json => in_full(place, &metadata, objects),
+        View::Table => table::table(place.resource, objects, &metadata, query.include, now()),
+        View::Metadata => {
+            let head = format!(
+                r#"{{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{metadata},"items":["#
+            );
+            let item = |object: Arc<Object>| table::metadata_only(&object.look(&["metadata"]));
+            table::list(&head, objects.map(item))
         }
-        View::Metadata => Reply::json(&json!({
-            "kind": "PartialObjectMetadataList",
-            "apiVersion": "meta.k8s.io/v1",
-            "metadata": metadata,
-            "items": values().map(table::metadata_only).collect::<Vec<_>>(),
-        })),
-    })
+    }))
 }
 
 /// A piece of a list. All pieces carry the number of the first: a watch from there sees what changed meanwhile.
@@ -121,27 +120,15 @@ impl Page {
         }
         metadata
     }
+}
 
-    fn encode(&self, place: &Place, metadata: &Value) -> Bytes {
-        let (kind, version) = (place.resource.name, place.resource.api_version());
-        let head = format!(
-            r#"{{"kind":"{kind}List","apiVersion":"{version}","metadata":{metadata},"items":["#
-        );
-        let items: Vec<Bytes> =
-            self.objects.iter().map(|object| shown(place.resource, object)).collect();
-        let mut text = Vec::with_capacity(
-            head.len() + items.iter().map(|item| item.len() + 1).sum::<usize>() + 3,
-        );
-        text.extend_from_slice(head.as_bytes());
-        for (index, item) in items.iter().enumerate() {
-            if index > 0 {
-                text.push(b',');
-            }
-            text.extend_from_slice(item);
-        }
-        text.extend_from_slice(b"]}\n");
-        text.into()
-    }
+/// The list as it is.
+fn in_full(place: &Place, metadata: &Value, objects: impl Iterator<Item = Arc<Object>>) -> Bytes {
+    let (kind, version) = (place.resource.name, place.resource.api_version());
+    let head = format!(
+        r#"{{"kind":"{kind}List","apiVersion":"{version}","metadata":{metadata},"items":["#
+    );
+    table::list(&head, objects.map(|object| shown(place.resource, &object)))
 }
 
 fn parse_token(token: &str) -> Option<(u64, Option<Key>)> {
@@ -334,7 +321,7 @@ pub(super) async fn delete_collection(
         }
         Ok(page)
     })?;
-    Ok(Reply::bytes(page.encode(place, &page.metadata())))
+    Ok(Reply::bytes(in_full(place, &page.metadata(), page.objects.into_iter())))
 }
 
 /// An eviction is a deletion that somebody may object to; nobody does here yet.

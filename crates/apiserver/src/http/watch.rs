@@ -202,7 +202,7 @@ impl Watcher {
     async fn send(&self, changes: impl Iterator<Item = (Action, Arc<Object>)>) -> Result<(), Gone> {
         let mut piece = Vec::new();
         for (action, object) in changes {
-            self.write_line(&mut piece, action, &object);
+            self.write_line(&mut piece, action, object);
             if piece.len() >= PIECE {
                 self.push(std::mem::take(&mut piece)).await?;
             }
@@ -210,22 +210,21 @@ impl Watcher {
         if piece.is_empty() { Ok(()) } else { self.push(piece).await }
     }
 
-    fn write_line(&self, piece: &mut Vec<u8>, action: Action, object: &Object) {
+    fn write_line(&self, piece: &mut Vec<u8>, action: Action, object: Arc<Object>) {
         let kind = match action {
             Action::Added => "ADDED",
             Action::Modified => "MODIFIED",
             Action::Deleted => "DELETED",
         };
         let json: Bytes = match self.view {
-            View::Json => objects::shown(self.resource, object),
-            View::Metadata => table::metadata_only(&object.value).to_string().into(),
+            View::Json => objects::shown(self.resource, &object),
+            View::Metadata => table::metadata_only(&object.look(&["metadata"])).into(),
             View::Table => {
                 let metadata =
                     json!({"resourceVersion": object.value["metadata"]["resourceVersion"]});
-                let objects = std::iter::once(&*object.value);
-                table::table(self.resource, objects, &metadata, self.include, now())
-                    .to_string()
-                    .into()
+                let objects = std::iter::once(object);
+                let table = table::table(self.resource, objects, &metadata, self.include, now());
+                table.slice(..table.len() - 1)
             }
         };
         write_event(piece, kind, &json);

@@ -44,29 +44,27 @@ pub(crate) const PATH: &str = "#/components/schemas/";
 
 struct Compiled {
     types: Types,
-    /// Indexed by [`Kind`].
-    roots: Vec<Id>,
+    root: Id,
 }
 
-/// The types of a built-in kind's objects.
+/// The types of a built-in kind's objects, compiled when the first of them comes: most clusters use few kinds, and all
+/// of them would double the time and the memory that a server needs to start.
 pub(crate) fn root(kind: Kind) -> Option<Root<'static>> {
-    let Compiled { types, roots, .. } = compiled();
-    roots.get(kind.index()?).map(|id| Root { types, id: *id })
+    static COMPILED: [OnceLock<Compiled>; RESOURCES.len()] =
+        [const { OnceLock::new() }; RESOURCES.len()];
+    let index = kind.index()?;
+    let Compiled { types, root } = COMPILED[index].get_or_init(|| compiled(&RESOURCES[index]));
+    Some(Root { types, id: *root })
 }
 
-fn compiled() -> &'static Compiled {
-    static COMPILED: OnceLock<Compiled> = OnceLock::new();
-    COMPILED.get_or_init(|| {
-        let definitions = definitions(&mut RESOURCES.iter());
-        let (mut types, mut known) = (Types::default(), BTreeMap::new());
-        let rules = rules();
-        let compiler = Compiler { definitions: &definitions, rules: &rules, atomic: &ATOMIC };
-        let mut add = |name: &str| {
-            compile(&mut types, &mut known, &compiler, &json!({"$ref": format!("{PATH}{name}")}))
-        };
-        let roots = RESOURCES.iter().map(|resource| add(&name(resource))).collect();
-        Compiled { types, roots }
-    })
+fn compiled(resource: &Resource) -> Compiled {
+    let definitions = definitions(&mut std::iter::once(resource));
+    let (mut types, mut known) = (Types::default(), BTreeMap::new());
+    let rules = rules();
+    let compiler = Compiler { definitions: &definitions, rules: &rules, atomic: &ATOMIC };
+    let schema = json!({"$ref": format!("{PATH}{}", name(resource))});
+    let root = compile(&mut types, &mut known, &compiler, &schema);
+    Compiled { types, root }
 }
 
 pub(crate) fn rules() -> BTreeMap<(&'static str, &'static str), &'static str> {

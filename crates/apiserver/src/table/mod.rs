@@ -13,8 +13,11 @@ pub(crate) mod storage;
 pub(crate) mod workload;
 
 use crate::resources::{Column, Resource};
+use crate::store::Object;
 use crate::time;
+use bytes::Bytes;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Where a cell's value comes from.
 #[derive(Debug, Clone, Copy)]
@@ -47,22 +50,33 @@ pub(crate) enum Include {
     Object,
 }
 
-/// A Table of these objects; `now` in seconds since 1970; `metadata` is the list's.
-pub(crate) fn table<'a>(
+/// A Table of these objects, JSON; `now` in seconds since 1970; `metadata` is the list's. Each object is let go when its
+/// row is written.
+pub(crate) fn table(
     resource: &Resource,
-    objects: impl Iterator<Item = &'a Value>,
+    objects: impl Iterator<Item = Arc<Object>>,
     metadata: &Value,
     include: Include,
     now: i64,
-) -> Value {
-    let rows: Vec<Value> = objects.map(|object| row(resource, object, include, now)).collect();
-    json!({
-        "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": metadata,
-        "columnDefinitions": resource.columns.iter().map(definition).collect::<Vec<_>>(),
-        "rows": rows,
-    })
+) -> Bytes {
+    let columns = resource.columns.iter().map(definition).collect::<Value>();
+    let head = format!(
+        r#"{{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{metadata},"columnDefinitions":{columns},"rows":["#
+    );
+    list(&head, objects.map(|object| row(resource, &object.value, include, now)))
+}
+
+/// A JSON list in an object: `head` ends with its bracket.
+pub(crate) fn list(head: &str, items: impl Iterator<Item = impl AsRef<[u8]>>) -> Bytes {
+    let mut text = head.as_bytes().to_vec();
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            text.push(b',');
+        }
+        text.extend_from_slice(item.as_ref());
+    }
+    text.extend_from_slice(b"]}\n");
+    text.into()
 }
 
 fn definition(column: &Column) -> Value {
@@ -75,19 +89,23 @@ fn definition(column: &Column) -> Value {
     })
 }
 
-fn row(resource: &Resource, object: &Value, include: Include, now: i64) -> Value {
-    let cells = resource.columns.iter().map(|column| cell(column.cell, object, now));
-    let cells: Vec<Value> = cells.collect();
+fn row(resource: &Resource, object: &Value, include: Include, now: i64) -> String {
+    let cells: Value =
+        resource.columns.iter().map(|column| cell(column.cell, object, now)).collect();
     match include {
-        Include::Nothing => json!({"cells": cells}),
-        Include::Metadata => json!({"cells": cells, "object": metadata_only(object)}),
-        Include::Object => json!({"cells": cells, "object": object}),
+        Include::Nothing => format!(r#"{{"cells":{cells}}}"#),
+        Include::Metadata => {
+            format!(r#"{{"cells":{cells},"object":{}}}"#, metadata_only(&object["metadata"]))
+        }
+        Include::Object => format!(r#"{{"cells":{cells},"object":{object}}}"#),
     }
 }
 
-/// The object as `PartialObjectMetadata`.
-pub(crate) fn metadata_only(object: &Value) -> Value {
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+/// An object as `PartialObjectMetadata`, JSON, from its metadata.
+pub(crate) fn metadata_only(metadata: &Value) -> String {
+    format!(
+        r#"{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{metadata}}}"#
+    )
 }
 
 fn cell(cell: Cell, object: &Value, now: i64) -> Value {
@@ -183,8 +201,9 @@ mod tests {
     use crate::resources::Kind;
 
     fn cells(kind: Kind, object: &Value) -> Value {
-        let table =
-            table(kind.resource(), std::iter::once(object), &json!({}), Include::Nothing, 100);
+        let object = std::iter::once(Arc::new(Object::unsaved(object.clone())));
+        let table = table(kind.resource(), object, &json!({}), Include::Nothing, 100);
+        let table: Value = serde_json::from_slice(&table).expect("JSON");
         assert_eq!(
             table["columnDefinitions"].as_array().map(Vec::len),
             table["rows"][0]["cells"].as_array().map(Vec::len)

@@ -10,7 +10,7 @@ use super::events::{Event, Events};
 use crate::plan::Plan;
 use crate::{Error, Result, layout};
 use apiserver::containers::ContainerRequest;
-use apiserver::{Access, ApiServer, Config};
+use apiserver::{Access, ApiServer, Config, Disk};
 use client::Client;
 use controllers::Settings;
 
@@ -39,6 +39,7 @@ pub(super) async fn serve(
     name: &str,
     plan: &Plan,
     outside: std::net::TcpListener,
+    disk: Option<Disk>,
     events: Events,
 ) -> Result<Api> {
     let address = SocketAddr::new(IpAddr::V4(plan.gateway), PORT);
@@ -49,10 +50,17 @@ pub(super) async fn serve(
         .into_iter()
         .filter_map(|cidr| cidr.hosts().find(|it| *it != cidr.network()));
     let names: Vec<_> = [address.ip(), Ipv4Addr::LOCALHOST.into()].into_iter().chain(own).collect();
-    let access = Arc::new(Access::new(&names)?);
+    let access = Arc::new(match &disk {
+        None => Access::new(&names)?,
+        Some(disk) => Access::kept(&names, disk)?,
+    });
     let config =
         Config { service_cidrs, nodes, access: Some(access.clone()), ..Config::new(address) };
-    let server = ApiServer::new(&config).map_err(|source| Error::Server(Box::new(source)))?;
+    let server = match disk {
+        None => ApiServer::new(&config),
+        Some(disk) => ApiServer::on_disk(&config, disk),
+    };
+    let server = server.map_err(|source| Error::Server(Box::new(source)))?;
     let context = format!("podway-{name}");
     let port = outside.local_addr().map_err(Error::file("listen on", LOOPBACK))?;
     let kubeconfig = access.kubeconfig(&context, &format!("https://{port}"))?;

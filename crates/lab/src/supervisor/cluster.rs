@@ -10,6 +10,7 @@ use super::readiness::{self, Readiness};
 use crate::message::{NodeStatus, Order, Place, PodStatus, Status, Summary, VirtualIpStatus};
 use crate::plan::Plan;
 use crate::{Error, Manifest, Result, Target, layout};
+use apiserver::Disk;
 use apiserver::containers::ContainerRequest;
 use client::{Client, Kind, Watch, Watcher, watch_kinds};
 use ipnet::IpNet;
@@ -27,6 +28,8 @@ pub(super) struct Cluster {
     kubeconfig: String,
     client: Client,
     nodes: Vec<Node>,
+    /// The API has the objects of a lab before.
+    resumes: bool,
     /// Objects that the lab does without, a sentence each.
     left_out: Vec<String>,
 }
@@ -36,13 +39,15 @@ impl Cluster {
     pub(super) async fn start(
         order: &Order,
         outside: TcpListener,
+        disk: Option<Disk>,
         events: Events,
     ) -> Result<Cluster> {
         let (name, plan) = (order.name.clone(), order.plan.clone());
         let Api { url: server, client, kubeconfig } =
-            api::serve(&name, &plan, outside, events).await?;
+            api::serve(&name, &plan, outside, disk, events).await?;
         let nodes = node::all(&plan);
-        Ok(Cluster { name, plan, server, kubeconfig, client, nodes, left_out: Vec::new() })
+        let (resumes, left_out) = (order.resumes, Vec::new());
+        Ok(Cluster { name, plan, server, kubeconfig, client, nodes, resumes, left_out })
     }
 
     /// How clients on the machine reach the API.
@@ -54,7 +59,8 @@ impl Cluster {
         &self.server
     }
 
-    /// Creates the objects; the first that the API rejects ends it.
+    /// Creates the objects; the first that the API rejects ends it. In a lab that goes on, those that are there stay
+    /// as they are.
     pub(super) async fn load(&mut self, manifests: &[Manifest]) -> Result<()> {
         let Load { objects, warnings } = load(manifests, &self.plan)?;
         self.left_out = warnings;
@@ -64,6 +70,7 @@ impl Cluster {
                 Error::Rejected { origin, object, answer: Box::new(source) }
             };
             match client::create_of(&self.client, kind, &manifest.value).await {
+                Err(client::Error::AlreadyExists { .. }) if self.resumes => continue,
                 // Dumps of clusters have them too: what they say of theirs holds.
                 Err(client::Error::AlreadyExists { .. }) if is_everywhere(&manifest) => {
                     client::replace(&self.client, &manifest.value).await.map_err(rejected)?;
@@ -77,6 +84,22 @@ impl Cluster {
                 client::patch_status(&self.client, Kind::SERVICE, Some(namespace), name, &status)
                     .await
                     .map_err(rejected)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the API says of nodes and pods of a lab before is over: none of them runs.
+    pub(super) async fn forget_the_past(&self) -> Result<()> {
+        if !self.resumes {
+            return Ok(());
+        }
+        for kind in [Kind::NODE, Kind::POD] {
+            for object in self.list(kind, None).await? {
+                let Some(patch) = past(&object) else { continue };
+                let name = text(&object, "/metadata/name").unwrap_or_default();
+                let namespace = text(&object, "/metadata/namespace");
+                client::patch_status(&self.client, kind, namespace, name, &patch).await?;
             }
         }
         Ok(())
@@ -270,6 +293,22 @@ fn is_everywhere(manifest: &Manifest) -> bool {
     let label = "/metadata/labels/kubernetes.io~1bootstrapping";
     let account = manifest.is("ServiceAccount") && manifest.text("/metadata/name") == "default";
     account || !manifest.text(label).is_empty()
+}
+
+/// Takes away what a status says of something that ran; none: it says what stays true.
+fn past(object: &Value) -> Option<Value> {
+    let phase = text(object, "/status/phase");
+    if matches!(phase, Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let lasting = ["addresses", "capacity", "allocatable", "nodeInfo", "qosClass"];
+    let fields = object["status"].as_object()?.keys();
+    let fields = fields.filter(|field| !lasting.contains(&field.as_str()));
+    let mut status: Value = fields.map(|field| (field.clone(), Value::Null)).collect();
+    if phase.is_some() {
+        status["phase"] = "Pending".into();
+    }
+    Some(json!({"status": status}))
 }
 
 /// What a cloud gave a Service: nobody does so in a lab, so what the manifest says is taken for it.

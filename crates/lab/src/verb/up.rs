@@ -1,5 +1,6 @@
 //! `podway lab up`
 
+use crate::kept::{Kept, Network};
 use crate::message::{self, Order, Progress, Summary};
 use crate::plan::{Plan, Wishes, plan};
 use crate::record::{self, Shelf, Slot};
@@ -13,6 +14,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -25,6 +27,8 @@ pub struct Options {
     pub wishes: Wishes,
     /// How long to wait for nodes and pods to become ready.
     pub patience: Duration,
+    /// Where to keep the cluster's objects, so that a lab can go on with them; none: they go with the lab.
+    pub data: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -34,6 +38,7 @@ impl Default for Options {
             manifests: Vec::new(),
             wishes: Wishes::default(),
             patience: Duration::from_secs(60),
+            data: None,
         }
     }
 }
@@ -43,26 +48,65 @@ impl Default for Options {
 /// The lab stays when this process ends. On an error, on Ctrl-C, or when this process is killed meanwhile,
 /// nothing stays. `progress` is told each step in a few words. Do not call it on a tokio runtime.
 pub fn up(options: Options, progress: impl FnMut(&str)) -> Result<Summary> {
-    let plan = plan(&options.manifests, &options.wishes)?;
+    let kept = options.data.as_deref().map(Kept::open).transpose()?;
+    let before = kept.as_ref().map(Kept::network).transpose()?.flatten();
+    let plan = choose(&options, kept.as_ref(), before.as_ref())?;
     let shelf = Shelf::open()?;
     let slot = shelf.slot(&options.name)?;
-    let (supervisor, front) = start(&shelf, &slot)?;
-    let outcome = order(&slot, &front, options, plan).and_then(|()| follow(front, progress));
-    let outcome = outcome.and_then(|summary| {
+    let outside = listen(before.as_ref().map(|network| network.port))?;
+    let port = outside.local_addr().map_err(Error::file("listen on", LOOPBACK))?.port();
+    let (supervisor, front) = start(&shelf, &slot, outside)?;
+    let order = Order {
+        name: options.name,
+        plan: plan.clone(),
+        manifests: options.manifests,
+        directory: slot.directory.clone(),
+        patience: options.patience.as_secs(),
+        data: kept.as_ref().map(|kept| kept.directory.clone()),
+        resumes: before.is_some(),
+    };
+    let talk = |source| Error::Talk { name: slot.name.clone(), source };
+    let outcome = message::send(&front, &order).map_err(talk);
+    let outcome = outcome.and_then(|()| follow(front, progress)).and_then(|summary| {
         let (text, path) = kubeconfig(&slot.name)?;
         record::keep(&path, &text)?;
+        kept.map_or(Ok(()), |kept| kept.keep(&Network { plan, port }))?;
         Ok(summary)
     });
     outcome.map_err(|error| give_up(&shelf, &slot, &supervisor, error))
 }
 
-fn start(shelf: &Shelf, slot: &Slot) -> Result<(Process, UnixStream)> {
+const LOOPBACK: &str = "the machine's loopback";
+
+/// The network of the lab before, where there was one; manifests that come with it must want the same.
+fn choose(options: &Options, kept: Option<&Kept>, before: Option<&Network>) -> Result<Plan> {
+    if let Some(before) = before.filter(|_| options.manifests.is_empty()) {
+        return Ok(before.plan.clone());
+    }
+    let plan = plan(&options.manifests, &options.wishes)?;
+    match (kept, before) {
+        (Some(kept), Some(before)) if before.plan != plan => {
+            Err(Error::OtherNetwork { directory: kept.directory.clone() })
+        }
+        _ => Ok(plan),
+    }
+}
+
+/// A listener on the machine's loopback, at the port of before if that is free. Made here, it belongs to the machine's
+/// network, where the supervisor has no place of its own.
+fn listen(before: Option<u16>) -> Result<TcpListener> {
+    let at = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let again = before.and_then(|port| at(port).ok());
+    again.map_or_else(|| at(0), Ok).map_err(Error::file("listen on", LOOPBACK))
+}
+
+fn start(shelf: &Shelf, slot: &Slot, outside: TcpListener) -> Result<(Process, UnixStream)> {
     let turn = shelf.turn()?;
     if slot.supervisor()?.is_some() {
         return Err(Error::Running { name: slot.name.clone() });
     }
     let log = slot.claim(&turn)?;
-    let started = spawn_supervisor(&slot.name, &log).and_then(|(supervisor, front)| {
+    let started = spawn_supervisor(&slot.name, &log, outside).and_then(|(supervisor, front)| {
         slot.note(&supervisor)?;
         Ok((supervisor, front))
     });
@@ -72,12 +116,13 @@ fn start(shelf: &Shelf, slot: &Slot) -> Result<(Process, UnixStream)> {
     started
 }
 
-fn spawn_supervisor(name: &str, log: &std::fs::File) -> Result<(Process, UnixStream)> {
+fn spawn_supervisor(
+    name: &str,
+    log: &std::fs::File,
+    outside: TcpListener,
+) -> Result<(Process, UnixStream)> {
     let copy = || log.try_clone().map_err(Error::file("open", "the supervisor's log"));
     let (ours, theirs) = UnixStream::pair().map_err(Error::file("open", "a socket"))?;
-    // Made here, the listener belongs to the machine's network, where the supervisor has no place of its own.
-    let outside = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let outside = outside.map_err(Error::file("listen on", "the machine's loopback"))?;
     let mut command = Command::new(own_program());
     command.arg0("podway").arg(supervisor::SUBCOMMAND).env("PODWAY_LAB", name);
     command.stdin(OwnedFd::from(theirs)).stdout(OwnedFd::from(outside)).stderr(copy()?);
@@ -86,18 +131,6 @@ fn spawn_supervisor(name: &str, log: &std::fs::File) -> Result<(Process, UnixStr
     let make = user.into_iter().chain(others).collect();
     let supervisor = spawn(command, Place { make, detached: true, ..Place::default() })?;
     Ok((supervisor, ours))
-}
-
-fn order(slot: &Slot, front: &UnixStream, options: Options, plan: Plan) -> Result<()> {
-    let order = Order {
-        name: options.name,
-        plan,
-        manifests: options.manifests,
-        directory: slot.directory.clone(),
-        patience: options.patience.as_secs(),
-    };
-    let talk = |source| Error::Talk { name: slot.name.clone(), source };
-    message::send(front, &order).map_err(talk)
 }
 
 /// Listens to the supervisor until the lab is ready.

@@ -10,6 +10,7 @@ mod dual_stack;
 mod elections;
 mod explanations;
 mod faults;
+mod kept;
 mod labs;
 mod lifetimes;
 mod proxies;

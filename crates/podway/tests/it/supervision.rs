@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// The numbers of a lab's processes whose command line begins so, as the machine counts them.
-fn numbers(lab: &str, begin: &str) -> Vec<u32> {
+pub(crate) fn numbers(lab: &str, begin: &str) -> Vec<u32> {
     let entries = Path::new("/proc").read_dir().unwrap().flatten();
     let is_wanted = |path: &Path| {
         let read = |file: &str| std::fs::read_to_string(path.join(file)).unwrap_or_default();
@@ -19,7 +19,7 @@ fn numbers(lab: &str, begin: &str) -> Vec<u32> {
     paths.filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect()
 }
 
-fn signal(signal: &str, process: u32) {
+pub(crate) fn signal(signal: &str, process: u32) {
     let done = Command::new("kill").args([signal, &process.to_string()]).status().unwrap();
     assert!(done.success(), "kill {signal} {process}");
 }
