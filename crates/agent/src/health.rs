@@ -53,12 +53,14 @@ pub(crate) fn note_versions(versions: &mut Versions, event: &Event) {
         *newest = version.max(*newest);
     };
     match event {
-        Event::Applied { kind, object } | Event::Deleted { kind, object } => note(*kind, object),
+        Event::Applied { kind, object }
+        | Event::Deleted { kind, object }
+        | Event::Listed { kind, object } => note(*kind, object),
         Event::Restarted { kind, objects } => {
             note(*kind, &Value::Null);
             objects.iter().for_each(|object| note(*kind, object));
         }
-        Event::Synced => {}
+        Event::Listing { .. } | Event::Synced => {}
     }
 }
 

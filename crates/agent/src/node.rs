@@ -262,6 +262,8 @@ impl Node {
             self.repaired(Repair::Services, services.pieces);
         }
         self.clean_others();
+        // Comparing takes as much memory again as there is.
+        kernel::process::release_memory();
         Ok(())
     }
 

@@ -110,7 +110,8 @@ impl Report {
             Event::Restarted { kind, objects } => {
                 objects.iter().for_each(|it| self.note(*kind, it))
             }
-            Event::Synced => {}
+            Event::Listed { kind, object } => self.note(*kind, object),
+            Event::Listing { .. } | Event::Synced => {}
         }
         self.tell_pending();
     }

@@ -4,7 +4,7 @@ use crate::Options;
 use crate::announce::Announcer;
 use crate::events::Teller;
 use crate::node::{Error, Node};
-use client::{Client, Event, Kind, Replica, Watch, Watcher, watch_kinds};
+use client::{Client, Event, Kind, Replica, Watch, Watcher, watch_kinds_in_pieces};
 use futures::FutureExt;
 use kernel::netlink::{Changed, Monitor};
 use model::Touched;
@@ -26,7 +26,7 @@ const TURNS: u32 = 3;
 
 /// Follows the API and the kernel for ever.
 pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error> {
-    let mut watcher = watch_kinds(&client, &watches(&options.node));
+    let mut watcher = watch_kinds_in_pieces(&client, &watches(&options.node));
     let teller = Teller::new(client.clone(), &options.node);
     let mut node = Node::open(options, teller)?;
     let (links, rules) = node.monitors()?;

@@ -23,7 +23,7 @@ pub use object::{
     bind, create, create_of, delete, get, list, patch_merge, patch_status, replace, request_token,
 };
 pub use replica::Replica;
-pub use watch::{Event, Watch, Watcher, watch_kinds};
+pub use watch::{Event, Watch, Watcher, watch_kinds, watch_kinds_in_pieces};
 
 /// What every call of this crate returns.
 pub type Result<T> = std::result::Result<T, Error>;

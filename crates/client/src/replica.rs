@@ -4,7 +4,7 @@ use crate::{Event, Kind};
 use model::object::ObjectError;
 use model::{Change, Object, ObjectKey, Touched, World};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tracing::warn;
 
 /// A [`World`] kept up to date by a watcher's events.
@@ -13,6 +13,8 @@ use tracing::warn;
 #[derive(Debug, Default)]
 pub struct Replica {
     world: World,
+    /// What of lists that are coming in has come.
+    listed: BTreeMap<Kind, BTreeSet<ObjectKey>>,
 }
 
 impl Replica {
@@ -25,6 +27,14 @@ impl Replica {
         match event {
             Event::Applied { kind, object } => self.apply(kind, &object),
             Event::Deleted { kind, object } => self.remove(kind, &object),
+            Event::Listing { kind } => {
+                self.listed.remove(&kind);
+                Vec::new()
+            }
+            Event::Listed { kind, object } => {
+                self.listed.entry(kind).or_default().insert(key(&object));
+                self.apply(kind, &object)
+            }
             Event::Restarted { kind, objects } => self.restart(kind, &objects),
             Event::Synced => Vec::new(),
         }
@@ -48,7 +58,8 @@ impl Replica {
 
     /// What a complete list does not hold is gone.
     fn restart(&mut self, kind: Kind, objects: &[Value]) -> Vec<Touched> {
-        let listed: BTreeSet<ObjectKey> = objects.iter().map(key).collect();
+        let mut listed = self.listed.remove(&kind).unwrap_or_default();
+        listed.extend(objects.iter().map(key));
         let mut touched = Vec::new();
         if let Some(kind) = model_kind(kind) {
             for gone in self.world.keys(kind).into_iter().filter(|key| !listed.contains(key)) {
@@ -88,6 +99,24 @@ mod tests {
         let touched = replica.absorb(Event::Restarted { kind, objects: vec![service("b", 80)] });
         assert_eq!(touched, [Touched::Service(ObjectKey::new("default", "a"))]);
         assert_eq!(replica.world().services().count(), 1);
+    }
+
+    #[test]
+    fn a_list_in_pieces_takes_away_what_it_does_not_hold() {
+        let mut replica = Replica::default();
+        let kind = Kind::SERVICE;
+        let listed = |name| Event::Listed { kind, object: service(name, 80) };
+        let restarted = || Event::Restarted { kind, objects: Vec::new() };
+        for event in [Event::Listing { kind }, listed("a"), listed("b"), restarted()] {
+            drop(replica.absorb(event));
+        }
+        assert_eq!(replica.world().services().count(), 2);
+        // A list that broke off says nothing.
+        for event in [Event::Listing { kind }, listed("a"), Event::Listing { kind }, listed("b")] {
+            assert_eq!(replica.absorb(event), []);
+        }
+        let touched = replica.absorb(restarted());
+        assert_eq!(touched, [Touched::Service(ObjectKey::new("default", "a"))]);
     }
 
     #[test]

@@ -52,7 +52,12 @@ pub enum Event {
     Applied { kind: Kind, object: Value },
     /// The object is gone; this was its last state.
     Deleted { kind: Kind, object: Value },
-    /// These are all objects of the kind: what is not among them is gone. The first one of a kind is its first sync.
+    /// A list of the kind begins; what of an earlier one has come counts no more. Only in [pieces](watch_kinds_in_pieces).
+    Listing { kind: Kind },
+    /// An object of the list that is coming in. Only in [pieces](watch_kinds_in_pieces).
+    Listed { kind: Kind, object: Value },
+    /// These, and those that were [`Event::Listed`], are all objects of the kind: what is not among them is gone.
+    /// The first one of a kind is its first sync.
     Restarted { kind: Kind, objects: Vec<Value> },
     /// Every kind has had its first `Restarted`. Comes once.
     Synced,
@@ -98,7 +103,24 @@ impl Watcher {
 /// as empty and is asked for again every 30 s.
 #[must_use]
 pub fn watch_kinds(client: &Client, watches: &[Watch]) -> Watcher {
-    let streams = watches.iter().map(|watch| follow(client.clone(), watch.clone()));
+    watch(client, watches, Lists::AtOnce)
+}
+
+/// As [`watch_kinds`], but lists come object by object, so that nobody need hold all of a large cluster's at once.
+#[must_use]
+pub fn watch_kinds_in_pieces(client: &Client, watches: &[Watch]) -> Watcher {
+    watch(client, watches, Lists::InPieces)
+}
+
+/// How the objects of a list are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lists {
+    AtOnce,
+    InPieces,
+}
+
+fn watch(client: &Client, watches: &[Watch], lists: Lists) -> Watcher {
+    let streams = watches.iter().map(|watch| follow(client.clone(), watch.clone(), lists));
     Watcher {
         events: select_all(streams),
         unsynced: watches.iter().map(|watch| watch.kind).collect(),
@@ -106,7 +128,7 @@ pub fn watch_kinds(client: &Client, watches: &[Watch]) -> Watcher {
     }
 }
 
-fn follow(client: Client, watch: Watch) -> BoxStream<'static, Event> {
+fn follow(client: Client, watch: Watch, lists: Lists) -> BoxStream<'static, Event> {
     let mut config = watcher::Config::default().timeout(WATCH_SECONDS);
     config.label_selector = watch.labels;
     config.field_selector = watch.fields;
@@ -116,7 +138,7 @@ fn follow(client: Client, watch: Watch) -> BoxStream<'static, Event> {
         None => Api::all_with(client, &resource),
     };
     let source = watcher(api, config).boxed();
-    futures::stream::unfold(Follower::new(watch.kind, source), |mut follower| async move {
+    futures::stream::unfold(Follower::new(watch.kind, source, lists), |mut follower| async move {
         let event = follower.next().await?;
         Some((event, follower))
     })
@@ -129,7 +151,8 @@ type Source = BoxStream<'static, watcher::Result<watcher::Event<DynamicObject>>>
 struct Follower {
     kind: Kind,
     source: Source,
-    /// The list that is coming in.
+    lists: Lists,
+    /// The list that is coming in, where it is told at once.
     listing: Vec<Value>,
     listed: bool,
     backoff: Backoff,
@@ -138,11 +161,12 @@ struct Follower {
 }
 
 impl Follower {
-    fn new(kind: Kind, source: Source) -> Self {
+    fn new(kind: Kind, source: Source, lists: Lists) -> Self {
         let backoff = Backoff::default();
         Self {
             kind,
             source,
+            lists,
             listing: Vec::new(),
             listed: false,
             backoff,
@@ -169,7 +193,13 @@ impl Follower {
     fn translate(&mut self, event: watcher::Event<DynamicObject>) -> Option<Event> {
         let kind = self.kind;
         match event {
-            watcher::Event::Init => self.listing.clear(),
+            watcher::Event::Init => {
+                self.listing.clear();
+                return (self.lists == Lists::InPieces).then_some(Event::Listing { kind });
+            }
+            watcher::Event::InitApply(object) if self.lists == Lists::InPieces => {
+                return value(kind, &object).map(|object| Event::Listed { kind, object });
+            }
             watcher::Event::InitApply(object) => self.listing.extend(value(kind, &object)),
             watcher::Event::InitDone => {
                 self.listed = true;

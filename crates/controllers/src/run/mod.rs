@@ -121,6 +121,7 @@ impl Controllers {
                 self.queue.hurry();
             }
             Event::Synced => self.synced = true,
+            Event::Listing { .. } | Event::Listed { .. } => {}
         }
     }
 

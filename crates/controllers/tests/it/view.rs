@@ -69,6 +69,7 @@ impl View {
                 }
             }
             Event::Synced => self.synced = true,
+            Event::Listing { .. } | Event::Listed { .. } => {}
         }
     }
 

@@ -197,7 +197,10 @@ impl Kubelet {
                 objects.into_iter().for_each(|object| self.note_node(object));
             }
             client::Event::Restarted { objects, .. } => self.note_all(objects),
-            client::Event::Deleted { .. } | client::Event::Synced => {}
+            client::Event::Deleted { .. }
+            | client::Event::Listing { .. }
+            | client::Event::Listed { .. }
+            | client::Event::Synced => {}
         }
     }
 

@@ -68,7 +68,7 @@ async fn until_in_slices(client: &Client, pods: &BTreeSet<Vec<IpAddr>>) {
             Event::Restarted { objects, .. } => {
                 slices = objects.iter().map(|it| (name(it), ready_addresses(it))).collect();
             }
-            Event::Synced => {}
+            Event::Listing { .. } | Event::Listed { .. } | Event::Synced => {}
         }
     }
 }

@@ -55,6 +55,7 @@ impl Readiness {
                 self.objects.extend(all);
             }
             Event::Synced => self.synced = true,
+            Event::Listing { .. } | Event::Listed { .. } => {}
         }
     }
 
