@@ -18,9 +18,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Somebody else's proxy serves objects with this label.
-const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
-
 /// What one Service contributes to a node's program.
 #[derive(Debug, Default)]
 pub(crate) struct Served {
@@ -57,7 +54,7 @@ pub(crate) fn served(compiler: &mut Compiler<'_>, key: &ObjectKey) -> Served {
 fn is_proxied(service: &Service) -> bool {
     !service.headless
         && service.kind != ServiceType::ExternalName
-        && !service.meta.labels.contains_key(PROXY_NAME)
+        && !service.meta.labels.contains_key(Service::PROXY_NAME)
 }
 
 fn families(service: &Service) -> BTreeSet<Family> {

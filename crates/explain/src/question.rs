@@ -196,7 +196,7 @@ fn cluster_ip(world: &World, service: &Service) -> Result<IpAddr, QuestionError>
         let pods: Vec<_> = endpoints
             .filter(|endpoint| endpoint.ready)
             .filter_map(|endpoint| endpoint.pod.as_ref())
-            .map(|pod| format!("pod/{pod}"))
+            .map(|pod| format!("pod/{}/{pod}", key.namespace))
             .collect();
         let pods = if pods.is_empty() { "none is ready".to_owned() } else { pods.join(", ") };
         format!(

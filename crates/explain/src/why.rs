@@ -29,7 +29,7 @@ pub(crate) fn no_endpoints(world: &World, port: &ServicePortName) -> Vec<Finding
     let selected: Vec<&Pod> =
         world.pods().filter(here).filter(|pod| selector.matches(&pod.meta.labels)).collect();
     if selected.is_empty() {
-        return vec![nothing_selected(world, service, &selector.match_labels)];
+        return vec![nothing_selected(world, service, &selector.match_labels())];
     }
     let ready: Vec<&Pod> = selected.iter().copied().filter(|pod| is_ready(pod)).collect();
     if ready.is_empty() && !service.publish_not_ready_addresses {
@@ -50,10 +50,10 @@ fn nothing_selected(
     let key = &service.meta.key;
     let labels = label_text(wanted);
     let making = world.deployments().find(|deployment| {
-        deployment.meta.key.namespace == key.namespace
-            && wanted
-                .iter()
-                .all(|(name, value)| deployment.selector.match_labels.get(name) == Some(value))
+        deployment.meta.key.namespace == key.namespace && {
+            let makes = deployment.selector.match_labels();
+            wanted.iter().all(|(name, value)| makes.get(name) == Some(value))
+        }
     });
     if let Some(deployment) = making {
         let text = format!(

@@ -8,13 +8,14 @@
 
 pub mod field;
 pub mod manifest;
+mod name;
 pub mod object;
 pub mod origin;
 pub mod selector;
 pub mod world;
 
 pub use field::{Field, FieldError};
-pub use object::endpoints::{Endpoint, EndpointPort, EndpointSlice, Hints, endpoint_field};
+pub use object::endpoints::{Endpoint, EndpointPort, EndpointSlice};
 pub use object::node::{Node, Vtep};
 pub use object::pod::{Container, Pod, PodPhase, Probe, ProbeAction};
 pub use object::proxy::{

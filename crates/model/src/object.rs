@@ -11,6 +11,7 @@ pub mod virtual_ip;
 pub mod workload;
 
 use crate::field::{Field, FieldError};
+use crate::name::shared;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -92,7 +93,7 @@ pub struct ObjectKey {
 
 impl ObjectKey {
     pub fn new(namespace: &str, name: &str) -> Self {
-        ObjectKey { namespace: namespace.into(), name: name.into() }
+        ObjectKey { namespace: shared(namespace), name: name.into() }
     }
 }
 
@@ -118,6 +119,18 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// Forgets what only other kinds are asked for: the UID, and all labels and annotations but these.
+    pub(crate) fn keep_only(&mut self, names: &[&str]) {
+        let keep = |map: &mut BTreeMap<String, String>| {
+            // Made anew, for an emptied map keeps its memory.
+            let kept = std::mem::take(map).into_iter();
+            *map = kept.filter(|(name, _)| names.contains(&name.as_str())).collect();
+        };
+        keep(&mut self.labels);
+        keep(&mut self.annotations);
+        self.uid = String::new();
+    }
+
     fn parse(kind: Kind, object: &Field<'_>) -> Result<Self, FieldError> {
         let metadata = object.at("metadata");
         let name = metadata.at("name").text()?;

@@ -1,5 +1,6 @@
 //! Where a piece of network configuration comes from: an object and a field of it.
 
+use crate::name::shared;
 use crate::object::Kind;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -21,7 +22,7 @@ pub struct Origin {
 
 impl Origin {
     pub fn new(kind: Kind, namespace: &Arc<str>, name: &Arc<str>, field: &str) -> Self {
-        Origin { kind, namespace: namespace.clone(), name: name.clone(), field: field.into() }
+        Origin { kind, namespace: namespace.clone(), name: name.clone(), field: shared(field) }
     }
 }
 

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A label selector (`metav1.LabelSelector`); the empty one selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector {
-    pub match_labels: BTreeMap<String, String>,
+    /// In order of names; a map would keep room for eleven.
+    match_labels: Box<[(String, String)]>,
     pub match_expressions: Vec<Requirement>,
 }
 
@@ -28,11 +29,17 @@ pub enum Operator {
 impl Selector {
     /// The old form, a bare map, as in `Service.spec.selector`.
     pub fn from_labels(match_labels: BTreeMap<String, String>) -> Self {
+        let match_labels = match_labels.into_iter().collect();
         Selector { match_labels, match_expressions: Vec::new() }
     }
 
+    /// The labels that objects must have.
+    pub fn match_labels(&self) -> BTreeMap<String, String> {
+        self.match_labels.iter().cloned().collect()
+    }
+
     pub fn parse(field: &Field<'_>) -> Result<Self, FieldError> {
-        let match_labels = field.at("matchLabels").strings()?;
+        let match_labels = field.at("matchLabels").strings()?.into_iter().collect();
         let expressions = field.at("matchExpressions").items()?;
         let match_expressions =
             expressions.iter().map(Requirement::parse).collect::<Result<_, _>>()?;

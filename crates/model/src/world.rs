@@ -39,13 +39,19 @@ pub struct World {
     namespaces: BTreeSet<Arc<str>>,
     pods: BTreeMap<ObjectKey, Pod>,
     deployments: BTreeMap<ObjectKey, Deployment>,
-    services: BTreeMap<ObjectKey, Service>,
-    slices: BTreeMap<ObjectKey, EndpointSlice>,
+    /// Boxed, as trees keep room for more.
+    services: BTreeMap<ObjectKey, Box<Service>>,
+    /// Shared with programs, whose endpoints they are.
+    slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
     service_cidrs: BTreeMap<ObjectKey, ServiceCidr>,
     virtual_ips: BTreeMap<ObjectKey, VirtualIp>,
-    slices_of: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
-    pods_on: BTreeMap<String, BTreeSet<ObjectKey>>,
+    slices_of: BTreeMap<ObjectKey, Vec<ObjectKey>>,
+    pods_on: BTreeMap<String, Vec<ObjectKey>>,
 }
+
+/// The labels and annotations of Services and slices that are kept: the network depends on no others, and in a large
+/// cluster they would be most of what there is.
+const KEPT: [&str; 3] = [Service::PROXY_NAME, Service::SCHEDULER, EndpointSlice::HEADLESS];
 
 impl World {
     pub fn from_objects(objects: impl IntoIterator<Item = Object>) -> Self {
@@ -116,15 +122,15 @@ impl World {
     }
 
     pub fn service(&self, key: &ObjectKey) -> Option<&Service> {
-        self.services.get(key)
+        self.services.get(key).map(|service| &**service)
     }
 
     pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.values()
+        self.services.values().map(|service| &**service)
     }
 
     /// All slices of a Service, in order of their names.
-    pub fn slices_of(&self, service: &ObjectKey) -> impl Iterator<Item = &EndpointSlice> {
+    pub fn slices_of(&self, service: &ObjectKey) -> impl Iterator<Item = &Arc<EndpointSlice>> {
         self.slices_of.get(service).into_iter().flatten().filter_map(|key| self.slices.get(key))
     }
 
@@ -159,8 +165,9 @@ impl World {
                 self.deployments.insert(key, deployment);
                 Vec::new()
             }
-            Object::Service(service) => {
-                replace(&mut self.services, key.clone(), service, Touched::Service(key))
+            Object::Service(mut service) => {
+                service.meta.keep_only(&KEPT);
+                replace(&mut self.services, key.clone(), Box::new(service), Touched::Service(key))
             }
             Object::EndpointSlice(slice) => self.insert_slice(key, slice),
             Object::ServiceCidr(cidr) => {
@@ -178,7 +185,7 @@ impl World {
         }
         self.remove_pod(&key);
         if let Some(node) = &pod.node {
-            self.pods_on.entry(node.clone()).or_default().insert(key.clone());
+            link(&mut self.pods_on, node, &key);
         }
         self.pods.insert(key.clone(), pod);
         vec![Touched::Pod(key)]
@@ -192,22 +199,23 @@ impl World {
         Some(pod)
     }
 
-    fn insert_slice(&mut self, key: ObjectKey, slice: EndpointSlice) -> Vec<Touched> {
-        if self.slices.get(&key) == Some(&slice) {
+    fn insert_slice(&mut self, key: ObjectKey, mut slice: EndpointSlice) -> Vec<Touched> {
+        slice.meta.keep_only(&KEPT);
+        if self.slices.get(&key).is_some_and(|have| **have == slice) {
             return Vec::new();
         }
         let mut touched = self.remove_slice(&key);
         if let Some(service) = slice.service.clone() {
-            self.slices_of.entry(service.clone()).or_default().insert(key.clone());
+            link(&mut self.slices_of, &service, &key);
             touched.push(Touched::Service(service));
         }
-        self.slices.insert(key, slice);
+        self.slices.insert(key, Arc::new(slice));
         touched.dedup();
         touched
     }
 
     fn remove_slice(&mut self, key: &ObjectKey) -> Vec<Touched> {
-        let Some(service) = self.slices.remove(key).and_then(|slice| slice.service) else {
+        let Some(service) = self.slices.remove(key).and_then(|slice| slice.service.clone()) else {
             return Vec::new();
         };
         unlink(&mut self.slices_of, &service, key);
@@ -256,12 +264,24 @@ fn replace<K: Ord, V: PartialEq>(
     vec![touched]
 }
 
-fn unlink<K: Ord>(index: &mut BTreeMap<K, BTreeSet<ObjectKey>>, owner: &K, key: &ObjectKey) {
-    if let Some(keys) = index.get_mut(owner) {
-        keys.remove(key);
-        if keys.is_empty() {
-            index.remove(owner);
-        }
+/// An owner's keys, in order.
+type Index<K> = BTreeMap<K, Vec<ObjectKey>>;
+
+fn link<K: Ord + Clone>(index: &mut Index<K>, owner: &K, key: &ObjectKey) {
+    let keys = index.entry(owner.clone()).or_default();
+    if let Err(place) = keys.binary_search(key) {
+        keys.reserve_exact(1);
+        keys.insert(place, key.clone());
+    }
+}
+
+fn unlink<K: Ord>(index: &mut Index<K>, owner: &K, key: &ObjectKey) {
+    let Some(keys) = index.get_mut(owner) else { return };
+    if let Ok(place) = keys.binary_search(key) {
+        keys.remove(place);
+    }
+    if keys.is_empty() {
+        index.remove(owner);
     }
 }
 
@@ -294,6 +314,27 @@ mod tests {
         let key = ObjectKey::new("default", "s");
         assert_eq!(world.apply(Change::Removed(Kind::EndpointSlice, key)), [service("b")]);
         assert_eq!(world, World::default());
+    }
+
+    #[test]
+    fn what_the_network_does_not_depend_on_touches_nothing() {
+        let service = |labels: serde_json::Value, annotations: serde_json::Value| {
+            let value = json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": "a", "labels": labels, "annotations": annotations},
+                "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]},
+            });
+            Change::Applied(Box::new(object(value)))
+        };
+        let touched = [Touched::Service(ObjectKey::new("default", "a"))];
+        let mut world = World::default();
+        assert_eq!(world.apply(service(json!({"team": "x"}), json!({}))), touched);
+        assert_eq!(world.apply(service(json!({"team": "y"}), json!({"note": "z"}))), []);
+        assert_eq!(
+            world.apply(service(json!({}), json!({"podway.io/lb-algorithm": "mh"}))),
+            touched
+        );
+        assert_eq!(world.apply(service(json!({Service::PROXY_NAME: "other"}), json!({}))), touched);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Services as a node sees them: front ends, and pools of endpoints behind them.
 
 use ipnet::IpNet;
-use model::{Family, ObjectKey, Origin, Protocol, Scheduler};
+use model::{EndpointSlice, Family, ObjectKey, Origin, Protocol, Scheduler};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -138,7 +138,7 @@ pub enum Masquerade {
 /// Endpoints in order of address and port, without duplicates, never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Box<[Endpoint]>,
     pub reach: Reach,
     /// Nobody is ready: those that still serve while they terminate (KEP-1669).
     pub terminating: bool,
@@ -156,23 +156,108 @@ pub enum Reach {
     Local,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// Who answers. Small, for there may be a hundred thousand: what its slice knows is left there, and another process
+/// that is told of it does not hear of that.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "(SocketAddr, u16)", into = "(SocketAddr, u16)")]
 pub struct Endpoint {
-    pub address: SocketAddr,
-    /// The node it runs on, where known.
-    pub node: Option<Arc<str>>,
-    pub pod: Option<ObjectKey>,
-    pub origin: Origin,
+    ip: IpAddr,
+    port: u16,
     /// Its share of connections in proportion to the others', 1–100.
     pub weight: u16,
+    /// Which one of the slice.
+    index: u16,
+    /// `None`: not one of the cluster's, but something that leads to those.
+    slice: Option<Arc<EndpointSlice>>,
+}
+
+impl Endpoint {
+    /// One that no slice knows.
+    pub fn at(address: SocketAddr, weight: u16) -> Self {
+        let (ip, port) = (address.ip(), address.port());
+        Endpoint { ip, port, weight, index: 0, slice: None }
+    }
+
+    /// That endpoint of the slice, at one of its ports; `None` where the slice has no such endpoint.
+    pub fn of(slice: &Arc<EndpointSlice>, index: usize, port: u16) -> Option<Self> {
+        let model::Endpoint { address: ip, weight, .. } = *slice.endpoints.get(index)?;
+        let index = u16::try_from(index).ok()?;
+        Some(Endpoint { ip, port, weight, index, slice: Some(slice.clone()) })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port)
+    }
+
+    /// The node it runs on, where known.
+    pub fn node(&self) -> Option<&Arc<str>> {
+        self.known()?.1.node.as_ref()
+    }
+
+    pub fn pod(&self) -> Option<ObjectKey> {
+        let (slice, endpoint) = self.known()?;
+        let namespace = slice.meta.key.namespace.clone();
+        Some(ObjectKey { namespace, name: endpoint.pod.as_deref()?.into() })
+    }
+
+    pub fn origin(&self) -> Option<Origin> {
+        Some(self.known()?.0.origin(self.index.into()))
+    }
+
+    fn known(&self) -> Option<(&EndpointSlice, &model::Endpoint)> {
+        let slice = self.slice.as_deref()?;
+        Some((slice, slice.endpoints.get(usize::from(self.index))?))
+    }
+}
+
+impl From<(SocketAddr, u16)> for Endpoint {
+    fn from((address, weight): (SocketAddr, u16)) -> Self {
+        Endpoint::at(address, weight)
+    }
+}
+
+impl From<Endpoint> for (SocketAddr, u16) {
+    fn from(endpoint: Endpoint) -> Self {
+        (endpoint.address(), endpoint.weight)
+    }
+}
+
+/// The rest of the slice does not matter.
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        fn parts(it: &Endpoint) -> (IpAddr, u16, u16, u16, Option<Known<'_>>) {
+            let known = it.known().map(|(slice, it)| (&slice.meta.key, &it.node, &it.pod));
+            (it.ip, it.port, it.weight, it.index, known)
+        }
+        type Known<'a> = (&'a ObjectKey, &'a Option<Arc<str>>, &'a Option<Box<str>>);
+        parts(self) == parts(other)
+    }
+}
+
+impl Eq for Endpoint {}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Endpoint");
+        shown.field("address", &self.address()).field("weight", &self.weight);
+        shown.field("origin", &self.origin().map(|origin| origin.to_string()));
+        shown.field("node", &self.node()).field("pod", &self.pod()).finish()
+    }
 }
 
 /// An endpoint that exists; a connection to one that does not has lost its other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Standing {
-    pub address: SocketAddr,
+    pub ip: IpAddr,
+    pub port: u16,
     /// It goes on answering those that it has already.
     pub serving: bool,
+}
+
+impl Standing {
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port)
+    }
 }
 
 /// A `healthCheckNodePort`: asked by load balancers whether this node has endpoints.

@@ -87,7 +87,7 @@ struct Sequence {
 
 impl Sequence {
     fn of(endpoint: &crate::Endpoint, size: usize) -> Self {
-        let name = endpoint.address.to_string();
+        let name = endpoint.address().to_string();
         let draw = |salt, below: usize| {
             let hash = fnv1a(name.bytes().chain([salt]));
             usize::try_from(hash % below as u64).unwrap_or_default()
@@ -120,17 +120,11 @@ pub fn fnv1a(octets: impl IntoIterator<Item = u8>) -> u64 {
 mod tests {
     use super::*;
     use crate::{Endpoint, Reach};
-    use model::{Kind, Origin};
     use std::collections::BTreeMap;
 
     fn pool(weights: &[u16]) -> Pool {
-        let endpoint = |(host, weight): (u8, &u16)| Endpoint {
-            address: ([10, 244, 1, host], 80).into(),
-            node: None,
-            pod: None,
-            origin: Origin::new(Kind::EndpointSlice, &"d".into(), &"s".into(), ""),
-            weight: *weight,
-        };
+        let endpoint =
+            |(host, weight): (u8, &u16)| Endpoint::at(([10, 244, 1, host], 80).into(), *weight);
         let endpoints = (1..).zip(weights).map(endpoint).collect();
         Pool { endpoints, reach: Reach::Cluster, terminating: false }
     }

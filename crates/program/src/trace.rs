@@ -229,7 +229,7 @@ impl<'a> Run<'a> {
         let port = binding.port.clone();
         let kind = StepKind::Balance { frontend, port, pool: pool.clone(), chosen };
         self.rewrite(kind, &binding.origin, |packet| {
-            packet.destination = pool.endpoints[chosen].address;
+            packet.destination = pool.endpoints[chosen].address();
         });
         Verdict::Passed(applies.then_some(MasqueradeReason::Service(masquerade)))
     }

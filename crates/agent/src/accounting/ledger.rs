@@ -196,7 +196,7 @@ impl Ledger {
     fn forget(&mut self) {
         let standing = self.fronts.iter().flat_map(|(frontend, front)| {
             let protocol = frontend.protocol.number();
-            front.standing.iter().map(move |it| (&front.port, protocol, it.address))
+            front.standing.iter().map(move |it| (&front.port, protocol, it.address()))
         });
         let standing: BTreeSet<_> = standing.collect();
         self.endpoints.retain(|it, account| {

@@ -44,8 +44,8 @@ impl Gone {
         let Change::Frontend { frontend, before: Some(before), after: Some(after) } = change else {
             return;
         };
-        let left = |address: &SocketAddr| after.standing.iter().any(|it| it.address == *address);
-        let lost = before.standing.iter().map(|it| it.address).filter(|address| !left(address));
+        let left = |address: &SocketAddr| after.standing.iter().any(|it| it.address() == *address);
+        let lost = before.standing.iter().map(Standing::address).filter(|address| !left(address));
         if frontend.protocol == Protocol::Tcp {
             endpoints.extend(lost.map(|address| (*frontend, address)));
         }
@@ -110,7 +110,7 @@ impl Frontends {
     /// Addresses at which somebody still is, for whatever Service.
     pub(super) fn alive(&self) -> BTreeSet<IpAddr> {
         let standing = self.standing.values().flat_map(|standing| standing.iter());
-        standing.map(|it| it.address.ip()).chain(self.pods.iter().copied()).collect()
+        standing.map(|it| it.ip).chain(self.pods.iter().copied()).collect()
     }
 
     /// Whether a connection goes through one of the touched front ends and is answered by nobody who serves there.
@@ -121,7 +121,7 @@ impl Frontends {
         }
         let Some(answers) = reply_source(connection) else { return false };
         match self.standing.get(&frontend) {
-            Some(standing) => !standing.iter().any(|it| it.serving && it.address == answers),
+            Some(standing) => !standing.iter().any(|it| it.serving && it.address() == answers),
             // What nobody translated is nobody's but the address's owner's.
             None => connection.destination_translated(),
         }
@@ -144,7 +144,8 @@ impl Frontends {
             Gone::Of(endpoints) => endpoints.contains(&(frontend, endpoint)),
             Gone::Any => true,
         };
-        let stands = |standing: &Arc<[Standing]>| standing.iter().any(|it| it.address == endpoint);
+        let stands =
+            |standing: &Arc<[Standing]>| standing.iter().any(|it| it.address() == endpoint);
         is_named && !self.standing.get(&frontend).is_some_and(stands)
     }
 

@@ -193,7 +193,7 @@ impl Port<'_> {
             rules.extend(self.choose(&pool, seconds));
             self.rules.chains.insert((TableName::Nat, self.key.chain(prefix)), rules);
             for endpoint in &pool.endpoints {
-                let chain = self.key.endpoint_chain(endpoint.address);
+                let chain = self.key.endpoint_chain(endpoint.address());
                 let rules = self.endpoint(endpoint, &chain, seconds.is_some());
                 self.rules.chains.insert((TableName::Nat, chain), rules);
             }
@@ -205,10 +205,10 @@ impl Port<'_> {
         let mut rules = Vec::new();
         let weight = |endpoint: &program::Endpoint| u64::from(endpoint.weight.max(1));
         let to = |endpoint: &program::Endpoint| {
-            comment(&format!("{} -> {}", self.key.name, endpoint.address))
+            comment(&format!("{} -> {}", self.key.name, endpoint.address()))
         };
         for endpoint in pool.endpoints.iter().filter(|_| affinity.is_some()) {
-            let chain = self.key.endpoint_chain(endpoint.address);
+            let chain = self.key.endpoint_chain(endpoint.address());
             let remembered = RecentMatch {
                 seconds: affinity,
                 reap: true,
@@ -223,19 +223,19 @@ impl Port<'_> {
                 matches.push(Match::Chance(share(weight(endpoint), left)));
             }
             left -= weight(endpoint);
-            rules.push(jump(matches, &self.key.endpoint_chain(endpoint.address)));
+            rules.push(jump(matches, &self.key.endpoint_chain(endpoint.address())));
         }
         rules
     }
 
     fn endpoint(&self, endpoint: &program::Endpoint, chain: &str, remember: bool) -> Vec<Rule> {
         let name = comment(&self.key.name.to_string());
-        let own = address(Side::Source, endpoint.address.ip().into(), false);
+        let own = address(Side::Source, endpoint.address().ip().into(), false);
         let mut matches = vec![self.protocol(), name.clone()];
         matches.extend(remember.then(|| Match::Recent(recent(RecentAction::Set, chain))));
         let to = Translation {
-            address: endpoint.address.ip(),
-            port: Some(endpoint.address.port()),
+            address: endpoint.address().ip(),
+            port: Some(endpoint.address().port()),
             fully_random: false,
         };
         vec![jump(vec![own, name], names::MARK_MASQUERADE), Rule::new(matches, Target::Dnat(to))]

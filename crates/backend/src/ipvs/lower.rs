@@ -148,11 +148,8 @@ fn balanced(action: &Action) -> Option<&Arc<Pool>> {
 
 /// The binding with the virtual server in place of the pool that IPVS chooses from.
 fn led_to(binding: &Binding, at: SocketAddr) -> Binding {
-    let virtual_pool = |pool: &Pool| {
-        let origin = binding.origin.clone();
-        let endpoint = Endpoint { address: at, node: None, pod: None, origin, weight: 1 };
-        Arc::new(Pool { endpoints: vec![endpoint], ..*pool })
-    };
+    let virtual_pool =
+        |pool: &Pool| Arc::new(Pool { endpoints: [Endpoint::at(at, 1)].into(), ..*pool });
     match &binding.action {
         Action::Balance { pool, masquerade } => Binding {
             action: Action::Balance { pool: virtual_pool(pool), masquerade: *masquerade },
@@ -176,7 +173,7 @@ pub fn is_virtual(frontend: &Frontend, binding: &Binding) -> bool {
     let Scope::Address(address) = frontend.scope else { return false };
     let at = SocketAddr::new(address, frontend.port);
     balanced(&binding.action)
-        .is_some_and(|pool| matches!(&pool.endpoints[..], [only] if only.address == at))
+        .is_some_and(|pool| matches!(&pool.endpoints[..], [only] if only.address() == at))
 }
 
 /// Addresses that the node has anyway, or gets and loses by VRRP, are not put on `kube-ipvs0`.
@@ -201,7 +198,8 @@ fn virtual_server(
     pool: &Pool,
     family: Family,
 ) -> VirtualServer {
-    let real = |it: &Endpoint| (it.address, RealServer::masquerading(u32::from(it.weight.max(1))));
+    let real =
+        |it: &Endpoint| (it.address(), RealServer::masquerading(u32::from(it.weight.max(1))));
     let scheduler = scheduler(settings, binding, pool);
     let mut server = ServerSettings::of(scheduler);
     // A client whose endpoint is about to go is given another one.

@@ -83,7 +83,7 @@ fn is_drained_slowly(
     let Some(wanted) = wanted.get(virtual_address) else { return false };
     has_connections(virtual_address)
         && wanted.server.settings.scheduler != Scheduler::DestinationHash
-        && wanted.standing.iter().any(|standing| standing.address == *real)
+        && wanted.standing.iter().any(|standing| standing.address() == *real)
 }
 
 #[cfg(test)]
@@ -101,7 +101,8 @@ mod tests {
     fn wanted(text: &str, standing: &[&str]) -> BTreeMap<VirtualAddress, Wanted> {
         let standing = standing
             .iter()
-            .map(|address| Standing { address: address.parse().unwrap(), serving: true });
+            .map(|address| address.parse::<SocketAddr>().unwrap())
+            .map(|at| Standing { ip: at.ip(), port: at.port(), serving: true });
         let standing: std::sync::Arc<[_]> = standing.collect();
         let servers = table(text).virtual_servers.into_iter();
         servers.map(|(at, server)| (at, Wanted { server, standing: standing.clone() })).collect()

@@ -274,7 +274,7 @@ pub(super) fn allowed_key(frontend: &Frontend, net: &ipnet::IpNet) -> Key {
 }
 
 pub(super) fn slot_element(endpoint: &Endpoint) -> Element {
-    data_element(endpoint_key(endpoint.address))
+    data_element(endpoint_key(endpoint.address()))
 }
 
 /// An endpoint's address and port, as elements hold them.

@@ -11,7 +11,8 @@ use model::Family;
 use netstate::TableDelta;
 use netstate::nft::{Chain, Element, ElementValue, Key, Table, Verdict};
 use program::{
-    Action, Binding, Change, Frontend, FrontendKind, Masquerade, Pool, Program, Scope, Slots,
+    Action, Binding, Change, Endpoint, Frontend, FrontendKind, Masquerade, Pool, Program, Scope,
+    Slots,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -343,7 +344,7 @@ fn remembering(frontend: &Frontend, binding: &Binding) -> Option<Remembering> {
 fn local_endpoints(binding: &Binding) -> impl Iterator<Item = SocketAddr> {
     let pools = binding.action.pools().filter(|pool| Memory::of(pool) == Memory::Local);
     let pools = pools.filter(|_| binding.affinity.is_some());
-    pools.flat_map(|pool| pool.endpoints.iter().map(|endpoint| endpoint.address))
+    pools.flat_map(|pool| pool.endpoints.iter().map(Endpoint::address))
 }
 
 /// An element, and the set that it belongs to.

@@ -3,7 +3,7 @@
 use super::layout::{Memory, address_key};
 use model::Family;
 use netstate::nft::Key;
-use program::{Binding, Change, Frontend, Program, ServicePortName, slots};
+use program::{Binding, Change, Endpoint, Frontend, Program, ServicePortName, slots};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -74,7 +74,7 @@ impl Members {
             return;
         };
         for pool in binding.action.pools() {
-            let addresses = pool.endpoints.iter().map(|endpoint| endpoint.address);
+            let addresses = pool.endpoints.iter().map(Endpoint::address);
             for address in addresses {
                 self.0.insert((Memory::Cluster, number, address));
                 if Memory::of(pool) == Memory::Local {
@@ -107,7 +107,7 @@ fn keeps_all(before: &Binding, after: &Binding) -> bool {
     let members = |binding: &Binding| -> BTreeSet<_> {
         let pools = binding.action.pools();
         let members = pools.flat_map(|pool| {
-            pool.endpoints.iter().map(|endpoint| (Memory::of(pool), endpoint.address))
+            pool.endpoints.iter().map(|endpoint| (Memory::of(pool), endpoint.address()))
         });
         members.collect()
     };

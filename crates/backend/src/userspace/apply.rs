@@ -291,8 +291,8 @@ impl Backend {
         doors: BTreeSet<Door>,
     ) -> message::Change {
         let front = |frontend: &Frontend| {
-            let wanted = program.services.get(frontend);
-            (wanted != self.fronts.get(frontend)).then(|| (*frontend, wanted.cloned()))
+            let wanted = program.services.get(frontend).map(message::told);
+            (wanted.as_ref() != self.fronts.get(frontend)).then_some((*frontend, wanted))
         };
         let fronts = frontends.iter().filter_map(front).collect();
         let mut ordered = Vec::new();

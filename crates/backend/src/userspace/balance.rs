@@ -44,10 +44,10 @@ impl Balancer {
         open: impl Fn(SocketAddr) -> usize,
     ) -> Option<SocketAddr> {
         let Request { now, client, pool, tried, affinity, .. } = request;
-        let candidates = || pool.endpoints.iter().filter(|it| !tried.contains(&it.address));
+        let candidates = || pool.endpoints.iter().filter(|it| !tried.contains(&it.address()));
         let Some(timeout) = affinity else { return self.schedule(request, candidates(), open) };
         let known = self.clients.endpoint(now, client, timeout);
-        let known = known.filter(|known| candidates().any(|it| it.address == *known));
+        let known = known.filter(|known| candidates().any(|it| it.address() == *known));
         let chosen = known.or_else(|| self.schedule(request, candidates(), open))?;
         self.clients.remember(now, client, chosen);
         Some(chosen)
@@ -65,7 +65,7 @@ impl Balancer {
         let least = |more: usize, weighted: bool| {
             let all: Vec<_> = candidates.clone().collect();
             let load =
-                |it: &Endpoint| (open(it.address) + more, if weighted { weight(it) } else { 1 });
+                |it: &Endpoint| (open(it.address()) + more, if weighted { weight(it) } else { 1 });
             lightest(&all, load, chance)
         };
         match request.scheduler {
@@ -78,12 +78,12 @@ impl Balancer {
             Some(Scheduler::ShortestExpectedDelay) => least(1, true),
             Some(Scheduler::NeverQueue) => {
                 let idle =
-                    candidates.clone().filter(|it| open(it.address) == 0).collect::<Vec<_>>();
+                    candidates.clone().filter(|it| open(it.address()) == 0).collect::<Vec<_>>();
                 let quickest = lightest(&idle, |it| (1, weight(it)), chance);
                 quickest.or_else(|| least(1, true))
             }
             Some(Scheduler::SourceHash | Scheduler::DestinationHash | Scheduler::Maglev) => {
-                hashed(request).or_else(|| candidates.next().map(|it| it.address))
+                hashed(request).or_else(|| candidates.next().map(|it| it.address()))
             }
             Some(Scheduler::Random) | None => random(candidates, chance),
         }
@@ -105,7 +105,7 @@ fn lightest(
     let least = loads.iter().min_by(|a, b| less(a, b))?;
     let mut equal: Vec<_> = all.iter().zip(&loads).collect();
     equal.retain(|(_, load)| less(load, least).is_eq());
-    Some(equal[below(chance, equal.len())].0.address)
+    Some(equal[below(chance, equal.len())].0.address())
 }
 
 fn random<'a>(
@@ -122,7 +122,7 @@ fn random<'a>(
         left = rest;
         mine
     });
-    chosen.map(|it| it.address)
+    chosen.map(|it| it.address())
 }
 
 /// The endpoint of the slot, or that of the next slot whose endpoint was not tried.
@@ -136,7 +136,7 @@ fn hashed(request: Request<'_>) -> Option<SocketAddr> {
     let number = slots.endpoints.len();
     let first = if number == 0 { 0 } else { below(hash, number) };
     let (before, after) = slots.endpoints.split_at(first);
-    let addresses = after.iter().chain(before).map(|index| pool.endpoints[*index].address);
+    let addresses = after.iter().chain(before).map(|index| pool.endpoints[*index].address());
     addresses.into_iter().find(|address| !tried.contains(address))
 }
 
@@ -159,10 +159,10 @@ impl Turns {
         weight: impl Fn(&Endpoint) -> usize,
     ) -> Option<SocketAddr> {
         let weight = |it: &Endpoint| i64::try_from(weight(it)).unwrap_or(1);
-        let there: BTreeSet<_> = candidates.clone().map(|it| it.address).collect();
+        let there: BTreeSet<_> = candidates.clone().map(|it| it.address()).collect();
         self.credit.retain(|address, _| there.contains(address));
         for endpoint in candidates.clone() {
-            *self.credit.entry(endpoint.address).or_default() += weight(endpoint);
+            *self.credit.entry(endpoint.address()).or_default() += weight(endpoint);
         }
         let total: i64 = candidates.map(weight).sum();
         let (address, credit) =

@@ -2,13 +2,14 @@
 //! octets, one answer to each request.
 
 use super::lower::{Door, Locality, ServiceKey};
-use program::{Binding, Frontend};
+use program::{Action, Binding, Endpoint, Frontend, Pool};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -168,6 +169,24 @@ pub struct ProcessCount {
     pub lost: u64,
     /// Connections that were reset because their endpoints were gone.
     pub reset: u64,
+}
+
+/// The binding as the process gets it: its endpoints without what their slices know.
+pub(super) fn told(binding: &Binding) -> Binding {
+    let plain = |pool: &Arc<Pool>| {
+        let endpoints = pool.endpoints.iter().map(|it| Endpoint::at(it.address(), it.weight));
+        Arc::new(Pool { endpoints: endpoints.collect(), ..**pool })
+    };
+    let action = match &binding.action {
+        Action::Balance { pool, masquerade } => {
+            Action::Balance { pool: plain(pool), masquerade: *masquerade }
+        }
+        Action::BySource { inside, outside } => {
+            Action::BySource { inside: plain(inside), outside: outside.as_ref().map(plain) }
+        }
+        Action::Reject | Action::Drop => binding.action.clone(),
+    };
+    Binding { action, ..binding.clone() }
 }
 
 pub(super) fn write(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {

@@ -28,7 +28,7 @@ fn served(count: &FrontCount) -> Served {
     let FrontCount { frontend, binding, .. } = count;
     let slots = |pool: &Pool| -> Vec<SocketAddr> {
         let slots = Slots::of(pool, None).endpoints;
-        slots.into_iter().map(|index| pool.endpoints[index].address).collect()
+        slots.into_iter().map(|index| pool.endpoints[index].address()).collect()
     };
     let fate = match &binding.action {
         Action::Balance { pool, .. } => Fate::Balanced { endpoints: slots(pool) },

@@ -95,7 +95,7 @@ impl Service {
         let now = self.now();
         let mut state = self.state();
         let State { lines, gone, standing: known, .. } = &mut *state;
-        *known = standing.iter().map(|it| (it.address, *it)).collect();
+        *known = standing.iter().map(|it| (it.address(), *it)).collect();
         lines.retain(|endpoint, line| known.contains_key(endpoint) || line.open.load(Relaxed) > 0);
         gone.retain(|endpoint, _| lines.contains_key(endpoint) && !known.contains_key(endpoint));
         let mut fresh = false;

@@ -88,6 +88,45 @@ fn a_new_agent_changes_nothing_and_counters_stay() {
     });
 }
 
+/// Whatever a Service may ask for, all of it in one.
+fn demanding() -> Program {
+    let service = object(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "type": "LoadBalancer", "clusterIP": "10.96.0.1", "externalTrafficPolicy": "Local",
+            "sessionAffinity": "ClientIP", "loadBalancerSourceRanges": ["192.0.2.0/24"],
+            "ports": [{"port": 80, "nodePort": 30001}],
+        },
+        "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}},
+    }));
+    let slice = object(&json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "web", "namespace": "default",
+                     "labels": {"kubernetes.io/service-name": "web"}},
+        "ports": [{"port": 8080}],
+        "endpoints": [{"addresses": ["10.244.1.2"], "nodeName": NODE}, {"addresses": ["10.244.2.2"]}],
+    }));
+    compiled(&World::from_objects(nodes().into_iter().chain([service, slice])), &settings())
+}
+
+#[test]
+fn nft_prints_all_of_it() {
+    as_root("adoption::nft_prints_all_of_it", || {
+        let space = space();
+        backend(&space).reconcile(&demanding()).unwrap();
+        let listed = space.run("nft list table ip podway");
+        for printed in [
+            "meta l4proto . th dport . numgen random mod 2 map @slots-node-ports",
+            "tcp . 30001 . 0x00000001 : 10.244.2.2 . 8080",
+            "@allowed-sources",
+            "@inside-node-ports",
+        ] {
+            assert!(listed.contains(printed), "{printed} in {listed}");
+        }
+        assert!(!listed.contains("invalid"), "{listed}");
+    });
+}
+
 /// The API, DNS and some others, each with an endpoint of its own.
 fn cold_start() -> Program {
     let service = |(host, (namespace, name, port)): (usize, &(&str, &str, u16))| {

@@ -51,7 +51,7 @@ fn read_back(served: &Served) -> Told {
 }
 
 fn told(frontend: &Frontend, binding: &Binding) -> Told {
-    let set = |pool: &Pool| pool.endpoints.iter().map(|it| it.address).collect();
+    let set = |pool: &Pool| pool.endpoints.iter().map(|it| it.address()).collect();
     let fate = match &binding.action {
         Action::Balance { pool, .. } => ("balanced", [set(pool), BTreeSet::new()]),
         Action::BySource { inside, outside } => {

@@ -38,7 +38,7 @@ pub(crate) fn traced(program: &Program, packet: Packet, specified: bool) -> Fate
             _ => {}
         }
         let balanced = |step: &program::Step| match &step.kind {
-            StepKind::Balance { pool, chosen, .. } => Some(pool.endpoints[*chosen].address),
+            StepKind::Balance { pool, chosen, .. } => Some(pool.endpoints[*chosen].address()),
             _ => None,
         };
         let Some(endpoint) = trace.steps.iter().find_map(balanced) else { return Fate::Untouched };

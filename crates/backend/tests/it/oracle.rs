@@ -177,16 +177,18 @@ impl Question<'_> {
 
     fn is_meant(&self, all: &Entries<'_>, entry: &Endpoint) -> bool {
         let node = self.world.node(NODE).unwrap();
-        let zone = node.zone().map(str::to_owned);
+        let zone = node.zone();
         let ready: Vec<_> = all.values().flatten().filter(|entry| entry.ready).collect();
-        let for_node = |entry: &Endpoint| entry.hints.nodes.iter().any(|name| name == NODE);
+        let for_node = |entry: &Endpoint| entry.meant_nodes().iter().any(|name| **name == *NODE);
         let for_zone =
-            |entry: &Endpoint| zone.as_ref().is_some_and(|it| entry.hints.zones.contains(it));
-        if ready.iter().all(|it| !it.hints.nodes.is_empty()) && ready.iter().any(|it| for_node(it))
+            |entry: &Endpoint| entry.meant_zones().iter().any(|name| Some(&**name) == zone);
+        if ready.iter().all(|it| !it.meant_nodes().is_empty())
+            && ready.iter().any(|it| for_node(it))
         {
             return for_node(entry);
         }
-        if ready.iter().all(|it| !it.hints.zones.is_empty()) && ready.iter().any(|it| for_zone(it))
+        if ready.iter().all(|it| !it.meant_zones().is_empty())
+            && ready.iter().any(|it| for_zone(it))
         {
             return for_zone(entry);
         }

@@ -1,20 +1,14 @@
 //! Who answers behind a port of a Service, seen from one node.
 
-use super::PROXY_NAME;
-use model::{
-    EndpointSlice, Family, Hints, Kind, ObjectKey, Origin, ServicePort, World, endpoint_field,
-};
+use model::{EndpointSlice, Family, ObjectKey, Service, ServicePort, World};
 use program::{Endpoint, Pool, Reach, Standing};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Slices with this label belong to headless Services.
-const HEADLESS: &str = "service.kubernetes.io/headless";
-
 pub(super) fn is_proxied_slice(slice: &EndpointSlice) -> bool {
     let labels = &slice.meta.labels;
-    !labels.contains_key(HEADLESS) && !labels.contains_key(PROXY_NAME)
+    !labels.contains_key(EndpointSlice::HEADLESS) && !labels.contains_key(Service::PROXY_NAME)
 }
 
 /// Where the choice is made.
@@ -28,7 +22,7 @@ pub(super) struct Candidates<'a>(BTreeMap<SocketAddr, Candidate<'a>>);
 
 #[derive(Clone, Copy)]
 struct Candidate<'a> {
-    slice: &'a EndpointSlice,
+    slice: &'a Arc<EndpointSlice>,
     index: usize,
     endpoint: &'a model::Endpoint,
 }
@@ -51,7 +45,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// Slices may overlap: of two entries with one address the one that is not about to go counts.
-    fn add(&mut self, slice: &'a EndpointSlice, port: u16, family: Family) {
+    fn add(&mut self, slice: &'a Arc<EndpointSlice>, port: u16, family: Family) {
         let prospects =
             |endpoint: &model::Endpoint| (endpoint.terminating, !endpoint.ready, !endpoint.serving);
         for (index, endpoint) in slice.endpoints.iter().enumerate() {
@@ -69,12 +63,12 @@ impl<'a> Candidates<'a> {
     /// Those that a connection may go to wherever it came in: as hints say, where all have some.
     pub(super) fn cluster(&self, here: &Here<'_>) -> Option<Arc<Pool>> {
         let reach = self.reach(here);
-        let meant = |hints: &Hints| match reach {
-            Reach::Node => hints.nodes.iter().any(|node| node == here.node),
-            Reach::Zone => hints.zones.iter().any(|zone| Some(zone.as_str()) == here.zone),
+        let meant = |it: &model::Endpoint| match reach {
+            Reach::Node => it.meant_nodes().iter().any(|node| **node == *here.node),
+            Reach::Zone => it.meant_zones().iter().any(|zone| Some(&**zone) == here.zone),
             Reach::Cluster | Reach::Local => true,
         };
-        self.pool(reach, |it| it.ready && meant(&it.hints))
+        self.pool(reach, |it| it.ready && meant(it))
             .or_else(|| self.leaving(Reach::Cluster, |_| true))
     }
 
@@ -87,7 +81,8 @@ impl<'a> Candidates<'a> {
 
     pub(super) fn standing(&self) -> Arc<[Standing]> {
         let standing = |(address, it): (&SocketAddr, &Candidate<'_>)| Standing {
-            address: *address,
+            ip: address.ip(),
+            port: address.port(),
             serving: it.endpoint.serving,
         };
         self.0.iter().map(standing).collect()
@@ -95,13 +90,13 @@ impl<'a> Candidates<'a> {
 
     fn reach(&self, here: &Here<'_>) -> Reach {
         let ready = || self.0.values().map(|it| it.endpoint).filter(|endpoint| endpoint.ready);
-        let hinted = |list: fn(&Hints) -> &Vec<String>, ours: Option<&str>| {
-            ready().all(|it| !list(&it.hints).is_empty())
-                && ready().any(|it| list(&it.hints).iter().any(|name| Some(name.as_str()) == ours))
+        let hinted = |list: fn(&model::Endpoint) -> &[Arc<str>], ours: Option<&str>| {
+            ready().all(|it| !list(it).is_empty())
+                && ready().any(|it| list(it).iter().any(|name| Some(&**name) == ours))
         };
-        if hinted(|hints| &hints.nodes, Some(here.node)) {
+        if hinted(model::Endpoint::meant_nodes, Some(here.node)) {
             Reach::Node
-        } else if hinted(|hints| &hints.zones, here.zone) {
+        } else if hinted(model::Endpoint::meant_zones, here.zone) {
             Reach::Zone
         } else {
             Reach::Cluster
@@ -124,26 +119,9 @@ impl<'a> Candidates<'a> {
         is_wanted: impl Fn(&model::Endpoint) -> bool,
     ) -> Option<Arc<Pool>> {
         let wanted = self.0.iter().filter(|(_, it)| is_wanted(it.endpoint));
-        let endpoints: Vec<_> = wanted.map(|(address, it)| it.endpoint(*address)).collect();
+        let endpoints: Box<[_]> = wanted
+            .filter_map(|(address, it)| Endpoint::of(it.slice, it.index, address.port()))
+            .collect();
         (!endpoints.is_empty()).then(|| Arc::new(Pool { endpoints, reach, terminating: false }))
-    }
-}
-
-impl Candidate<'_> {
-    fn endpoint(&self, address: SocketAddr) -> Endpoint {
-        let key = &self.slice.meta.key;
-        let field = endpoint_field(self.index);
-        Endpoint {
-            address,
-            node: self.endpoint.node.clone(),
-            pod: self.endpoint.pod.clone(),
-            origin: Origin {
-                kind: Kind::EndpointSlice,
-                namespace: key.namespace.clone(),
-                name: key.name.clone(),
-                field,
-            },
-            weight: self.endpoint.weight,
-        }
     }
 }

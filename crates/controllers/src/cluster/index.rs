@@ -83,7 +83,7 @@ impl Labelled {
         selector: &Selector,
     ) -> impl Iterator<Item = &ObjectKey> {
         let rarest =
-            labels_in(namespace, &selector.match_labels).min_by_key(|label| self.0.count(label));
+            labels_in(namespace, &selector.match_labels()).min_by_key(|label| self.0.count(label));
         rarest.into_iter().flat_map(|label| self.0.of(&label))
     }
 }

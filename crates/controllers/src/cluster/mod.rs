@@ -244,7 +244,7 @@ impl Cluster {
         }
         self.remove_service(&key);
         if let Some(selector) = service.base.selector.as_ref().filter(|_| service.is_selecting()) {
-            self.services_asking.insert(&key, &selector.match_labels);
+            self.services_asking.insert(&key, &selector.match_labels());
         }
         self.services.insert(key.clone(), service);
         self.dirty.extend([Task::Mirror(key.clone()), Task::Slices(key)]);
@@ -253,7 +253,7 @@ impl Cluster {
     fn remove_service(&mut self, key: &ObjectKey) {
         let Some(service) = self.services.remove(key) else { return };
         if let Some(selector) = &service.base.selector {
-            self.services_asking.remove(key, &selector.match_labels);
+            self.services_asking.remove(key, &selector.match_labels());
         }
         self.dirty.extend([Task::Mirror(key.clone()), Task::Slices(key.clone())]);
     }

@@ -296,10 +296,10 @@ pub(super) fn field_of(step: &Step) -> Origin {
 }
 
 pub(crate) fn endpoint_text(endpoint: &Endpoint) -> String {
-    match (&endpoint.pod, &endpoint.node) {
-        (Some(pod), Some(node)) => format!("pod {pod} ({}) on {node}", endpoint.address),
-        (Some(pod), None) => format!("pod {pod} ({})", endpoint.address),
-        _ => endpoint.address.to_string(),
+    match (endpoint.pod(), endpoint.node()) {
+        (Some(pod), Some(node)) => format!("pod {pod} ({}) on {node}", endpoint.address()),
+        (Some(pod), None) => format!("pod {pod} ({})", endpoint.address()),
+        _ => endpoint.address().to_string(),
     }
 }
 

@@ -1,18 +1,20 @@
 //! EndpointSlices.
 
 use crate::field::{Field, FieldError};
-use crate::object::{Meta, ObjectKey, Protocol};
+use crate::name::shared;
+use crate::object::{Kind, Meta, ObjectKey, Protocol};
+use crate::origin::Origin;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointSlice {
     pub meta: Meta,
     /// The Service it belongs to, from the label `kubernetes.io/service-name`.
     pub service: Option<ObjectKey>,
-    pub ports: Vec<EndpointPort>,
-    pub endpoints: Vec<Endpoint>,
+    pub ports: Box<[EndpointPort]>,
+    pub endpoints: Box<[Endpoint]>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,23 +35,25 @@ pub struct Endpoint {
     /// `conditions.serving`; absent counts as true.
     pub serving: bool,
     pub terminating: bool,
-    /// The pod it is, from `targetRef`.
-    pub pod: Option<ObjectKey>,
-    pub zone: Option<String>,
-    pub hints: Hints,
+    /// The name of the pod it is, from `targetRef`; its namespace is the slice's.
+    pub pod: Option<Box<str>>,
+    pub zone: Option<Arc<str>>,
+    /// `None`: for nobody in particular.
+    hints: Option<Box<Hints>>,
     /// How many connections it is to get in proportion to others; 1 where nobody says.
     pub weight: u16,
 }
 
-/// For whom an endpoint is meant (`hints`); empty: nobody in particular.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hints {
-    pub zones: Vec<String>,
-    pub nodes: Vec<String>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hints {
+    zones: Box<[Arc<str>]>,
+    nodes: Box<[Arc<str>]>,
 }
 
 impl EndpointSlice {
     pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+    /// Slices with this label belong to headless Services.
+    pub const HEADLESS: &str = "service.kubernetes.io/headless";
     /// Weights of endpoints that have another one than 1: `10.244.1.2=5,10.244.2.3=2`.
     pub const WEIGHTS: &str = "podway.io/weights";
     /// The heaviest that an endpoint can be.
@@ -81,6 +85,18 @@ impl EndpointSlice {
     }
 }
 
+impl EndpointSlice {
+    /// Where an endpoint of it comes from.
+    pub fn origin(&self, index: usize) -> Origin {
+        Origin {
+            kind: Kind::EndpointSlice,
+            namespace: self.meta.key.namespace.clone(),
+            name: self.meta.key.name.clone(),
+            field: format!("endpoints[{index}]").into(),
+        }
+    }
+}
+
 impl EndpointPort {
     /// `None` for a port that is absent or 0: such ports mean nothing.
     fn parse(field: &Field<'_>) -> Result<Option<Self>, FieldError> {
@@ -95,6 +111,16 @@ impl EndpointPort {
 }
 
 impl Endpoint {
+    /// The zones that it is meant for (`hints`); empty: none in particular.
+    pub fn meant_zones(&self) -> &[Arc<str>] {
+        self.hints.as_deref().map_or(&[], |hints| &hints.zones)
+    }
+
+    /// The nodes that it is meant for, likewise.
+    pub fn meant_nodes(&self) -> &[Arc<str>] {
+        self.hints.as_deref().map_or(&[], |hints| &hints.nodes)
+    }
+
     fn parse(field: &Field<'_>) -> Result<Self, FieldError> {
         let addresses = field.at("addresses");
         let listed = addresses.items()?;
@@ -102,20 +128,17 @@ impl Endpoint {
         let conditions = field.at("conditions");
         let target = field.at("targetRef");
         let pod = match target.at("kind").optional_text()? {
-            Some("Pod") => Some(ObjectKey::new(
-                target.at("namespace").optional_text()?.unwrap_or("default"),
-                target.at("name").text()?,
-            )),
+            Some("Pod") => Some(target.at("name").text()?.into()),
             _ => None,
         };
         Ok(Endpoint {
             address: first.ip()?,
-            node: field.at("nodeName").optional_text()?.map(Arc::from),
+            node: field.at("nodeName").optional_text()?.map(shared),
             ready: conditions.at("ready").optional_bool()?.unwrap_or(true),
             serving: conditions.at("serving").optional_bool()?.unwrap_or(true),
             terminating: conditions.at("terminating").optional_bool()?.unwrap_or(false),
             pod,
-            zone: field.at("zone").optional_text()?.map(str::to_owned),
+            zone: field.at("zone").optional_text()?.map(shared),
             hints: Hints::parse(&field.at("hints"))?,
             weight: 1,
         })
@@ -123,27 +146,15 @@ impl Endpoint {
 }
 
 impl Hints {
-    fn parse(field: &Field<'_>) -> Result<Self, FieldError> {
-        let names = |list: &'static str| -> Result<Vec<String>, FieldError> {
+    fn parse(field: &Field<'_>) -> Result<Option<Box<Self>>, FieldError> {
+        let names = |list: &'static str| -> Result<Box<[Arc<str>]>, FieldError> {
             let names = field.at(list).items()?;
-            names.iter().map(|entry| entry.at("name").text().map(str::to_owned)).collect()
+            names.iter().map(|entry| entry.at("name").text().map(shared)).collect()
         };
-        Ok(Hints { zones: names("forZones")?, nodes: names("forNodes")? })
+        let hints = Hints { zones: names("forZones")?, nodes: names("forNodes")? };
+        let none = hints.zones.is_empty() && hints.nodes.is_empty();
+        Ok((!none).then(|| Box::new(hints)))
     }
-}
-
-/// The path of an endpoint in its slice: `endpoints[3]`.
-///
-/// A cluster has a hundred thousand endpoints and few different paths: they are made once.
-pub fn endpoint_field(index: usize) -> Arc<str> {
-    const LONGEST_SLICE: usize = 1000;
-    static FIELDS: LazyLock<Vec<Arc<str>>> =
-        LazyLock::new(|| (0..LONGEST_SLICE).map(field_of_endpoint).collect());
-    FIELDS.get(index).cloned().unwrap_or_else(|| field_of_endpoint(index))
-}
-
-fn field_of_endpoint(index: usize) -> Arc<str> {
-    format!("endpoints[{index}]").into()
 }
 
 /// What is no weight counts for nothing: annotations are nobody's schema.
@@ -174,8 +185,8 @@ mod tests {
         let Ok(Object::EndpointSlice(slice)) = Object::parse(&value) else { unreachable!() };
         let weights: Vec<_> = slice.endpoints.iter().map(|endpoint| endpoint.weight).collect();
         assert_eq!(weights, [5, 100, 1]);
-        assert_eq!(slice.endpoints[0].hints.zones, ["a"]);
+        assert_eq!(*slice.endpoints[0].meant_zones(), ["a".into()]);
         assert_eq!(slice.endpoints[1].zone.as_deref(), Some("b"));
-        assert_eq!(slice.endpoints[2].hints.nodes, ["n"]);
+        assert_eq!(*slice.endpoints[2].meant_nodes(), ["n".into()]);
     }
 }

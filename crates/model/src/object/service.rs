@@ -20,7 +20,7 @@ pub struct Service {
     pub headless: bool,
     /// `None`: the endpoints are made by hand.
     pub selector: Option<Selector>,
-    pub ports: Vec<ServicePort>,
+    pub ports: Box<[ServicePort]>,
     pub publish_not_ready_addresses: bool,
     /// `spec.externalIPs`.
     pub external_ips: Vec<IpAddr>,
@@ -132,6 +132,8 @@ pub struct ServicePort {
 }
 
 impl Service {
+    /// Somebody else's proxy serves objects with this label, Services and slices alike.
+    pub const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
     /// Names the scheduler of a Service.
     pub const SCHEDULER: &str = "podway.io/lb-algorithm";
 

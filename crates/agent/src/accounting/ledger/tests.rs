@@ -41,7 +41,10 @@ fn connection(id: u32, answers: &str, octets: (u64, u64)) -> Connection {
 }
 
 fn binding(service: &str, standing: &[&str]) -> Binding {
-    let standing = standing.iter().map(|it| Standing { address: address(it), serving: true });
+    let standing = standing.iter().map(|it| {
+        let address = address(it);
+        Standing { ip: address.ip(), port: address.port(), serving: true }
+    });
     Binding {
         port: ServicePortName { service: ObjectKey::new("d", service), port: "".into() },
         kind: FrontendKind::ClusterIp,

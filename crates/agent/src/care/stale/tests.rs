@@ -42,7 +42,8 @@ fn binding(standing: &[(&str, bool)]) -> Binding {
         affinity: None,
         scheduler: None,
         standing: standing
-            .map(|(text, serving)| Standing { address: address(text), serving: *serving })
+            .map(|(text, serving)| (address(text), *serving))
+            .map(|(at, serving)| Standing { ip: at.ip(), port: at.port(), serving })
             .collect(),
     }
 }

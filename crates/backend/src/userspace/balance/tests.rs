@@ -1,19 +1,11 @@
 use super::*;
-use model::{Kind, Origin};
 use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn pool(weights: &[u16]) -> Pool {
-    let origin = Origin::new(Kind::EndpointSlice, &"default".into(), &"web".into(), "");
     let hosts = (1..=u8::MAX).map(|host| SocketAddr::from(([10, 244, 1, host], 80)));
-    let endpoints = hosts.zip(weights).map(|(address, weight)| Endpoint {
-        address,
-        node: None,
-        pod: None,
-        origin: origin.clone(),
-        weight: *weight,
-    });
+    let endpoints = hosts.zip(weights).map(|(address, weight)| Endpoint::at(address, *weight));
     Pool { endpoints: endpoints.collect(), reach: Reach::Cluster, terminating: false }
 }
 
@@ -56,11 +48,11 @@ impl Run {
         let open = |address| self.open.get(&address).copied().unwrap_or_default();
         let chosen = self.balancer.choose(request, open)?;
         *self.open.entry(chosen).or_default() += 1;
-        self.pool.endpoints.iter().position(|it| it.address == chosen)
+        self.pool.endpoints.iter().position(|it| it.address() == chosen)
     }
 
     fn open(&self, index: usize) -> usize {
-        self.open.get(&self.pool.endpoints[index].address).copied().unwrap_or_default()
+        self.open.get(&self.pool.endpoints[index].address()).copied().unwrap_or_default()
     }
 
     fn weight(&self, index: usize) -> usize {
@@ -137,7 +129,7 @@ proptest! {
         let mut run = Run::new(&weights, scheduler);
         let mut tried = Vec::new();
         while let Some(index) = run.choose(SECOND, 1, chance, &tried) {
-            let address = run.pool.endpoints[index].address;
+            let address = run.pool.endpoints[index].address();
             prop_assert!(!tried.contains(&address), "{:?}", scheduler);
             tried.push(address);
         }
@@ -184,7 +176,8 @@ fn turns_survive_endpoints_that_come_and_go() {
     let mut run = Run::new(&[1, 1, 1], Some(Scheduler::RoundRobin));
     let first = [0, 1, 2].map(|_| run.choose(SECOND, 1, 0, &[]).unwrap());
     assert_eq!(first, [0, 1, 2]);
-    run.pool.endpoints.remove(1);
+    let kept = run.pool.endpoints.iter().enumerate().filter(|(index, _)| *index != 1);
+    run.pool.endpoints = kept.map(|(_, endpoint)| endpoint.clone()).collect();
     let then: Vec<_> = (0..4).filter_map(|_| run.choose(SECOND, 1, 0, &[])).collect();
     assert_eq!(then, [0, 1, 0, 1]);
 }
