@@ -10,7 +10,7 @@ help:
 	@echo 'make build           target/release/podway'
 	@echo 'make tidy            formatting, rules of the house, lints'
 	@echo 'make bench           all benchmarks, printed as ratios'
-	@echo 'make bench-services  programming 10 000 Services, against the shape of kube-proxy 1.36'
+	@echo 'make bench-services  programming up to 50 000 Services, against the shape of kube-proxy 1.36, and an agent beside an API'
 	@echo 'make bench-datapath  connections and requests through a Service, against direct ones and the shapes of kube-proxy'
 	@echo 'make bench-failover  a virtual IP whose owner dies, against keepalived'
 	@echo 'make bench-lab       from `podway lab up` to the first answered request'
@@ -32,7 +32,7 @@ tidy:
 
 bench: bench-services bench-datapath bench-failover bench-lab bench-api
 
-bench-services:
+bench-services: build
 	@bench/services
 
 bench-datapath:
