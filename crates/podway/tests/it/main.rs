@@ -6,6 +6,7 @@ mod accounts;
 mod answers;
 mod clients;
 mod containers;
+mod documents;
 mod dual_stack;
 mod elections;
 mod explanations;
