@@ -25,7 +25,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Weak};
 
 /// What recent objects' texts may come to while their trees are kept too, in bytes.
-const WARM: usize = 2 << 20;
+const WARM: usize = 512 << 10;
 /// What one reader of the history gets at once, in bytes: it holds that much until its client has taken it.
 const READ: usize = 1 << 20;
 

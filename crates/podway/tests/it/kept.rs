@@ -1,7 +1,7 @@
 //! What is kept outlives the lab, and the API server without a lab.
 
 use crate::labs::{Done, Lab, PODWAY, example, new_name, podway, wait_until};
-use crate::supervision::{numbers, signal};
+use crate::supervision::{is_listed, numbers, signal};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -45,7 +45,7 @@ fn a_lab_goes_on_where_a_killed_one_was() {
     };
     let (cluster_ip, kubeconfig) = (address(&lab), lab.run("lab kubeconfig").stdout);
     signal("-KILL", numbers(&lab.name, "podway lab-supervisor")[0]);
-    wait_until("the lab is gone", || lab.run("lab status").code != 0);
+    wait_until("the lab is gone", || !is_listed(&lab.name));
 
     let again = podway(&lab.name, &["lab", "up", "--data-dir", scratch.path()]);
     assert_eq!(again.code, 0, "{again:?}\n{}", lab.logs());
@@ -66,8 +66,8 @@ fn a_lab_goes_on_where_a_killed_one_was() {
         scratch.path(),
         "-f",
         manifests.to_str().unwrap(),
-        "--pod-cidr",
-        "10.42.0.0/16",
+        "--client-ip",
+        "10.1.1.77",
     ];
     let refused = podway(&lab.name, &other);
     assert_eq!(refused.code, 2, "{refused:?}");

@@ -24,7 +24,7 @@ pub(crate) fn signal(signal: &str, process: u32) {
     assert!(done.success(), "kill {signal} {process}");
 }
 
-fn is_listed(lab: &str) -> bool {
+pub(crate) fn is_listed(lab: &str) -> bool {
     podway(lab, &["lab", "list"]).stdout.lines().any(|line| line == lab)
 }
 
