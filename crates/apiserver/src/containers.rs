@@ -3,7 +3,8 @@
 //! The server asks by messages ([`ContainerRequest`]); whoever runs the nodes answers.
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// A container that runs, or ran, on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,12 +33,32 @@ pub enum ContainerRequest {
         terminal: bool,
         reply: oneshot::Sender<Result<Session, Refusal>>,
     },
+    /// A connection to a port of the pod, whatever its container.
+    Connect { container: Container, port: u16, reply: oneshot::Sender<Result<TcpStream, Refusal>> },
+}
+
+impl ContainerRequest {
+    /// Who is asked about.
+    #[must_use]
+    pub fn container(&self) -> &Container {
+        let (Self::Logs { container, .. }
+        | Self::Exec { container, .. }
+        | Self::Connect { container, .. }) = self;
+        container
+    }
 }
 
 /// How much of a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LogOptions {
-    pub follow: bool,
+    /// Go on with what is written, until this says that nothing will be any more.
+    pub follow: Option<watch::Receiver<bool>>,
+    /// Only lines written since then, in nanoseconds since 1970.
+    pub since: Option<i64>,
+    /// Each line begins with the time when it was written.
+    pub timestamps: bool,
+    /// Of the run before this one.
+    pub previous: bool,
     /// Only so many lines of what is there.
     pub tail_lines: Option<usize>,
 }

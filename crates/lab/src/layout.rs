@@ -27,6 +27,12 @@ pub fn pod_netns(uid: &str) -> PathBuf {
     netns(&format!("pod-{uid}"))
 }
 
+/// The network of a pod: its own, or that of its node.
+pub(crate) fn netns_of(uid: &str, node: &str) -> PathBuf {
+    let own = pod_netns(uid);
+    if own.exists() { own } else { node_netns(node) }
+}
+
 pub fn client_netns() -> PathBuf {
     netns("client")
 }

@@ -19,6 +19,7 @@ mod control;
 mod events;
 mod exec;
 mod load;
+mod log;
 mod node;
 mod programmed;
 mod readiness;

@@ -1,26 +1,30 @@
-//! `pods/log` and `pods/exec`.
+//! `pods/log`, `pods/exec` and `pods/attach`.
 
 use super::reply::{Reply, Response};
 use super::route::Place;
-use super::websocket;
-use crate::containers::{Container, ContainerRequest, LogOptions, Refusal};
+use super::upgrade::Handshake;
+use super::{remote, websocket};
+use crate::containers::{Container, ContainerRequest, LogOptions, Output, Refusal, Session};
 use crate::error::Error;
-use crate::server::ApiServer;
+use crate::resources::Kind;
+use crate::server::{ApiServer, now};
+use crate::store::Key;
+use crate::time;
+use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Incoming;
 use serde_json::Value;
-use tokio::sync::oneshot;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the query of such a request says.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 struct Wish {
     container: Option<String>,
     command: Vec<String>,
     terminal: bool,
+    follow: bool,
     log: LogOptions,
-    previous: bool,
-    /// What logs that do not know when a line was written cannot answer.
-    times: Option<String>,
     limit: Option<usize>,
 }
 
@@ -35,12 +39,16 @@ impl Wish {
                 }
                 "command" => wish.command.push(value.into_owned()),
                 "tty" => wish.terminal = flag,
-                "follow" => wish.log.follow = flag,
-                "previous" => wish.previous = flag,
+                "follow" => wish.follow = flag,
+                "previous" => wish.log.previous = flag,
                 "tailLines" => wish.log.tail_lines = Some(number(&name, &value)?),
                 "limitBytes" => wish.limit = Some(number(&name, &value)?),
-                "sinceSeconds" | "sinceTime" => wish.times = Some(name.into_owned()),
-                "timestamps" if flag => wish.times = Some(name.into_owned()),
+                "sinceSeconds" => {
+                    let seconds: u32 = number(&name, &value)?;
+                    wish.log.since = Some((now() - i64::from(seconds)).saturating_mul(SECOND));
+                }
+                "sinceTime" if !value.is_empty() => wish.log.since = Some(instant(&value)?),
+                "timestamps" => wish.log.timestamps = flag,
                 _ => {}
             }
         }
@@ -48,7 +56,15 @@ impl Wish {
     }
 }
 
-fn number(name: &str, value: &str) -> Result<usize, Error> {
+/// In nanoseconds.
+const SECOND: i64 = 1_000_000_000;
+
+fn instant(text: &str) -> Result<i64, Error> {
+    let bad = || bad(format!("sinceTime: {text:?} is not a time of RFC 3339"));
+    Ok(time::seconds(text).ok_or_else(bad)?.saturating_mul(SECOND))
+}
+
+fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, Error> {
     let bad = |_| bad(format!("{name}: {value:?} is not a number"));
     value.parse().map_err(bad)
 }
@@ -57,20 +73,24 @@ fn bad(message: String) -> Error {
     Error::BadRequest { message }
 }
 
-pub(super) async fn logs(server: &ApiServer, place: &Place, query: &str) -> Result<Reply, Error> {
-    let wish = Wish::parse(query)?;
+pub(super) async fn logs(
+    server: &Arc<ApiServer>,
+    place: &Place,
+    query: &str,
+) -> Result<Reply, Error> {
+    let mut wish = Wish::parse(query)?;
     let pod = server.read(|registry| registry.get(place.resource.kind, &place.key()))?;
     let container = locate(&pod.value, wish.container.as_deref())?;
-    if let Some(times) = wish.times {
-        return Err(bad(format!("{times}: this node does not know when a line was written")));
-    }
-    if wish.previous {
+    if wish.log.previous && !has_run_before(&pod.value, &container) {
         let (name, pod) = (&container.name, &container.pod);
         return Err(bad(format!(
             "previous terminated container {name:?} in pod {pod:?} not found"
         )));
     }
     started(&pod.value, &container)?;
+    if wish.follow && !wish.log.previous {
+        wish.log.follow = Some(end_of_run(server, &pod.value, &container));
+    }
     let (reply, answer) = oneshot::channel();
     let request = ContainerRequest::Logs { container, options: wish.log, reply };
     let pieces = ask(server, request, answer).await?;
@@ -86,7 +106,7 @@ pub(super) async fn exec(
     if wish.command.is_empty() {
         return Err(bad("you must specify at least one command for the container".into()));
     }
-    let handshake = websocket::Handshake::of(&request)?;
+    let handshake = Handshake::of(&request, &websocket::PROTOCOLS, &remote::PROTOCOLS)?;
     let pod = server.read(|registry| registry.get(place.resource.kind, &place.key()))?;
     let container = locate(&pod.value, wish.container.as_deref())?;
     started(&pod.value, &container)?;
@@ -94,13 +114,109 @@ pub(super) async fn exec(
     let (command, terminal) = (wish.command, wish.terminal);
     let session =
         ask(server, ContainerRequest::Exec { container, command, terminal, reply }, answer).await;
-    let upgrade = hyper::upgrade::on(&mut request);
-    tokio::spawn(websocket::serve(upgrade, session));
-    Ok(handshake.accept())
+    Ok(converse(handshake, &mut request, session))
+}
+
+/// Carries a session over what the client chose.
+fn converse(
+    handshake: Handshake,
+    request: &mut Request<Incoming>,
+    session: Result<Session, Error>,
+) -> Response {
+    let upgrade = hyper::upgrade::on(&mut *request);
+    match handshake {
+        Handshake::WebSocket { .. } => drop(tokio::spawn(websocket::serve(upgrade, session))),
+        Handshake::Spdy { .. } => {
+            let query = request.uri().query().unwrap_or_default();
+            let streams = remote::Streams::of(query);
+            drop(tokio::spawn(remote::serve(upgrade, streams, session)));
+        }
+    }
+    handshake.accept()
+}
+
+/// What a container writes from now on. Its input is nobody's: containers of a lab read nothing.
+pub(super) async fn attach(
+    server: &Arc<ApiServer>,
+    place: &Place,
+    mut request: Request<Incoming>,
+) -> Result<Response, Error> {
+    let wish = Wish::parse(request.uri().query().unwrap_or_default())?;
+    let handshake = Handshake::of(&request, &websocket::PROTOCOLS, &remote::PROTOCOLS)?;
+    let pod = server.read(|registry| registry.get(place.resource.kind, &place.key()))?;
+    let container = locate(&pod.value, wish.container.as_deref())?;
+    started(&pod.value, &container)?;
+    let ended = end_of_run(server, &pod.value, &container);
+    let (follow, tail_lines) = (Some(ended), Some(0));
+    let options = LogOptions { follow, tail_lines, ..LogOptions::default() };
+    let (reply, answer) = oneshot::channel();
+    let pieces = ask(server, ContainerRequest::Logs { container, options, reply }, answer).await;
+    Ok(converse(handshake, &mut request, pieces.map(listening)))
+}
+
+/// A session that has output only, and succeeds at its end.
+fn listening(mut pieces: mpsc::Receiver<Bytes>) -> Session {
+    let (input, mut inputs) = mpsc::channel(1);
+    let (outputs, output) = mpsc::channel(8);
+    let (size, _) = mpsc::channel(1);
+    let (told, end) = oneshot::channel();
+    tokio::spawn(async move { while inputs.recv().await.is_some() {} });
+    tokio::spawn(async move {
+        while let Some(piece) = pieces.recv().await {
+            if outputs.send((Output::Standard, piece)).await.is_err() {
+                return;
+            }
+        }
+        // Whoever listened may have gone.
+        told.send(0).ok();
+    });
+    Session { input, output, size, end }
+}
+
+/// Turns true when this run of the container is over.
+fn end_of_run(
+    server: &Arc<ApiServer>,
+    pod: &Value,
+    container: &Container,
+) -> watch::Receiver<bool> {
+    let (ended, receiver) = watch::channel(false);
+    let (server, container) = (server.clone(), container.clone());
+    let run = run(pod, &container);
+    let key = Key::new(&container.namespace, &container.pod);
+    tokio::spawn(async move {
+        let mut news = server.subscribe(Kind::Pod);
+        loop {
+            let pod = server.read(|registry| registry.get(Kind::Pod, &key));
+            let goes_on = pod.is_ok_and(|pod| {
+                pod.uid() == container.uid
+                    && run.is_some()
+                    && self::run(&pod.value, &container) == run
+            });
+            if !goes_on {
+                ended.send_replace(true);
+                return;
+            }
+            tokio::select! {
+                () = ended.closed() => return,
+                changed = news.changed() => if changed.is_err() { return },
+            }
+        }
+    });
+    receiver
+}
+
+/// When the run that goes on began; none: there is none.
+fn run(pod: &Value, container: &Container) -> Option<Value> {
+    let status = status_of(pod, container);
+    status.pointer("/state/running/startedAt").cloned()
+}
+
+fn has_run_before(pod: &Value, container: &Container) -> bool {
+    status_of(pod, container).pointer("/lastState/terminated").is_some()
 }
 
 /// Asks whoever runs the nodes.
-async fn ask<T>(
+pub(super) async fn ask<T>(
     server: &ApiServer,
     request: ContainerRequest,
     answer: oneshot::Receiver<Result<T, Refusal>>,
@@ -134,24 +250,34 @@ fn locate(pod: &Value, name: Option<&str>) -> Result<Container, Error> {
     if !lists.iter().any(|list| names(list).contains(&name)) {
         return Err(bad(format!("container {name} is not valid for pod {pod_name}")));
     }
-    let node = text("/spec/nodeName");
+    Ok(Container { name: name.to_owned(), ..place_of(pod)? })
+}
+
+/// The pod itself, for what is no container's: a place without a container.
+pub(super) fn place_of(pod: &Value) -> Result<Container, Error> {
+    let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (node, name) = (text("/spec/nodeName"), text("/metadata/name"));
     if node.is_empty() {
-        return Err(bad(format!("pod {pod_name} does not have a host assigned")));
+        return Err(bad(format!("pod {name} does not have a host assigned")));
     }
     Ok(Container {
         node: node.to_owned(),
         namespace: text("/metadata/namespace").to_owned(),
-        pod: pod_name.to_owned(),
+        pod: name.to_owned(),
         uid: text("/metadata/uid").to_owned(),
-        name: name.to_owned(),
+        name: String::new(),
     })
 }
 
-fn started(pod: &Value, container: &Container) -> Result<(), Error> {
+fn status_of<'a>(pod: &'a Value, container: &Container) -> &'a Value {
     let lists = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
     let statuses = lists.iter().flat_map(|list| pod["status"][*list].as_array()).flatten();
     let mut statuses = statuses.filter(|status| status["name"] == container.name);
-    let status = statuses.next().unwrap_or(&Value::Null);
+    statuses.next().unwrap_or(&Value::Null)
+}
+
+fn started(pod: &Value, container: &Container) -> Result<(), Error> {
+    let status = status_of(pod, container);
     let runs =
         |state: &str| !status[state]["running"].is_null() || !status[state]["terminated"].is_null();
     if runs("state") || runs("lastState") {

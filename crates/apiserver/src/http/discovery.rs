@@ -144,10 +144,12 @@ fn foreign(kind: &str) -> Option<&'static str> {
 fn subresources(resource: &Resource) -> Vec<(&'static str, &'static str, &'static [&'static str])> {
     let mut all: Vec<(&str, &str, &[&str])> = Vec::new();
     if resource.kind == Kind::Pod {
+        all.push(("attach", "PodAttachOptions", &["create", "get"]));
         all.push(("binding", "Binding", &["create"]));
         all.push(("eviction", "Eviction", &["create"]));
         all.push(("exec", "PodExecOptions", &["create", "get"]));
         all.push(("log", "Pod", &["get"]));
+        all.push(("portforward", "PodPortForwardOptions", &["create", "get"]));
     }
     if resource.kind == Kind::ServiceAccount {
         all.push(("token", "TokenRequest", &["create"]));

@@ -6,14 +6,18 @@ mod caller;
 mod connection;
 mod containers;
 mod discovery;
+mod forward;
 mod objects;
 mod openapi;
 mod query;
 mod question;
+mod remote;
 mod reply;
 mod reviews;
 mod route;
 mod scale;
+mod spdy;
+mod upgrade;
 mod watch;
 mod websocket;
 
@@ -59,22 +63,26 @@ async fn dispatch(
 ) -> Result<Response, Error> {
     let customs = server.read(|registry| registry.customs.kinds().clone());
     match route::route(request.uri().path(), &customs) {
-        Some(Route::Objects(place)) if place.subresource == Some(Subresource::Exec) => {
-            exec(&server, &place, request).await
+        Some(Route::Objects(place)) if place.subresource.is_some_and(|it| it.is_connection()) => {
+            connect(server, &place, request).await
         }
         route => handle(server, route, &customs, request, user).await.map(Reply::into_response),
     }
 }
 
-/// A command in a container, the one request whose answer is no reply but a conversation.
-async fn exec(
-    server: &ApiServer,
+/// A request whose answer is no reply but a conversation.
+async fn connect(
+    server: Arc<ApiServer>,
     place: &Place,
     request: Request<Incoming>,
 ) -> Result<Response, Error> {
-    match *request.method() {
-        Method::GET | Method::POST => containers::exec(server, place, request).await,
-        _ => Err(Error::MethodNotAllowed),
+    if !matches!(*request.method(), Method::GET | Method::POST) {
+        return Err(Error::MethodNotAllowed);
+    }
+    match place.subresource {
+        Some(Subresource::Attach) => containers::attach(&server, place, request).await,
+        Some(Subresource::PortForward) => forward::answer(server, place, request).await,
+        _ => containers::exec(&server, place, request).await,
     }
 }
 

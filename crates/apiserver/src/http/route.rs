@@ -44,7 +44,16 @@ pub(super) enum Subresource {
     Eviction,
     Log,
     Exec,
+    Attach,
+    PortForward,
     Token,
+}
+
+impl Subresource {
+    /// Its answer is a conversation.
+    pub(super) fn is_connection(self) -> bool {
+        matches!(self, Self::Exec | Self::Attach | Self::PortForward)
+    }
 }
 
 impl Place {
@@ -154,6 +163,8 @@ fn part_of_pod(name: &str) -> Option<Subresource> {
         "eviction" => Some(Subresource::Eviction),
         "log" => Some(Subresource::Log),
         "exec" => Some(Subresource::Exec),
+        "attach" => Some(Subresource::Attach),
+        "portforward" => Some(Subresource::PortForward),
         _ => None,
     }
 }

@@ -11,6 +11,7 @@ mod clock;
 mod container;
 mod environment;
 mod error;
+pub(crate) mod marks;
 mod node;
 mod plugins;
 mod probe;

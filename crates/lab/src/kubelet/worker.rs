@@ -18,15 +18,17 @@ use super::record::{Ended, Record, Shelf};
 use super::restart::Backoff;
 use super::spec::{Spec, SpecError, Surroundings};
 use super::status::{ContainerView, View, is_foreign};
-use super::{Config, clock, publish, sandbox, volumes};
+use super::{Config, clock, marks, publish, sandbox, volumes};
 use client::Client;
 use kernel::process::{Process, Signal};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stop::Stop;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 /// How long a pod that vanished from the API has to end.
 const GONE_GRACE: Duration = Duration::from_secs(1);
@@ -147,6 +149,7 @@ impl Worker {
 
     /// Returns when nothing of the pod is left.
     pub(super) async fn run(mut self) {
+        let _marking = self.mark_logs();
         self.note_deletion(Instant::now());
         self.adopt().await;
         loop {
@@ -158,6 +161,19 @@ impl Worker {
             self.wait().await;
         }
         self.remove().await;
+    }
+
+    /// For as long as the result lives.
+    fn mark_logs(&self) -> JoinSet<()> {
+        let mut marking = JoinSet::new();
+        marking.spawn(marks::keep(self.logs()));
+        marking
+    }
+
+    /// The directory of the containers' logs.
+    fn logs(&self) -> PathBuf {
+        let key = &self.spec.pod.meta.key;
+        self.shared.config.pod_logs.join(format!("{}_{}", key.namespace, key.name))
     }
 
     async fn wait(&mut self) {

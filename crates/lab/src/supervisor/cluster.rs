@@ -243,9 +243,7 @@ impl Cluster {
 
     /// Logs and commands are served beside everything else, from here on without the cluster.
     pub(super) fn serve_container(&self, request: ContainerRequest, ends: &Ends) {
-        let (ContainerRequest::Logs { container, .. } | ContainerRequest::Exec { container, .. }) =
-            &request;
-        let init = self.node(&container.node).and_then(Node::init);
+        let init = self.node(&request.container().node).and_then(Node::init);
         tokio::spawn(containers::serve(request, init, ends.clone()));
     }
 

@@ -72,8 +72,7 @@ fn place(container: &Container, init: u32) -> kernel::Result<spawn::Place> {
     let kinds = [Kind::Mount, Kind::Pid, Kind::Uts, Kind::Ipc];
     let of = kinds.into_iter().map(|kind| Namespace::of(kind, proc, init));
     let mut enter = of.collect::<kernel::Result<Vec<_>>>()?;
-    let own = layout::pod_netns(&container.uid);
-    let netns = if own.exists() { own } else { layout::node_netns(&container.node) };
+    let netns = layout::netns_of(&container.uid, &container.node);
     enter.push(Namespace::open(Kind::Net, &netns)?);
     let (make, sole_user) = (vec![Kind::Mount], is_sole_user());
     let (directory, binds) = (Some("/".into()), volumes::possible(&surface(container).mounts));

@@ -1,5 +1,6 @@
 //! What the lab's kubelet does with containers: start them in order, probe them, restart them, end them.
 
+use crate::clients::{KUBECTLS, Session, clients};
 use crate::labs::{self, Lab, new_name, wait_until};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -146,6 +147,7 @@ fn a_killed_kubelet_finds_its_containers_again() {
         ),
     ]);
     let lab = Lab::up(&[&manifest.0], &[]);
+    wait_until("the job is done", || pod(&lab, "job")["status"]["phase"] == "Succeeded");
     let before = pod(&lab, "server");
     assert_eq!(lab.kill_9("node-1", "kubelet"), 1);
     assert_eq!(lab.shell("node/node-1", "kill -9 $(pgrep -f 'lab-echo --port 8[0]')").code, 0);
@@ -177,4 +179,43 @@ fn a_deleted_pod_leaves_nothing() {
                 ls /run/podway/nodes/node-1/ipam | grep '10[.]244.*[.][0-9]*$' | grep -v last; \
                 ls /run/podway/nodes/node-1/pods; true";
     assert_eq!(lab.shell("node/node-1", left).stdout, "");
+}
+
+#[test]
+fn probes_ask_grpc_and_https() {
+    let health = clients().join("health").display().to_string();
+    let probed = |name: &'static str, probe: Value| {
+        let command = json!([health, "9000", "9443"]);
+        let mut probe = probe;
+        probe["periodSeconds"] = 1.into();
+        let container =
+            json!({"name": "c", "image": "x", "command": command, "readinessProbe": probe});
+        (name, json!({"terminationGracePeriodSeconds": 1, "containers": [container]}))
+    };
+    let grpc = |service: &str| json!({"grpc": {"port": 9000, "service": service}});
+    let https = |path: &str| json!({"httpGet": {"port": 9443, "path": path, "scheme": "HTTPS"}});
+    let pods = [
+        probed("serving", grpc("")),
+        probed("asleep", grpc("asleep")),
+        probed("unknown", grpc("nosuch")),
+        probed("good", https("/good")),
+        probed("bad", https("/bad")),
+    ];
+    let manifest = Manifest::of(&pods);
+    let session = Session::start();
+    session.check(KUBECTLS[1], &format!("apply -f {}", manifest.0.display()), "", "created");
+    for (name, asked) in
+        [("asleep", "grpc \"asleep\""), ("unknown", "grpc \"nosuch\""), ("bad", "https /bad")]
+    {
+        wait_until("it is asked more than once", || {
+            let log = session.kubectl(KUBECTLS[1], &format!("logs {name}"), "").stdout;
+            log.lines().filter(|line| *line == asked).count() > 2
+        });
+    }
+    for name in ["serving", "good"] {
+        wait_until("it is ready", || is_ready(&pod(&session.lab, name)));
+    }
+    for name in ["asleep", "unknown", "bad"] {
+        assert!(!is_ready(&pod(&session.lab, name)), "{name}");
+    }
 }

@@ -5,6 +5,7 @@
 mod accounts;
 mod answers;
 mod clients;
+mod connections;
 mod containers;
 mod documents;
 mod dual_stack;

@@ -1,15 +1,12 @@
 //! Rules in the Common Expression Language (`x-kubernetes-validations`).
 //!
-//! <https://kubernetes.io/docs/reference/using-api/cel/>; of Kubernetes' own functions there is
-//! `split`, which is as far as the Gateway API's definitions go.
+//! <https://kubernetes.io/docs/reference/using-api/cel/>; Kubernetes' own functions are in `functions`.
 
-use super::Verdict;
+use super::{Verdict, functions};
 use crate::error::{Cause, Reason};
-use cel::extractors::This;
 use cel::{Context, Program, Value as Cel};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Compiled rules and messages by their text.
 #[derive(Debug, Default)]
@@ -45,10 +42,24 @@ impl Rules {
     pub(super) fn add(&mut self, rules: &Value) {
         for rule in rules.as_array().into_iter().flatten() {
             for text in ["rule", "messageExpression"].iter().filter_map(|it| rule[*it].as_str()) {
-                let compiled = || Program::compile(text).map_err(|error| error.to_string());
+                let compiled = || functions::env().compile(text).map_err(|error| error.to_string());
                 self.programs.entry(text.to_owned()).or_insert_with(compiled);
             }
         }
+    }
+
+    /// Those that are no CEL, or call functions that are not there.
+    #[cfg(test)]
+    pub(super) fn broken(&self) -> Vec<String> {
+        let failed = |(text, program): (&String, &Result<Program, String>)| {
+            Some(format!("{text}: {}", program.as_ref().err()?))
+        };
+        self.programs.iter().filter_map(failed).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.programs.len()
     }
 
     /// Evaluates the rules of one value; those that compare with an old value need one.
@@ -141,7 +152,7 @@ impl Rules {
 }
 
 fn context(value: &Value, old: Option<&Value>) -> Result<Context<'static, 'static>, String> {
-    let mut context = Context::default();
+    let mut context = functions::context()?;
     let mut add = |name: &str, value: &Value| {
         let value = cel::to_value(escaped(value)).map_err(|error| error.to_string())?;
         context.add_variable_from_value(name, value);
@@ -151,13 +162,7 @@ fn context(value: &Value, old: Option<&Value>) -> Result<Context<'static, 'stati
     if let Some(old) = old {
         add("oldSelf", old)?;
     }
-    context.add_function("split", split).map_err(|error| error.to_string())?;
     Ok(context)
-}
-
-fn split(This(text): This<Arc<String>>, separator: Arc<String>) -> Cel {
-    let parts = text.split(separator.as_str()).map(|part| Cel::String(Arc::new(part.to_owned())));
-    Cel::List(Arc::new(parts.collect()))
 }
 
 /// With the names of fields as CEL can write them; keys of maps that are no identifiers stay, as they are looked up

@@ -117,3 +117,23 @@ fn unknown_fields_go_and_free_ones_stay() {
     );
     assert_eq!(unknown.len(), 3);
 }
+
+/// With `PODWAY_DEFINITIONS`, a directory of CustomResourceDefinitions in YAML: all their rules compile.
+#[test]
+fn rules_of_others_compile() {
+    let Some(directory) = std::env::var_os("PODWAY_DEFINITIONS") else { return };
+    let mut count = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for document in model::manifest::parse("file", &text).unwrap() {
+            let versions = document.value["spec"]["versions"].as_array().cloned();
+            for version in versions.unwrap_or_default() {
+                let schema = Schema::compile(&version["schema"]["openAPIV3Schema"]);
+                assert_eq!(schema.rules.broken(), Vec::<String>::new(), "{}", path.display());
+                count += schema.rules.len();
+            }
+        }
+    }
+    assert!(count > 0, "no rules there");
+}

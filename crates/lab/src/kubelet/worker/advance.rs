@@ -8,7 +8,7 @@ use crate::kubelet::prober::{Target, probe};
 use crate::kubelet::record::{Ran, Running};
 use crate::kubelet::spec::Role;
 use crate::kubelet::volumes::{Surface, Volumes};
-use crate::kubelet::{clock, sandbox};
+use crate::kubelet::{clock, marks, sandbox};
 use kernel::process::{Process, Signal};
 use model::{Container, Probe};
 use std::sync::Arc;
@@ -113,11 +113,8 @@ impl Worker {
 
     pub(super) fn plan(&mut self, index: usize) -> Launch {
         let container = &self.spec.pod.containers[index];
-        let key = &self.spec.pod.meta.key;
-        let config = &self.shared.config;
-        let log = config.pod_logs.join(format!("{}_{}", key.namespace, key.name));
         let netns = self.record.sandbox.as_ref().map(|sandbox| sandbox.netns.as_path());
-        let log = log.join(format!("{}.log", container.name));
+        let log = self.logs().join(format!("{}.log", container.name));
         let mounts = self.spec.written(container).map(|it| self.volumes().mounts(it));
         let mounts = mounts.unwrap_or_default();
         let launch = Launch::plan(&self.spec, index, &self.surroundings, netns, log, mounts);
@@ -139,6 +136,15 @@ impl Worker {
             self.volumes().fill(&self.shared.client, written, &self.surroundings).await?;
         }
         Ok(())
+    }
+
+    /// The log of an earlier run makes room.
+    fn turn_log(&self, index: usize, launch: &Launch) {
+        let name = &self.spec.pod.containers[index].name;
+        let has_run = self.record.containers.get(name).is_some_and(|ran| ran.last.is_some());
+        if has_run && let Err(error) = marks::turn(&launch.log) {
+            tracing::warn!(pod = %self.spec.pod.meta.key, %error, "two runs share a log");
+        }
     }
 
     /// Commands from outside do without what could not be noted.
@@ -163,6 +169,7 @@ impl Worker {
         }
         let launch = self.plan(index);
         self.note_surface(index, &launch);
+        self.turn_log(index, &launch);
         let started = tokio::task::spawn_blocking(move || launch.start()).await;
         let now = Instant::now();
         let cell = &mut self.cells[index];
