@@ -20,6 +20,9 @@ pub enum Error {
     Invalid { resource: &'static Resource, name: String, causes: Vec<Cause> },
     #[error("{} {name:?} is forbidden: {why}", resource.qualified())]
     Forbidden { resource: &'static Resource, name: String, why: Prohibition },
+    /// An eviction that a budget objects to.
+    #[error("Cannot evict pod as it would violate the pod's disruption budget.")]
+    Disrupting { why: String },
     /// Who asks may not do it.
     #[error("{}forbidden: {why}", denied(group, resource, name))]
     Denied { group: String, resource: String, name: String, why: String },
@@ -197,6 +200,7 @@ impl Error {
             | Self::Options { .. } => 422,
             Self::Untyped { .. } | Self::Internal { .. } => 500,
             Self::Forbidden { .. } | Self::Denied { .. } => 403,
+            Self::Disrupting { .. } => 429,
             Self::BadRequest { .. } => 400,
             Self::Unauthorized => 401,
             Self::Expired { .. } => 410,
@@ -221,6 +225,7 @@ impl Error {
             Self::Untyped { .. } => "",
             Self::Internal { .. } => "InternalError",
             Self::Forbidden { .. } | Self::Denied { .. } => "Forbidden",
+            Self::Disrupting { .. } => "TooManyRequests",
             Self::BadRequest { .. } => "BadRequest",
             Self::Unauthorized => "Unauthorized",
             Self::Expired { .. } => "Expired",
@@ -285,6 +290,9 @@ impl Error {
                 "kind": kind,
                 "causes": causes.iter().map(Cause::json).collect::<Vec<_>>(),
             }),
+            Self::Disrupting { why } => {
+                json!({"causes": [{"reason": "DisruptionBudget", "message": why}]})
+            }
             Self::Inapplicable { why } => {
                 json!({"causes": [{"reason": "UnexpectedServerResponse", "message": why}]})
             }

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Write {
     Create(Value),
+    /// Creates the object where there is none of its name; one that is there stays as it is.
+    Ensure(Value),
     /// JSON merge patch; with `metadata.resourceVersion` in it only if nobody else wrote since.
     Patch {
         kind: Kind,
@@ -47,7 +49,7 @@ impl Write {
     /// The kind of the object that is written.
     pub(crate) fn kind(&self) -> Option<Kind> {
         match self {
-            Write::Create(object) => {
+            Write::Create(object) | Write::Ensure(object) => {
                 Kind::of(object["apiVersion"].as_str()?, object["kind"].as_str()?)
             }
             Write::Bind { .. } => Some(Kind::POD),
@@ -60,7 +62,7 @@ impl Write {
 
     pub(crate) fn key(&self) -> Option<ObjectKey> {
         match self {
-            Write::Create(object) => crate::record::key(object),
+            Write::Create(object) | Write::Ensure(object) => crate::record::key(object),
             Write::Bind { pod: key, .. }
             | Write::Patch { key, .. }
             | Write::PatchStatus { key, .. }

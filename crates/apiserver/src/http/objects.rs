@@ -324,7 +324,7 @@ pub(super) async fn delete_collection(
     Ok(Reply::bytes(in_full(place, &page.metadata(), page.objects.into_iter())))
 }
 
-/// An eviction is a deletion that somebody may object to; nobody does here yet.
+/// An eviction is a deletion that a budget may object to.
 pub(super) async fn evict(
     server: &ApiServer,
     place: &Place,
@@ -334,7 +334,7 @@ pub(super) async fn evict(
     let eviction = body(request).await?;
     let (deletion, dry) = query.deletion(&eviction["deleteOptions"])?;
     let write = Write { dry_run: dry, ..write(query) };
-    server.write(|it| it.delete(place.resource.kind, &place.key(), &deletion, write))?;
+    server.write(|it| it.evict(&place.key(), &deletion, write))?;
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
     Ok(Reply::json(&status).code(201))
 }

@@ -8,6 +8,7 @@
 mod accounts;
 mod addresses;
 mod apply;
+mod budgets;
 mod definitions;
 mod delete;
 mod meta;

@@ -17,6 +17,7 @@ impl Registry {
             self.settle_namespace(&change, now);
             self.settle_accounts(&change, now);
             self.settle_roles(&change);
+            self.settle_budgets(&change, now);
         }
     }
 

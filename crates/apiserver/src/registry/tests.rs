@@ -214,3 +214,70 @@ proptest! {
         registry.create(Kind::Service, "default", all, WRITE).expect("everything was given back");
     }
 }
+
+/// Three ready pods of a ReplicaSet, and a budget with this spec beside its selector.
+fn guarded(mut spec: Value) -> Registry {
+    let mut registry = registry();
+    let set = json!({"metadata": {"name": "web"}, "spec": {"replicas": 3,
+        "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let set = registry.create(Kind::ReplicaSet, "default", set, WRITE).unwrap();
+    let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": set.uid(), "controller": true});
+    for name in ["a", "b", "c"] {
+        let mut pod = pod("n1");
+        pod["metadata"] =
+            json!({"name": name, "labels": {"app": "web"}, "ownerReferences": [owner]});
+        registry.create(Kind::Pod, "default", pod, WRITE).unwrap();
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        let status = Patch::Merge(json!({"status": {"phase": "Running", "conditions": ready}}));
+        registry.patch(Kind::Pod, &key(name), Part::Status, &status, WRITE).unwrap();
+    }
+    spec["selector"] = json!({"matchLabels": {"app": "web"}});
+    let budget = json!({"metadata": {"name": "web"}, "spec": spec});
+    registry.create(Kind::PodDisruptionBudget, "default", budget, WRITE).unwrap();
+    registry
+}
+
+#[test]
+fn evictions_keep_to_budgets() {
+    for (spec, desired, allowed) in [
+        (json!({"minAvailable": 2}), 2, 1),
+        (json!({"minAvailable": "50%"}), 2, 1),
+        (json!({"minAvailable": 3}), 3, 0),
+        (json!({"maxUnavailable": 1}), 2, 1),
+        (json!({"maxUnavailable": "34%"}), 1, 2),
+        (json!({"maxUnavailable": 0}), 3, 0),
+    ] {
+        let mut registry = guarded(spec.clone());
+        let status = |registry: &Registry, field: &str| {
+            registry.get(Kind::PodDisruptionBudget, &key("web")).unwrap().value["status"][field]
+                .clone()
+        };
+        assert_eq!(status(&registry, "expectedPods"), 3, "{spec}");
+        assert_eq!(status(&registry, "desiredHealthy"), desired, "{spec}");
+        assert_eq!(status(&registry, "disruptionsAllowed"), allowed, "{spec}");
+        let mut refused = 0;
+        for name in ["a", "b", "c"] {
+            let evicted = registry.evict(&key(name), &Deletion::default(), WRITE);
+            if let Err(error) = evicted {
+                let expected = "Cannot evict pod as it would violate the pod's disruption budget.";
+                assert_eq!((error.code(), error.to_string().as_str()), (429, expected));
+                refused += 1;
+            }
+        }
+        assert_eq!(refused, 3 - allowed, "{spec}");
+        // A pod that goes already may go.
+        let going = registry.evict(&key("a"), &Deletion::default(), WRITE);
+        assert_eq!(going.is_ok(), allowed > 0, "{spec}");
+    }
+}
+
+#[test]
+fn a_pod_that_is_not_ready_may_go_while_enough_others_are() {
+    let mut registry = guarded(json!({"minAvailable": 2}));
+    let unready = json!([{"type": "Ready", "status": "False"}]);
+    let status = Patch::Merge(json!({"status": {"conditions": unready}}));
+    registry.patch(Kind::Pod, &key("a"), Part::Status, &status, WRITE).unwrap();
+    assert!(registry.evict(&key("b"), &Deletion::default(), WRITE).is_err());
+    assert!(registry.evict(&key("a"), &Deletion::default(), WRITE).is_ok());
+}

@@ -330,7 +330,7 @@ async fn a_slow_watcher_is_sent_to_list_again() {
     let maps = cluster.api("v1", "ConfigMap");
     let mut events = maps.watch(&WatchParams::default(), "0").await.unwrap().boxed();
     let text = "x".repeat(512 << 10);
-    for index in 0..64 {
+    for index in 0..40 {
         let map =
             object(json!({"metadata": {"name": format!("m{index}")}, "data": {"text": text}}));
         maps.create(&PostParams::default(), &map).await.unwrap();
@@ -348,5 +348,5 @@ async fn a_slow_watcher_is_sent_to_list_again() {
     })
     .await;
     // On a slow machine it has been cut off before.
-    assert!(matches!(end, Some(410) | None) && count < 64, "{count} {end:?}");
+    assert!(matches!(end, Some(410) | None) && count < 40, "{count} {end:?}");
 }

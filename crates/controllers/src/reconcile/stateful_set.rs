@@ -56,7 +56,7 @@ pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, now: Timestamp) -> Outcom
     let members = numbered.clone().map(|(number, pod)| (number, member(set, pod, &versions, now)));
     let steps = steps(&rules(set), &members.collect());
     let mut writes: Vec<_> = write.into_iter().collect();
-    writes.extend(steps.into_iter().map(|step| carry_out(set, step, &versions)));
+    writes.extend(steps.into_iter().flat_map(|step| carry_out(set, step, &versions)));
     let used = |name: &str| {
         name == versions.current
             || name == versions.update
@@ -158,15 +158,62 @@ fn renewals(rules: &Rules, members: &BTreeMap<u32, Member>) -> Vec<Step> {
     steps
 }
 
-fn carry_out(set: &StatefulSet, step: Step, versions: &Versions) -> Write {
+fn carry_out(set: &StatefulSet, step: Step, versions: &Versions) -> Vec<Write> {
     let key = &set.meta.key;
     match step {
         Step::Delete(number) => {
             let key = ObjectKey::new(&key.namespace, &format!("{}-{number}", key.name));
-            Write::Delete { kind: Kind::POD, key, grace: None }
+            vec![Write::Delete { kind: Kind::POD, key, grace: None }]
         }
-        Step::Create(number) => Write::Create(new_pod(set, number, versions)),
+        Step::Create(number) => {
+            let claims =
+                set.claims.iter().map(|claim| Write::Ensure(new_claim(set, number, claim)));
+            claims.chain([Write::Create(new_pod(set, number, versions))]).collect()
+        }
     }
+}
+
+/// `CLAIM-SET-NUMBER`
+fn claim_name(set: &StatefulSet, number: u32, claim: &Value) -> String {
+    let name = claim["metadata"]["name"].as_str().unwrap_or_default();
+    format!("{name}-{}-{number}", set.meta.key.name)
+}
+
+fn new_claim(set: &StatefulSet, number: u32, template: &Value) -> Value {
+    let key = &set.meta.key;
+    let mut claim = template.clone();
+    claim["apiVersion"] = "v1".into();
+    claim["kind"] = "PersistentVolumeClaim".into();
+    claim["metadata"]["name"] = claim_name(set, number, template).into();
+    claim["metadata"]["namespace"] = (&*key.namespace).into();
+    for (name, value) in set.labels.as_object().into_iter().flatten() {
+        claim["metadata"]["labels"][name] = value.clone();
+    }
+    if set.drops_claims {
+        let mut owner = owner_reference("apps/v1", "StatefulSet", &key.name, &set.meta.uid);
+        (owner["controller"], owner["blockOwnerDeletion"]) = (false.into(), false.into());
+        claim["metadata"]["ownerReferences"] = Value::Array(vec![owner]);
+    }
+    if let Some(fields) = claim.as_object_mut() {
+        fields.remove("status");
+    }
+    claim
+}
+
+/// A volume for each claim, in the place of one of the same name.
+fn mount_claims(set: &StatefulSet, number: u32, pod: &mut Value) {
+    if set.claims.is_empty() {
+        return;
+    }
+    let volumes = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+    let named =
+        |volume: &Value| set.claims.iter().any(|claim| claim["metadata"]["name"] == volume["name"]);
+    let own = set.claims.iter().map(|claim| {
+        let reference = json!({"claimName": claim_name(set, number, claim)});
+        json!({"name": claim["metadata"]["name"], "persistentVolumeClaim": reference})
+    });
+    let others = volumes.into_iter().filter(|volume| !named(volume));
+    pod["spec"]["volumes"] = own.chain(others).collect();
 }
 
 fn new_pod(set: &StatefulSet, number: u32, versions: &Versions) -> Value {
@@ -188,6 +235,7 @@ fn new_pod(set: &StatefulSet, number: u32, versions: &Versions) -> Value {
     if let Some(service) = &set.service {
         pod["spec"]["subdomain"] = service.as_str().into();
     }
+    mount_claims(set, number, &mut pod);
     pod
 }
 

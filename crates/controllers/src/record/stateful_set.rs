@@ -23,6 +23,12 @@ pub(crate) struct StatefulSet {
     /// How many old revisions to keep.
     pub(crate) history: usize,
     pub(crate) template: Arc<Value>,
+    /// PersistentVolumeClaims that each pod has of its own.
+    pub(crate) claims: Vec<Value>,
+    /// Labels that its pods, and so their claims, have at least.
+    pub(crate) labels: Value,
+    /// Claims go with the set.
+    pub(crate) drops_claims: bool,
     pub(crate) status: Arc<Value>,
 }
 
@@ -56,6 +62,14 @@ impl StatefulSet {
             min_ready: seconds(value, "/spec/minReadySeconds").unwrap_or_default(),
             history: super::history(value),
             template: Arc::new(value.pointer("/spec/template").cloned().unwrap_or_default()),
+            claims: value
+                .pointer("/spec/volumeClaimTemplates")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default(),
+            labels: value.pointer("/spec/selector/matchLabels").cloned().unwrap_or_default(),
+            drops_claims: text(value, "/spec/persistentVolumeClaimRetentionPolicy/whenDeleted")
+                == Some("Delete"),
             status: part(value, "status"),
         })
     }

@@ -37,6 +37,10 @@ pub(super) async fn execute(client: &Client, write: &Write) -> Result<Option<Val
     let request = async {
         match write {
             Write::Create(object) => client::create(client, object).await.map(Some),
+            Write::Ensure(object) => match client::create(client, object).await {
+                Err(client::Error::AlreadyExists { .. }) => Ok(None),
+                created => created.map(Some),
+            },
             Write::Patch { kind, key, patch } => {
                 client::patch_merge(client, *kind, namespace(key), &key.name, patch).await.map(Some)
             }

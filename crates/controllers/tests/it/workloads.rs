@@ -151,3 +151,42 @@ async fn a_big_workload_fills_slices() {
     sizes.sort_unstable();
     assert_eq!((sizes.len(), sizes[2]), (3, 100), "{sizes:?}");
 }
+
+#[tokio::test]
+async fn pods_of_a_stateful_set_have_claims_that_stay() {
+    let cluster = Cluster::with_nodes().await;
+    let mut view = cluster.view();
+    let claim = json!({"metadata": {"name": "data", "labels": {"x": "y"}}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let containers = json!([{"name": "c", "image": "i", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}]);
+    cluster
+        .create(json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"},
+            "spec": {"replicas": 2, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
+                "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": containers}},
+                "volumeClaimTemplates": [claim]},
+        }))
+        .await;
+    view.until("both pods", |view| view.all(Kind::POD).count() == 2).await;
+    let volume =
+        |view: &crate::view::View| view.one(Kind::POD, "db-1")["spec"]["volumes"][0].clone();
+    assert_eq!(volume(&view)["persistentVolumeClaim"], json!({"claimName": "data-db-1"}));
+    let kind = Kind::PERSISTENT_VOLUME_CLAIM;
+    let found =
+        client::get(&cluster.client, kind, Some("default"), "data-db-1").await.unwrap().unwrap();
+    assert_eq!(found["metadata"]["labels"], json!({"app": "db", "x": "y"}));
+    assert_eq!(found["spec"]["resources"]["requests"]["storage"], "1Gi");
+    let first = view.one(Kind::POD, "db-1")["metadata"]["uid"].clone();
+    cluster.delete(Kind::POD, "db-1").await;
+    view.until("another of the name", |view| {
+        view.all(Kind::POD)
+            .any(|pod| pod["metadata"]["name"] == "db-1" && pod["metadata"]["uid"] != first)
+    })
+    .await;
+    let again =
+        client::get(&cluster.client, kind, Some("default"), "data-db-1").await.unwrap().unwrap();
+    assert_eq!(
+        again["metadata"]["uid"], found["metadata"]["uid"],
+        "it has the claim of the one before"
+    );
+}

@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strings"
 
+	admission "k8s.io/api/admissionregistration/v1"
 	apps "k8s.io/api/apps/v1"
 	authentication "k8s.io/api/authentication/v1"
 	authorization "k8s.io/api/authorization/v1"
@@ -21,7 +22,9 @@ import (
 	coordination "k8s.io/api/coordination/v1"
 	core "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
+	flowcontrol "k8s.io/api/flowcontrol/v1"
 	networking "k8s.io/api/networking/v1"
+	node "k8s.io/api/node/v1"
 	policy "k8s.io/api/policy/v1"
 	rbac "k8s.io/api/rbac/v1"
 	scheduling "k8s.io/api/scheduling/v1"
@@ -42,7 +45,13 @@ var roots = []any{
 	rbac.Role{}, rbac.RoleBinding{}, rbac.ClusterRole{}, rbac.ClusterRoleBinding{},
 	storage.StorageClass{}, scheduling.PriorityClass{}, extensions.CustomResourceDefinition{},
 	authorization.SelfSubjectAccessReview{}, authorization.SelfSubjectRulesReview{}, authentication.SelfSubjectReview{},
-	authentication.TokenRequest{},
+	authentication.TokenRequest{}, authentication.TokenReview{}, authorization.SubjectAccessReview{},
+	authorization.LocalSubjectAccessReview{},
+	core.PodTemplate{}, storage.CSIDriver{}, storage.CSINode{}, storage.CSIStorageCapacity{},
+	storage.VolumeAttachment{}, node.RuntimeClass{}, flowcontrol.FlowSchema{},
+	flowcontrol.PriorityLevelConfiguration{}, admission.ValidatingWebhookConfiguration{},
+	admission.MutatingWebhookConfiguration{}, admission.ValidatingAdmissionPolicy{},
+	admission.ValidatingAdmissionPolicyBinding{},
 	meta.DeleteOptions{},
 }
 
