@@ -26,6 +26,11 @@ impl Backoff {
         half + Duration::from_millis(random % spread)
     }
 
+    /// The wait before a list where watching alone did not do: spread, and never so short that it could become a loop.
+    pub(crate) fn short(random: u64) -> Duration {
+        HEALTHY / 20 + Duration::from_millis(random % 500)
+    }
+
     fn longest(&self) -> Duration {
         FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST)
     }
@@ -45,6 +50,34 @@ mod tests {
         assert!(waits.is_sorted(), "{waits:?}");
         assert!(waits[0] == 99 && waits[11] == 15_049, "{waits:?}");
         assert!(backoff.after(Duration::from_secs(60), 0) < Duration::from_millis(100));
+    }
+
+    /// An API that is away for an hour is asked seldom, and when it is back its many clients do not come at once.
+    #[test]
+    fn after_an_hour_nobody_comes_in_a_crowd() {
+        const CLIENTS: u64 = 1000;
+        const HOUR: Duration = Duration::from_secs(3600);
+        let mut numbers = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = || {
+            numbers ^= numbers << 13;
+            numbers ^= numbers >> 7;
+            numbers ^= numbers << 17;
+            numbers
+        };
+        let mut comes = Vec::new();
+        for _ in 0..CLIENTS {
+            let (mut backoff, mut now, mut tries) = (Backoff::default(), Duration::ZERO, 0);
+            let mut lived = HEALTHY * 10;
+            while now < HOUR {
+                let wait = backoff.after(lived, random());
+                (now, lived, tries) = (now + wait, wait, tries + 1);
+            }
+            assert!(tries < 200, "{tries} tries in an hour");
+            comes.push((now - HOUR).as_millis() / 1000);
+        }
+        assert!(comes.iter().all(|second| *second < 30), "back within half a minute");
+        let crowd = (0..30).map(|second| comes.iter().filter(|it| **it == second).count()).max();
+        assert!(crowd.is_some_and(|crowd| crowd < 100), "{crowd:?} of {CLIENTS} in one second");
     }
 
     #[test]

@@ -224,10 +224,14 @@ impl Follower {
             debug!(%kind, first, "the API does not serve this kind");
             return first.then(|| Event::Restarted { kind, objects: Vec::new() });
         }
+        let random = RandomState::new().hash_one(kind);
         if is_expired(error) {
+            // The API is there. Whoever has been away for long comes back at a moment of its own already.
             debug!(%kind, "the API forgot our place in its history: listing again");
+            self.wait = Some(Backoff::short(random));
+            return None;
         }
-        let wait = self.backoff.after(self.failed.elapsed(), RandomState::new().hash_one(kind));
+        let wait = self.backoff.after(self.failed.elapsed(), random);
         self.failed = Instant::now();
         self.wait = Some(wait);
         warn!(%kind, ?wait, error = error as &dyn std::error::Error, "watch failed, will try again");

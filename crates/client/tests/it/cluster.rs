@@ -34,6 +34,10 @@ impl Server {
         Self { address, end, task }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) async fn client(&self) -> Client {
         connect(None, Some(&format!("http://{}", self.address))).await.unwrap()
     }

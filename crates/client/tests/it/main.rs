@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod objects;
 #[cfg(test)]
 mod watch;
