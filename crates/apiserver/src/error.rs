@@ -12,9 +12,12 @@ pub enum Error {
     NotFound { resource: &'static Resource, name: String },
     #[error("the server could not find the requested resource")]
     UnknownPath,
+    /// Nothing of the API is there, not even a group.
+    #[error("404 page not found")]
+    NoPage,
     #[error("{} {name:?} already exists", resource.qualified())]
     AlreadyExists { resource: &'static Resource, name: String },
-    #[error("Operation cannot be fulfilled on {} {name:?}: {clash}", resource.qualified())]
+    #[error("Operation cannot be fulfilled on {} {name:?}: {clash}", clash.subject(resource))]
     Conflict { resource: &'static Resource, name: String, clash: Clash },
     #[error("{} {name:?} is invalid: {}", resource.qualified_kind(), listed(causes))]
     Invalid { resource: &'static Resource, name: String, causes: Vec<Cause> },
@@ -29,11 +32,11 @@ pub enum Error {
     #[error("{message}")]
     BadRequest { message: String },
     /// A patch whose result is no object of the kind.
-    #[error("\"\" is invalid: patch: Invalid value: {patched:?}: {why}")]
+    #[error(" \"\" is invalid: patch: Invalid value: {patched:?}: {why}")]
     BadPatch { patched: String, why: String },
     /// A JSON patch whose operations do not fit the object.
     #[error("the server rejected our request due to an error in our request")]
-    Inapplicable { why: String },
+    Inapplicable,
     /// Options of a request that contradict each other or the request.
     #[error("{kind}.meta.k8s.io \"\" is invalid: {}", listed(causes))]
     Options { kind: &'static str, causes: Vec<Cause> },
@@ -59,6 +62,8 @@ pub enum Error {
     MethodNotAllowed,
     #[error("only the following media types are accepted: application/json")]
     NotAcceptable,
+    #[error("415: Unsupported Media Type")]
+    UnknownPatch,
     #[error(
         "the body of the request was in an unknown format - accepted media types include: {accepted}"
     )]
@@ -78,8 +83,22 @@ pub enum Clash {
         "Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
     )]
     Precondition { field: &'static str, wanted: String, found: String },
+    /// As [`Self::Precondition`], of a deletion.
+    #[error("the {field} in the precondition ({wanted}) does not match the {field} in record ({found}). The object might have been {}", if *.field == "UID" { "deleted and then recreated" } else { "modified" })]
+    Deleted { field: &'static str, wanted: String, found: String },
     #[error("pod {pod} is already assigned to node {node:?}")]
     Assigned { pod: String, node: String },
+}
+
+impl Clash {
+    /// What the real server says it is about: of deletions the kind, not the resource.
+    fn subject(&self, resource: &Resource) -> String {
+        match self {
+            Self::Deleted { .. } => resource.qualified_kind(),
+            Self::Assigned { .. } => "pods/binding".to_owned(),
+            _ => resource.qualified(),
+        }
+    }
 }
 
 /// What is never allowed.
@@ -135,11 +154,21 @@ pub enum Reason {
     NotSupported,
     Duplicate,
     Forbidden,
+    NotFound,
     TooLong,
     TooMany,
+    TypeInvalid,
 }
 
 impl Reason {
+    /// Whether an object that is wrong in this way is not put before the rules of its kind.
+    pub(crate) fn blocks_rules(self) -> bool {
+        matches!(
+            self,
+            Self::NotSupported | Self::Required | Self::TooLong | Self::TooMany | Self::TypeInvalid
+        )
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Required => "FieldValueRequired",
@@ -147,6 +176,8 @@ impl Reason {
             Self::NotSupported => "FieldValueNotSupported",
             Self::Duplicate => "FieldValueDuplicate",
             Self::Forbidden => "FieldValueForbidden",
+            Self::NotFound => "FieldValueNotFound",
+            Self::TypeInvalid => "FieldValueTypeInvalid",
             Self::TooLong => "FieldValueTooLong",
             Self::TooMany => "FieldValueTooMany",
         }
@@ -154,8 +185,12 @@ impl Reason {
 }
 
 fn listed(causes: &[Cause]) -> String {
-    let lines: Vec<String> =
-        causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+    let mut lines: Vec<String> = Vec::new();
+    for line in causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)) {
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
     match lines.as_slice() {
         [only] => only.clone(),
         _ => format!("[{}]", lines.join(", ")),
@@ -191,11 +226,11 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> u16 {
         match self {
-            Self::NotFound { .. } | Self::UnknownPath => 404,
+            Self::NotFound { .. } | Self::UnknownPath | Self::NoPage => 404,
             Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::Contested { .. } => 409,
             Self::Invalid { .. }
             | Self::BadPatch { .. }
-            | Self::Inapplicable { .. }
+            | Self::Inapplicable
             | Self::Review { .. }
             | Self::Options { .. } => 422,
             Self::Untyped { .. } | Self::Internal { .. } => 500,
@@ -207,19 +242,19 @@ impl Error {
             Self::FutureVersion { .. } => 504,
             Self::MethodNotAllowed => 405,
             Self::NotAcceptable => 406,
-            Self::UnsupportedMediaType { .. } => 415,
+            Self::UnknownPatch | Self::UnsupportedMediaType { .. } => 415,
             Self::TooLarge { .. } => 413,
         }
     }
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::NotFound { .. } | Self::UnknownPath => "NotFound",
+            Self::NotFound { .. } | Self::UnknownPath | Self::NoPage => "NotFound",
             Self::AlreadyExists { .. } => "AlreadyExists",
             Self::Conflict { .. } | Self::Contested { .. } => "Conflict",
             Self::Invalid { .. }
             | Self::BadPatch { .. }
-            | Self::Inapplicable { .. }
+            | Self::Inapplicable
             | Self::Review { .. }
             | Self::Options { .. } => "Invalid",
             Self::Untyped { .. } => "",
@@ -232,7 +267,7 @@ impl Error {
             Self::FutureVersion { .. } => "Timeout",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::NotAcceptable => "NotAcceptable",
-            Self::UnsupportedMediaType { .. } => "UnsupportedMediaType",
+            Self::UnknownPatch | Self::UnsupportedMediaType { .. } => "UnsupportedMediaType",
             Self::TooLarge { .. } => "RequestEntityTooLarge",
         }
     }
@@ -240,23 +275,42 @@ impl Error {
     /// The `Status` object.
     #[must_use]
     pub fn status(&self) -> Value {
-        json!({
+        let mut status = json!({
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": {},
             "status": "Failure",
             "message": self.to_string(),
-            "reason": self.reason(),
-            "details": self.details(),
             "code": self.code(),
-        })
+        });
+        let (reason, details) = (self.reason(), self.details());
+        if !reason.is_empty() {
+            status["reason"] = reason.into();
+        }
+        // Of answers that name no object the details are empty, not missing.
+        let generic = matches!(
+            self,
+            Self::UnknownPath | Self::MethodNotAllowed | Self::Inapplicable | Self::UnknownPatch
+        );
+        if details != json!({}) || generic {
+            status["details"] = details;
+        }
+        status
     }
 
     fn details(&self) -> Value {
         match self {
-            Self::NotFound { resource, name }
-            | Self::AlreadyExists { resource, name }
-            | Self::Conflict { resource, name, .. } => about(resource, resource.plural, name),
+            Self::NotFound { resource, name } | Self::AlreadyExists { resource, name } => {
+                about(resource, resource.plural, name)
+            }
+            Self::Conflict { resource, name, clash } => {
+                let kind = match clash {
+                    Clash::Deleted { .. } => resource.name,
+                    Clash::Assigned { .. } => "pods/binding",
+                    _ => resource.plural,
+                };
+                about(resource, kind, name)
+            }
             Self::Forbidden { resource, name, why } => {
                 let mut details = about(resource, resource.plural, name);
                 if let Prohibition::Terminating { namespace } = why {
@@ -293,9 +347,6 @@ impl Error {
             Self::Disrupting { why } => {
                 json!({"causes": [{"reason": "DisruptionBudget", "message": why}]})
             }
-            Self::Inapplicable { why } => {
-                json!({"causes": [{"reason": "UnexpectedServerResponse", "message": why}]})
-            }
             Self::BadPatch { patched, why } => {
                 let message = format!("Invalid value: {patched:?}: {why}");
                 json!({"causes": [{"reason": "FieldValueInvalid", "message": message, "field": "patch"}]})
@@ -314,7 +365,10 @@ impl Error {
 }
 
 fn about(resource: &Resource, kind: &str, name: &str) -> Value {
-    let mut details = json!({"name": name, "kind": kind});
+    let mut details = json!({"kind": kind});
+    if !name.is_empty() {
+        details["name"] = name.into();
+    }
     if !resource.group.is_empty() {
         details["group"] = resource.group.into();
     }

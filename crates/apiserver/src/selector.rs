@@ -4,6 +4,7 @@
 //! `k8s.io/apimachinery/pkg/{labels,fields}`.
 
 use crate::error::Error;
+use crate::resources::Resource;
 use crate::store::Object;
 use serde_json::Value;
 
@@ -42,28 +43,50 @@ impl Selector {
         Ok(Self { labels: parse_labels(labels)?, fields: parse_fields(fields)? })
     }
 
-    /// A `LabelSelector` of an object; an empty one selects everything.
-    pub(crate) fn of_object(selector: &Value) -> Self {
-        let pairs = selector["matchLabels"].as_object().into_iter().flatten();
-        let equal =
-            |value: &Value| Test::In(value.as_str().map(str::to_owned).into_iter().collect());
-        let pairs = pairs.map(|(key, value)| Label { key: key.clone(), test: equal(value) });
-        let terms = selector["matchExpressions"].as_array().into_iter().flatten();
-        let terms = terms.filter_map(|term| {
-            let values = || {
-                let values = term["values"].as_array().into_iter().flatten();
-                values.filter_map(Value::as_str).map(str::to_owned).collect()
-            };
-            let test = match term["operator"].as_str()? {
-                "In" => Test::In(values()),
-                "NotIn" => Test::NotIn(values()),
+    /// Whether the kind's objects can be selected by these fields.
+    pub(crate) fn check(&self, resource: &Resource) -> Result<(), Error> {
+        let known = |field: &&Field| {
+            let path = field.path.join(".");
+            matches!(path.as_str(), "metadata.name" | "metadata.namespace")
+                || resource.selectable().contains(&path.as_str())
+        };
+        let Some(unknown) = self.fields.iter().find(|field| !known(field)) else { return Ok(()) };
+        let path = unknown.path.join(".");
+        let message = match resource.selectable() {
+            [] if !resource.is_custom() => format!(
+                r#""{path}" is not a known field selector: only "metadata.name", "metadata.namespace""#
+            ),
+            _ => format!("field label not supported: {path}"),
+        };
+        Err(Error::BadRequest { message })
+    }
+
+    /// A selector as objects hold it: `matchLabels` and `matchExpressions`. What is missing selects nothing, what is
+    /// empty everything; `None`: there is an operator that nobody knows.
+    pub(crate) fn of_object(selector: &Value) -> Option<Self> {
+        if selector.is_null() {
+            let labels = vec![Label { key: String::new(), test: Test::Exists }];
+            return Some(Self { labels, fields: Vec::new() });
+        }
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let equal = selector["matchLabels"].as_object().into_iter().flatten();
+        let equal = equal.map(|(key, value)| {
+            Some(Label { key: key.clone(), test: Test::In(vec![text(value)]) })
+        });
+        let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
+        let expressions = expressions.map(|expression| {
+            let values = || expression["values"].as_array().into_iter().flatten().map(text);
+            let test = match expression["operator"].as_str()? {
+                "In" => Test::In(values().collect()),
+                "NotIn" => Test::NotIn(values().collect()),
                 "Exists" => Test::Exists,
                 "DoesNotExist" => Test::Absent,
                 _ => return None,
             };
-            Some(Label { key: term["key"].as_str()?.to_owned(), test })
+            Some(Label { key: text(&expression["key"]), test })
         });
-        Self { labels: pairs.chain(terms).collect(), fields: Vec::new() }
+        let labels = equal.chain(expressions).collect::<Option<_>>()?;
+        Some(Self { labels, fields: Vec::new() })
     }
 
     pub(crate) fn matches(&self, object: &Object) -> bool {
@@ -71,10 +94,11 @@ impl Selector {
     }
 
     fn labels_match(&self, object: &Object) -> bool {
-        if self.labels.is_empty() {
-            return true;
-        }
-        let labels = object.look(&["metadata", "labels"]);
+        self.labels.is_empty() || self.selects(&object.look(&["metadata", "labels"]))
+    }
+
+    /// Whether it selects an object with these labels, whatever its fields.
+    pub(crate) fn selects(&self, labels: &Value) -> bool {
         self.labels.iter().all(|label| label.test.holds(labels[&label.key].as_str()))
     }
 }

@@ -127,7 +127,10 @@ impl ApiServer {
         let address = config.pools().first_address().map(|it| it.to_string()).unwrap_or_default();
         registry.ensure(Kind::ServiceCIDR, "", own_range(&config.service_cidrs), now)?;
         registry.ensure(Kind::Service, "default", own_service(&address, config.advertise), now)?;
-        registry.ensure(Kind::EndpointSlice, "default", own_slice(config.advertise), now)?;
+        // What only this machine reaches is no endpoint.
+        if !config.advertise.ip().is_loopback() {
+            registry.ensure(Kind::EndpointSlice, "default", own_slice(config.advertise), now)?;
+        }
         let news = Arc::new(News::new(&registry));
         let journal = disk.map(|(disk, saved)| {
             let news = news.clone();

@@ -99,6 +99,14 @@ impl Addresses {
         for family in implied.skip(families.len()) {
             families.push(family.to_owned());
         }
+        // Without a selector nobody knows of which family the endpoints will be.
+        let selector = spec.get("selector").and_then(Value::as_object);
+        let open = wanted == ["None"] && selector.is_none_or(Map::is_empty) && families.is_empty();
+        if open && !spec.contains_key("ipFamilyPolicy") {
+            spec.insert("ipFamilies".into(), json!(["IPv4", "IPv6"]));
+            spec.insert("ipFamilyPolicy".into(), "RequireDualStack".into());
+            return Some(vec!["IPv4".to_owned(), "IPv6".to_owned()]);
+        }
         let policy = match text(spec, "ipFamilyPolicy") {
             "" => "SingleStack".to_owned(),
             policy => policy.to_owned(),
@@ -155,10 +163,7 @@ impl Addresses {
         let range = self.0.iter().find(|range| range.family() == family);
         let why = match range {
             Some(range) if !range.holds(address) => {
-                let cidr = range.cidr;
-                format!(
-                    "the provided IP ({address}) is not in the valid range. The range of valid IPs is {cidr}"
-                )
+                "the provided network does not match the current range".to_owned()
             }
             Some(range) if range.pool.taken.contains(&number(address)) => {
                 "provided IP is already allocated".to_owned()
@@ -273,7 +278,12 @@ mod tests {
                 &["10.96.0.7", "fd00:96::7"],
                 "10.96.0.7 | IPv4 | SingleStack",
             ),
-            (&both, json!({"clusterIP": "None"}), &[], "None | IPv4 | SingleStack"),
+            (
+                &both,
+                json!({"clusterIP": "None", "selector": {"a": "b"}}),
+                &[],
+                "None | IPv4 | SingleStack",
+            ),
             (
                 &both,
                 json!({"clusterIP": "None", "ipFamilyPolicy": "PreferDualStack"}),
@@ -299,7 +309,7 @@ mod tests {
             (
                 &both,
                 json!({"clusterIPs": ["10.96.0.9", "fd00:97::1"], "ipFamilyPolicy": "PreferDualStack"}),
-                "is not in the valid range",
+                "does not match the current range",
             ),
             (
                 &both,

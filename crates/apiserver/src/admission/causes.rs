@@ -19,10 +19,23 @@ impl Causes {
     }
 
     pub(super) fn unsupported(&mut self, field: &str, value: &str, supported: &[&str]) {
+        self.unsupported_shown(field, &format!("{value:?}"), supported);
+    }
+
+    pub(super) fn unsupported_shown(&mut self, field: &str, value: &str, supported: &[&str]) {
         let supported: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
         let message =
-            format!("Unsupported value: {value:?}: supported values: {}", supported.join(", "));
+            format!("Unsupported value: {value}: supported values: {}", supported.join(", "));
         self.push(Reason::NotSupported, field, message);
+    }
+
+    /// As [`Self::invalid`], of a value that is shown as Go prints it.
+    pub(super) fn invalid_shown(&mut self, field: &str, shown: &str, detail: &str) {
+        self.push(Reason::Invalid, field, with_detail(&format!("Invalid value: {shown}"), detail));
+    }
+
+    pub(super) fn duplicate_shown(&mut self, field: &str, shown: &str) {
+        self.push(Reason::Duplicate, field, format!("Duplicate value: {shown}"));
     }
 
     pub(super) fn duplicate(&mut self, field: &str, value: &Value) {
@@ -31,6 +44,38 @@ impl Causes {
 
     pub(super) fn forbidden(&mut self, field: &str, detail: &str) {
         self.push(Reason::Forbidden, field, with_detail("Forbidden", detail));
+    }
+
+    pub(super) fn too_many(&mut self, field: &str, found: usize, limit: usize) {
+        let message = format!("Too many: {found}: must have at most {limit} items");
+        self.push(Reason::TooMany, field, message);
+    }
+
+    pub(super) fn not_found(&mut self, field: &str, value: &str) {
+        self.push(Reason::NotFound, field, format!("Not found: {value:?}"));
+    }
+
+    /// How many there are so far.
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// `limit` in octets.
+    pub(super) fn too_long(&mut self, field: &str, limit: usize) {
+        self.push(Reason::TooLong, field, format!("Too long: may not be more than {limit} bytes"));
+    }
+
+    /// Each of several faults of one value.
+    pub(super) fn each<T: AsRef<str>>(&mut self, field: &str, value: &Value, details: Vec<T>) {
+        for detail in details {
+            self.invalid(field, value, detail.as_ref());
+        }
+    }
+
+    pub(super) fn not_negative(&mut self, field: &str, value: &Value) {
+        if value.as_i64().is_some_and(|number| number < 0) {
+            self.invalid(field, value, "must be greater than or equal to 0");
+        }
     }
 
     /// Numbers of ports: 1–65535.

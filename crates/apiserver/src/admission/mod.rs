@@ -4,8 +4,13 @@
 
 mod addresses;
 mod causes;
+mod config;
 mod definition;
+mod endpoints;
+mod metadata;
 mod names;
+mod network;
+mod node;
 mod pod;
 mod pools;
 mod service;
@@ -19,21 +24,44 @@ use crate::resources::{Kind, Resource};
 use causes::Causes;
 use serde_json::{Map, Value, json};
 
-/// Completes an object and refuses a wrong one; `old` is what it replaces.
-pub(crate) fn admit(
-    resource: &'static Resource,
-    object: &mut Value,
-    old: Option<&Value>,
-) -> Result<(), Error> {
+/// Fills in what a missing field means. What the server decides by itself, as addresses, is no part of it: the
+/// object is now as its writer meant it.
+pub(crate) fn complete(resource: &'static Resource, object: &mut Value) {
     // A custom kind's null may mean something, and a definition may hold one as a default.
     match resource.kind {
         Kind::Custom(_) | Kind::CustomResourceDefinition => drop_nulls(&mut object["metadata"]),
         _ => drop_nulls(object),
     }
+    let fields = object.as_object_mut().expect("the registry adopts objects only");
+    match resource.kind {
+        Kind::Service => service::complete(child(fields, "spec")),
+        Kind::Pod => pod::complete_pod(child(fields, "spec")),
+        Kind::Deployment
+        | Kind::ReplicaSet
+        | Kind::StatefulSet
+        | Kind::DaemonSet
+        | Kind::Job
+        | Kind::CronJob => workload::complete(resource.kind, fields),
+        Kind::EndpointSlice => endpoints::complete_slice(fields),
+        Kind::Endpoints => endpoints::complete_endpoints(fields),
+        Kind::NetworkPolicy => network::complete_policy(child(fields, "spec")),
+        Kind::Secret => config::complete_secret(fields),
+        _ => {}
+    }
+}
+
+/// Refuses a wrong object, which is complete, and adds what the server decides; `old` is what it replaces.
+pub(crate) fn admit(
+    resource: &'static Resource,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), Error> {
     let mut causes = Causes::default();
     if old.is_none() {
         names::check(resource, object, &mut causes);
     }
+    let core = !resource.is_custom();
+    metadata::check(&object["metadata"], old.map(|old| &old["metadata"]), core, &mut causes);
     let fields = object.as_object_mut().expect("the registry adopts objects only");
     match resource.kind {
         Kind::CustomResourceDefinition => {
@@ -45,11 +73,34 @@ pub(crate) fn admit(
         Kind::ServiceCIDR if old.is_none() => complete_range(fields),
         Kind::Service => service::admit(fields, old, &mut causes),
         Kind::Pod => pod::admit(fields, old, &mut causes),
-        Kind::Deployment | Kind::ReplicaSet => {
-            workload::admit(resource.kind, fields, old, &mut causes)
-        }
-        Kind::EndpointSlice => check_slice(fields, &mut causes),
+        Kind::Deployment
+        | Kind::ReplicaSet
+        | Kind::StatefulSet
+        | Kind::DaemonSet
+        | Kind::Job
+        | Kind::CronJob => workload::admit(resource.kind, fields, old, &mut causes),
+        Kind::EndpointSlice => endpoints::slice(fields, old, &mut causes),
+        Kind::Endpoints => endpoints::endpoints(fields, &mut causes),
+        Kind::NetworkPolicy => network::policy(fields, &mut causes),
+        Kind::Ingress => network::ingress(fields, &mut causes),
+        Kind::ConfigMap => config::config_map(fields, old, &mut causes),
+        Kind::Secret => config::secret(fields, old, &mut causes),
+        Kind::Node => node::admit(fields, old, &mut causes),
         Kind::VirtualIP => virtual_ip::admit(fields, &mut causes),
+        _ => {}
+    }
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    causes.into_result(resource, name)
+}
+
+/// Completes what a status write says and refuses what is wrong with it.
+pub(crate) fn admit_status(resource: &'static Resource, object: &mut Value) -> Result<(), Error> {
+    let mut causes = Causes::default();
+    let fields = object.as_object_mut().expect("the registry adopts objects only");
+    match resource.kind {
+        Kind::Service => service::admit_status(fields, &mut causes),
+        Kind::Pod => pod::check_status(fields, &mut causes),
+        Kind::Deployment | Kind::ReplicaSet => workload::check_status(fields, &mut causes),
         _ => {}
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -83,28 +134,6 @@ fn complete_namespace(namespace: &mut Map<String, Value>) {
     let spec = child(namespace, "spec");
     preset(spec, "finalizers", || json!(["kubernetes"]));
     preset(child(namespace, "status"), "phase", || "Active".into());
-}
-
-fn check_slice(slice: &mut Map<String, Value>, causes: &mut Causes) {
-    const TYPES: [&str; 3] = ["FQDN", "IPv4", "IPv6"];
-    match slice.get("addressType").and_then(Value::as_str) {
-        None | Some("") => causes.required("addressType", ""),
-        Some(other) if !TYPES.contains(&other) => causes.unsupported("addressType", other, &TYPES),
-        Some(_) => {}
-    }
-    preset(slice, "endpoints", || json!([]));
-    for port in items(slice, "ports") {
-        preset(port, "name", || "".into());
-        preset(port, "protocol", || "TCP".into());
-    }
-    for (index, endpoint) in items(slice, "endpoints").enumerate() {
-        let field = format!("endpoints[{index}].addresses");
-        match endpoint.get("addresses").and_then(Value::as_array).map_or(0, Vec::len) {
-            0 => causes.required(&field, "must contain at least 1 address"),
-            1..=100 => {}
-            _ => causes.invalid(&field, &Value::Null, "must have at most 100 items"),
-        }
-    }
 }
 
 /// The map under a key, made if missing. What is there is a map: types are checked first.

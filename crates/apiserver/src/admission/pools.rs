@@ -5,7 +5,7 @@
 
 use super::addresses::Addresses;
 use super::causes::Causes;
-use super::service::{has_health_port, has_node_ports};
+use super::service::{has_health_port, has_node_ports, is_exposed};
 use crate::error::Error;
 use crate::resources::Kind;
 use crate::store::{Change, Object};
@@ -164,7 +164,10 @@ impl Pools {
             ports.chain([&spec["healthCheckNodePort"]]).filter_map(Value::as_u64).map(u128::from);
         Held {
             addresses: self.addresses.held(fields),
-            node_ports: ports.filter(|port| self.node_ports.holds(*port)).collect(),
+            // Only those who have node ports hold what they name.
+            node_ports: ports
+                .filter(|port| is_exposed(fields) && self.node_ports.holds(*port))
+                .collect(),
         }
     }
 }

@@ -105,7 +105,7 @@ fn defaults_of_other_kinds() {
                     json!({"maxSurge": "25%", "maxUnavailable": "25%"}),
                 ),
                 ("/spec/template/spec/containers/0/imagePullPolicy", json!("IfNotPresent")),
-                ("/status", Value::Null),
+                ("/status", json!({})),
             ],
         ),
         (
@@ -169,13 +169,13 @@ fn refusals_of_services() {
         (
             Kind::Service,
             json!({"spec": {"clusterIP": "10.1.1.1", "ports": port()}}),
-            r#"spec.clusterIPs: Invalid value: ["10.1.1.1"]: failed to allocate IP 10.1.1.1: the provided IP (10.1.1.1) is not in the valid range. The range of valid IPs is 10.96.0.0/12"#,
+            r#"spec.clusterIPs: Invalid value: ["10.1.1.1"]: failed to allocate IP 10.1.1.1: the provided network does not match the current range"#,
         ),
     ]);
-    let named = create(&mut registry(), Kind::Service, "1web", json!({"spec": {"ports": port()}}))
+    let named = create(&mut registry(), Kind::Service, "-web", json!({"spec": {"ports": port()}}))
         .unwrap_err();
     assert!(
-        named.contains(r#"metadata.name: Invalid value: "1web": a DNS-1035 label must"#),
+        named.contains(r#"metadata.name: Invalid value: "-web": a lowercase RFC 1123 label must"#),
         "{named}"
     );
     let shaped = create(&mut registry(), Kind::Service, "web", json!({"spec": {"ports": [80]}}))
@@ -219,7 +219,7 @@ fn refusals_of_other_kinds() {
     assert!(
         wrong
             .unwrap_err()
-            .ends_with("Invalid value: {}: `selector` does not match template `labels`")
+            .ends_with("Invalid value: null: `selector` does not match template `labels`")
     );
 }
 

@@ -26,7 +26,7 @@ pub(crate) use connection::serve_connection;
 use crate::access::User;
 use crate::error::Error;
 use crate::registry::Part;
-use crate::resources::Custom;
+use crate::resources::{self, Custom};
 use crate::server::ApiServer;
 use hyper::body::Incoming;
 use hyper::header::USER_AGENT;
@@ -86,6 +86,21 @@ async fn connect(
     }
 }
 
+/// Within a group that is there a resource may be missing; else there is nothing at all.
+fn unknown(path: &str, customs: &[Custom]) -> Error {
+    let mut steps = path.split('/').skip(1);
+    let (root, group, version) = match steps.next() {
+        Some("api") => ("api", "", steps.next()),
+        _ => ("apis", steps.next().unwrap_or_default(), steps.next()),
+    };
+    let is_there = resources::served(customs)
+        .any(|it| it.group == group && version.is_none_or(|version| version == it.version));
+    match path.starts_with(&format!("/{root}/")) && version.is_some() && is_there {
+        true => Error::UnknownPath,
+        false => Error::NoPage,
+    }
+}
+
 async fn handle(
     server: Arc<ApiServer>,
     route: Option<Route>,
@@ -95,7 +110,7 @@ async fn handle(
 ) -> Result<Reply, Error> {
     let mut query = Query::parse(request.uri().query().unwrap_or_default())?;
     query.agent = agent(&request);
-    let route = route.ok_or(Error::UnknownPath)?;
+    let route = route.ok_or_else(|| unknown(request.uri().path(), customs))?;
     match route {
         Route::Objects(place) if place.resource.transient => match *request.method() {
             Method::POST if place.is_where_objects_begin() => {
@@ -194,16 +209,19 @@ fn agent(request: &Request<Incoming>) -> String {
 
 /// `Status` of a success that has no object to show.
 fn success(place: &Place, uid: &str) -> serde_json::Value {
+    let mut details = json!({
+        "name": place.name.as_deref().unwrap_or_default(),
+        "kind": place.resource.plural,
+        "uid": uid,
+    });
+    if !place.resource.group.is_empty() {
+        details["group"] = place.resource.group.into();
+    }
     json!({
         "kind": "Status",
         "apiVersion": "v1",
         "metadata": {},
         "status": "Success",
-        "details": {
-            "name": place.name.as_deref().unwrap_or_default(),
-            "group": place.resource.group,
-            "kind": place.resource.plural,
-            "uid": uid,
-        },
+        "details": details,
     })
 }

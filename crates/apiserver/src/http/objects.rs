@@ -53,6 +53,8 @@ pub(super) fn list(
     query: &Query,
     view: View,
 ) -> Result<Reply, Error> {
+    query.check_list()?;
+    query.selector.check(place.resource)?;
     let page = server.read(|registry| Page::read(registry, place, query))?;
     let metadata = page.metadata();
     let objects = page.objects.into_iter();
@@ -155,7 +157,7 @@ pub(super) async fn create(
 ) -> Result<Reply, Error> {
     let object = stored(place, body(request).await?);
     if object["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
-        return Err(Error::BadRequest {
+        return Err(Error::Untyped {
             message: "resourceVersion should not be set on objects to be created".into(),
         });
     }
@@ -175,11 +177,18 @@ pub(super) async fn replace(
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
     let object = stored(place, body(request).await?);
-    let (kind, write) = (place.resource.kind, write(query));
-    let (replaced, warnings) = server.write(|registry| {
-        told(registry, |it| it.update(kind, &place.key(), part, object, write))
+    let (kind, write, key) = (place.resource.kind, write(query), place.key());
+    let makes = part == Part::Main && place.resource.is_made_by_replacing();
+    let ((replaced, new), warnings) = server.write(|registry| {
+        told(registry, |it| match it.get(kind, &key) {
+            Err(Error::NotFound { .. }) if makes && object["metadata"]["name"] == *key.name => {
+                it.create(kind, &key.namespace, object, write).map(|made| (made, true))
+            }
+            _ => it.update(kind, &key, part, object, write).map(|updated| (updated, false)),
+        })
     })?;
-    Ok(Reply::bytes(shown(place.resource, &replaced)).warn(warnings))
+    let code = if new { 201 } else { 200 };
+    Ok(Reply::bytes(shown(place.resource, &replaced)).code(code).warn(warnings))
 }
 
 pub(super) async fn patch(
@@ -190,6 +199,9 @@ pub(super) async fn patch(
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
     let media = media(&request);
+    if !media.contains("patch+") {
+        return Err(Error::UnknownPatch);
+    }
     if media == "application/apply-patch+yaml" {
         return apply(server, place, part, query, &bytes(request).await?);
     }
@@ -291,6 +303,10 @@ pub(super) async fn delete(
         registry.delete(kind, &place.key(), &deletion, Write { dry_run: dry, ..write(query) })
     })?;
     Ok(match deleted {
+        // Of some kinds the real server gives the last state.
+        Deleted::Gone(object) if place.resource.is_shown_when_deleted() => {
+            Reply::bytes(shown(place.resource, &object))
+        }
         Deleted::Gone(object) => Reply::json(&success(place, &object.uid())),
         Deleted::Going(object) => Reply::bytes(shown(place.resource, &object)),
     })
@@ -346,6 +362,10 @@ pub(super) async fn bind(
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
     let binding = body(request).await?;
+    if binding["metadata"]["name"].as_str() != place.name.as_deref() {
+        let message = "name in URL does not match name in Binding object";
+        return Err(Error::BadRequest { message: message.into() });
+    }
     let Some(node) = binding["target"]["name"].as_str().filter(|name| !name.is_empty()) else {
         return Err(Error::BadRequest { message: "target.name: Required value".into() });
     };

@@ -16,6 +16,7 @@ pub(super) struct Query {
     pub(super) resource_version: Option<u64>,
     pub(super) exact: bool,
     pub(super) not_older: bool,
+    unknown_match: Option<String>,
     pub(super) timeout_seconds: Option<u64>,
     pub(super) bookmarks: bool,
     pub(super) initial_events: Option<bool>,
@@ -47,19 +48,21 @@ impl Query {
     fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
         match name {
             "watch" => self.watch = flag(value),
-            "limit" => self.limit = number(name, value)?.unwrap_or(0),
+            "limit" => self.limit = limit(value)?,
             "continue" => self.continued = Some(value.to_owned()).filter(|token| !token.is_empty()),
             "resourceVersion" => self.resource_version = number(name, value)?,
             "resourceVersionMatch" => {
                 self.exact = value == "Exact";
                 self.not_older = value == "NotOlderThan";
+                self.unknown_match = Some(value.to_owned())
+                    .filter(|_| !self.exact && !self.not_older && !value.is_empty());
             }
             "timeoutSeconds" => self.timeout_seconds = number(name, value)?,
             "allowWatchBookmarks" => self.bookmarks = flag(value),
             "sendInitialEvents" => self.initial_events = Some(flag(value)),
             "dryRun" => self.dry_run = dry_run(value)?,
             "gracePeriodSeconds" => self.deletion.grace = number(name, value)?,
-            "propagationPolicy" => self.deletion.propagation = propagation(value),
+            "propagationPolicy" => self.deletion.propagation = propagation(value)?,
             "orphanDependents" if flag(value) => {
                 self.deletion.propagation = Some(Propagation::Orphan);
             }
@@ -80,6 +83,31 @@ impl Query {
         Ok(())
     }
 
+    /// Which of the options for lists do not go together (`ValidateListOptions` of the real server).
+    pub(super) fn check_list(&self) -> Result<(), Error> {
+        let refuse = |field: &str, message: String| {
+            Err(bad("ListOptions", Reason::Forbidden, field, format!("Forbidden: {message}")))
+        };
+        const MATCH: &str = "resourceVersionMatch";
+        if self.initial_events.is_some() {
+            return refuse("sendInitialEvents", "sendInitialEvents is forbidden for list".into());
+        }
+        if let Some(other) = &self.unknown_match {
+            let supported = r#"supported values: "Exact", "NotOlderThan", """#;
+            let message = format!("Unsupported value: {other:?}: {supported}");
+            return Err(bad("ListOptions", Reason::NotSupported, MATCH, message));
+        }
+        if (self.exact || self.not_older) && self.resource_version.is_none() {
+            let message = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            return refuse(MATCH, message.into());
+        }
+        if self.exact && self.resource_version == Some(0) {
+            let message = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            return refuse(MATCH, message.into());
+        }
+        Ok(())
+    }
+
     /// How to delete: `DeleteOptions` in the body over those in the query. Also says whether it is a dry run.
     pub(super) fn deletion(&self, options: &Value) -> Result<(Deletion, bool), Error> {
         let mut deletion = self.deletion.clone();
@@ -88,7 +116,13 @@ impl Query {
             deletion.grace = Some(grace);
         }
         if let Some(policy) = options["propagationPolicy"].as_str() {
-            deletion.propagation = propagation(policy);
+            if !options["orphanDependents"].is_null() {
+                let message = format!(
+                    "Invalid value: {policy:?}: orphanDependents and deletionPropagation cannot be both set"
+                );
+                return Err(bad("DeleteOptions", Reason::Invalid, "propagationPolicy", message));
+            }
+            deletion.propagation = propagation(policy)?;
         }
         for mode in options["dryRun"].as_array().into_iter().flatten() {
             dry |= dry_run(mode.as_str().unwrap_or_default())?;
@@ -117,9 +151,10 @@ fn dry_run(value: &str) -> Result<bool, Error> {
     match value {
         "All" => Ok(true),
         "" => Ok(false),
-        other => Err(Error::BadRequest {
-            message: format!("Invalid value: {other:?}: dryRun must be All"),
-        }),
+        other => {
+            let message = format!("Unsupported value: [{other:?}]: supported values: \"All\"");
+            Err(bad("CreateOptions", Reason::NotSupported, "dryRun", message))
+        }
     }
 }
 
@@ -131,19 +166,34 @@ fn validation(value: &str) -> Result<Validation, Error> {
         other => {
             let supported = r#"supported values: "", "Ignore", "Strict", "Warn""#;
             let message = format!("Unsupported value: {other:?}: {supported}");
-            let field = "fieldValidation".to_owned();
-            let causes = vec![Cause { reason: Reason::NotSupported, field, message }];
-            Err(Error::Options { kind: "CreateOptions", causes })
+            Err(bad("CreateOptions", Reason::NotSupported, "fieldValidation", message))
         }
     }
 }
 
-fn propagation(policy: &str) -> Option<Propagation> {
+fn propagation(policy: &str) -> Result<Option<Propagation>, Error> {
     match policy {
-        "Orphan" => Some(Propagation::Orphan),
-        "Foreground" => Some(Propagation::Foreground),
-        "Background" => Some(Propagation::Background),
-        _ => None,
+        "Orphan" => Ok(Some(Propagation::Orphan)),
+        "Foreground" => Ok(Some(Propagation::Foreground)),
+        "Background" => Ok(Some(Propagation::Background)),
+        "" => Ok(None),
+        other => {
+            let supported = r#"supported values: "Foreground", "Background", "Orphan", "nil""#;
+            let message = format!("Unsupported value: {other:?}: {supported}");
+            Err(bad("DeleteOptions", Reason::NotSupported, "propagationPolicy", message))
+        }
+    }
+}
+
+fn bad(kind: &'static str, reason: Reason, field: &str, message: String) -> Error {
+    Error::Options { kind, causes: vec![Cause { reason, field: field.to_owned(), message }] }
+}
+
+fn limit(value: &str) -> Result<usize, Error> {
+    let message = || format!("strconv.ParseInt: parsing {value:?}: invalid syntax");
+    match value {
+        "" => Ok(0),
+        _ => value.parse().map_err(|_no_number| Error::BadRequest { message: message() }),
     }
 }
 

@@ -40,7 +40,11 @@ impl Reply {
     }
 
     pub(super) fn error(error: &Error) -> Self {
-        Self::json(&error.status()).code(error.code())
+        let reply = match error {
+            Error::NoPage => Self::text("404 page not found\n"),
+            _ => Self::json(&error.status()),
+        };
+        reply.code(error.code())
     }
 
     /// A body that comes in pieces, up to `limit` bytes.

@@ -63,7 +63,7 @@ pub(super) fn start(
     query: &Query,
     view: View,
 ) -> Result<Reply, Error> {
-    let start = start_of(place, query)?;
+    let start = start_of(query)?;
     let (lines, pieces) = mpsc::channel(1);
     let watcher = Watcher {
         server: server.clone(),
@@ -86,11 +86,11 @@ pub(super) fn start(
 }
 
 /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-watch>
-fn start_of(place: &Place, query: &Query) -> Result<Start, Error> {
+fn start_of(query: &Query) -> Result<Start, Error> {
     let forbidden = |message: &str| {
         let (field, message) = ("resourceVersionMatch".into(), format!("Forbidden: {message}"));
         let causes = vec![Cause { reason: Reason::Forbidden, field, message }];
-        Error::Invalid { resource: place.resource, name: String::new(), causes }
+        Error::Options { kind: "ListOptions", causes }
     };
     match query.initial_events {
         None if query.exact || query.not_older => Err(forbidden(

@@ -118,13 +118,10 @@ impl Set {
     }
 
     fn collect(&self, prefix: &str, paths: &mut Vec<String>) {
-        for (step, node) in &self.steps {
-            let path = format!("{prefix}{}", readable(step));
-            if node.member {
-                paths.push(path.clone());
-            }
-            node.below.collect(&path, paths);
-        }
+        let path = |step: &String| format!("{prefix}{}", readable(step));
+        let members = self.steps.iter().filter(|(_, node)| node.member);
+        paths.extend(members.map(|(step, _)| path(step)));
+        self.steps.iter().for_each(|(step, node)| node.below.collect(&path(step), paths));
     }
 
     /// As `fieldsV1`.

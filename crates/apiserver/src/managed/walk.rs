@@ -70,6 +70,22 @@ pub(super) fn extract(root: Root<'_>, value: &Value) -> Set {
     set
 }
 
+/// A value that was not there before: all that is in it, and the value itself, unless Go's types have it `inline` in
+/// the empty object already, as a `spec` is.
+fn appear(set: &mut Set, step: String, root: Root<'_>, value: &Value, inline: bool) {
+    // The one list that even an empty spec has.
+    let inline = inline && (root.is_inline() || step == "f:containers");
+    let mut below = Set::default();
+    for (step, (root, value)) in parts(root, value).into_iter().flatten() {
+        let inline = inline && !step.starts_with("k:");
+        appear(&mut below, step, root, value, inline);
+    }
+    if below.is_empty() || !inline {
+        set.insert(step.clone());
+    }
+    set.graft(step, below);
+}
+
 fn add(set: &mut Set, step: String, root: Root<'_>, value: &Value) {
     let below = extract(root, value);
     if below.is_empty() || step.starts_with("k:") || step.starts_with("v:") {
@@ -85,7 +101,7 @@ pub(crate) fn compare(root: Root<'_>, old: &Value, new: &Value) -> Changes {
     };
     for (step, (root, new)) in &after {
         match before.get(step) {
-            None => add(&mut changes.written, step.clone(), *root, new),
+            None => appear(&mut changes.written, step.clone(), *root, new, true),
             Some((_, old)) if old == new => {}
             Some((_, old)) if parts(*root, old).is_some() && parts(*root, new).is_some() => {
                 let below = compare(*root, old, new);

@@ -50,7 +50,7 @@ fn operate(object: &mut Value, patch: &[PatchOperation]) -> Result<(), Error> {
             return Err(Error::TooLarge { limit: COPY_LIMIT });
         }
         json_patch::patch(object, std::slice::from_ref(operation))
-            .map_err(|error| Error::Inapplicable { why: error.to_string() })?;
+            .map_err(|_why| Error::Inapplicable)?;
         check_depth(object)?;
     }
     Ok(())
@@ -137,6 +137,6 @@ mod tests {
         let patch =
             serde_json::from_value(json!([{"op": "test", "path": "/a", "value": 1}])).unwrap();
         let refused = Patch::Json(Box::new(patch)).apply(Kind::Pod, &json!({}));
-        assert!(matches!(refused, Err(Error::Inapplicable { .. })));
+        assert!(matches!(refused, Err(Error::Inapplicable)));
     }
 }

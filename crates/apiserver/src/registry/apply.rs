@@ -25,10 +25,17 @@ impl Registry {
         if config["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
             return Err(Error::BadRequest { message: "metadata.managedFields must be nil".into() });
         }
-        check_type(&config)?;
+        check_type(resource, &config)?;
+        if config["metadata"]["name"].as_str().is_none_or(str::is_empty) {
+            let name = &key.name;
+            let message = format!(
+                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            );
+            return Err(Error::BadRequest { message });
+        }
+        let own = config["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
         meta::adopt(resource, &key.namespace, &mut config)?;
-        meta::metadata(&mut config).entry("name").or_insert_with(|| key.name.as_str().into());
-        check_declared(resource, key, &mut config)?;
+        check_declared(resource, &Key::new(&own, &key.name), &mut config)?;
         crate::admission::drop_nulls(&mut config);
         let subresource = if part == Part::Status { "status" } else { "" };
         let owner = Owner::apply(write.manager, &resource.api_version(), subresource);
@@ -76,25 +83,31 @@ fn in_words(owner: &Owner) -> String {
     format!("{:?}{part}{version}", owner.manager)
 }
 
-fn check_type(config: &Value) -> Result<(), Error> {
-    for field in ["apiVersion", "kind"] {
-        if config[field].as_str().is_none_or(str::is_empty) {
-            let message = format!("{field} must be set in an apply patch");
-            return Err(Error::BadRequest { message });
-        }
+fn check_type(resource: &Resource, config: &Value) -> Result<(), Error> {
+    let text = |field: &str| config[field].as_str().unwrap_or_default();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    if version == resource.api_version() && kind == resource.name {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::BadRequest {
+        message: format!("invalid object type: {}, Kind={kind}", with_group(version)),
+    })
+}
+
+/// `/v1` of the core group, as Go prints a group with its version.
+fn with_group(version: &str) -> String {
+    if version.contains('/') { version.to_owned() } else { format!("/{version}") }
 }
 
 /// A manifest to apply has to be understood in full: who knows which field a slip of the pen was meant to be?
 fn check_declared(resource: &Resource, key: &Key, config: &mut Value) -> Result<(), Error> {
     let Some(root) = resource.root() else { return Ok(()) };
-    let (kind, version) = (resource.name, resource.api_version());
+    let (kind, version) = (resource.name, with_group(&resource.api_version()));
     let mut unknown = Vec::new();
     let refused = |why: String| Error::Untyped {
         message: format!(
             "failed to create typed patch object ({}; {version}, Kind={kind}): {why}",
-            [&*key.namespace, &*key.name].join("/").trim_start_matches('/'),
+            [&*key.namespace, &*key.name].join("/"),
         ),
     };
     match resource.kind {

@@ -36,7 +36,8 @@ impl Registry {
     ) -> Result<Deleted, Error> {
         let pod = self.get(Kind::Pod, key)?;
         let of_pod = |(_, budget): &(Key, Arc<Object>)| {
-            Selector::of_object(&budget.value["spec"]["selector"]).matches(&pod.value)
+            let selector = Selector::of_object(&budget.value["spec"]["selector"]);
+            selector.is_some_and(|selector| selector.matches(&pod))
         };
         let budgets: Vec<_> = self.budgets(&key.namespace).into_iter().filter(of_pod).collect();
         match budgets.as_slice() {
@@ -61,9 +62,10 @@ impl Registry {
         let (spec, selector) = (&budget["spec"], Selector::of_object(&budget["spec"]["selector"]));
         // One that selects nothing in particular selects all: policy/v1.
         let listed = self.store.list(Kind::Pod, Some(namespace), None);
-        let selected = listed.map(|(_, pod)| &pod.value);
-        let selected = selected.filter(|pod| !spec["selector"].is_null() && selector.matches(pod));
-        let pods: Vec<&Value> = selected.filter(|pod| !is_over(pod)).collect();
+        let selects = |pod: &Object| selector.as_ref().is_some_and(|it| it.matches(pod));
+        let selected: Vec<_> = listed.map(|(_, pod)| pod).filter(|pod| selects(pod)).collect();
+        let pods = selected.iter().map(|pod| &*pod.value).filter(|pod| !is_over(pod));
+        let pods: Vec<&Value> = pods.collect();
         let healthy = pods.iter().filter(|pod| is_healthy(pod) && !is_deleted(pod)).count() as u64;
         let counted = self.expected(&pods, namespace, spec);
         let (expected, desired) = counted.unwrap_or((pods.len() as u64, u64::MAX));

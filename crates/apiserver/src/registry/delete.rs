@@ -200,7 +200,7 @@ fn check_preconditions(
     for (field, path, wanted) in fields {
         let found = old.value["metadata"][path].as_str().unwrap_or_default().to_owned();
         if let Some(wanted) = wanted.clone().filter(|wanted| *wanted != found) {
-            let clash = Clash::Precondition { field, wanted, found };
+            let clash = Clash::Deleted { field, wanted, found };
             return Err(Error::Conflict {
                 resource: kind.resource(),
                 name: key.name.clone(),

@@ -2,7 +2,7 @@
 
 use crate::error::{Cause, Clash, Error, Reason};
 use crate::patch;
-use crate::resources::{Resource, StatusRule};
+use crate::resources::{self, Kind, Resource, StatusRule};
 use crate::store::Key;
 use crate::time;
 use serde_json::{Map, Value, json};
@@ -59,8 +59,7 @@ pub(super) fn adopt(resource: &Resource, namespace: &str, object: &mut Value) ->
     let Value::Object(fields) = object else {
         return Err(Error::BadRequest { message: "the body is not an object".into() });
     };
-    expect(fields, "apiVersion", &resource.api_version())?;
-    expect(fields, "kind", resource.name)?;
+    expect(fields, resource)?;
     if resource.has_status()
         && fields.get("status").is_some_and(|status| !status.is_object() && !status.is_null())
     {
@@ -74,7 +73,9 @@ pub(super) fn adopt(resource: &Resource, namespace: &str, object: &mut Value) ->
         return Err(Error::BadRequest { message: "metadata is not an object".into() });
     };
     metadata.retain(|_, value| !value.is_null());
-    check_types(metadata)?;
+    if resource.is_custom() {
+        check_types(metadata)?;
+    }
     metadata.remove("selfLink");
     if !resource.namespaced {
         metadata.remove("namespace");
@@ -83,29 +84,43 @@ pub(super) fn adopt(resource: &Resource, namespace: &str, object: &mut Value) ->
     match metadata.get("namespace").and_then(Value::as_str) {
         None | Some("") => drop(metadata.insert("namespace".into(), namespace.into())),
         Some(own) if own == namespace => {}
-        Some(own) => {
-            let message = format!(
-                "the namespace of the provided object does not match the namespace sent on the request ({own} and {namespace})"
-            );
-            return Err(Error::BadRequest { message });
+        Some(_) => {
+            let message = "the namespace of the provided object does not match the namespace sent on the request";
+            return Err(Error::BadRequest { message: message.into() });
         }
     }
     Ok(())
 }
 
-fn expect(fields: &mut Map<String, Value>, field: &str, expected: &str) -> Result<(), Error> {
-    match fields.get(field).and_then(Value::as_str) {
-        None | Some("") => drop(fields.insert(field.into(), expected.into())),
-        Some(found) if found == expected => {}
-        Some(found) => {
-            let what = if field == "kind" { "kind" } else { "API version" };
-            let message = format!(
-                "the {what} in the data ({found}) does not match the expected {what} ({expected})"
-            );
-            return Err(Error::BadRequest { message });
-        }
+/// The type is that of the resource, or left out.
+fn expect(fields: &mut Map<String, Value>, resource: &Resource) -> Result<(), Error> {
+    let given = |field: &str, otherwise: &str| {
+        let text = fields.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+        text.unwrap_or(otherwise).to_owned()
+    };
+    let (wanted, name) = (resource.api_version(), resource.name);
+    let (version, kind) = (given("apiVersion", &wanted), given("kind", name));
+    if version == wanted && kind == name {
+        fields.insert("apiVersion".into(), version.into());
+        fields.insert("kind".into(), kind.into());
+        return Ok(());
     }
-    Ok(())
+    let of = |version: &str| version.rsplit('/').next().unwrap_or_default().to_owned();
+    let group = |version: &str| match version.split_once('/') {
+        Some((group, _)) => group.split('.').next().unwrap_or_default().to_owned(),
+        None => "core".to_owned(),
+    };
+    let why = if resources::of_manifest(&version, &kind).is_some() {
+        let found = if version.contains('/') { group(&version) } else { of(&version) };
+        format!("converting ({found}.{kind}) to ({}.{name}): unknown conversion", group(&wanted))
+    } else {
+        format!(
+            "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
+        )
+    };
+    let version = of(&version);
+    let message = format!("{kind} in version {version:?} cannot be handled as a {name}: {why}");
+    Err(Error::BadRequest { message })
 }
 
 /// Metadata that the server itself reads has the types it expects.
@@ -240,7 +255,10 @@ pub(super) fn keep_all_but_status(resource: &Resource, object: &mut Value, old: 
 
 /// Counts a change of anything but metadata and status.
 pub(super) fn count_generation(resource: &Resource, object: &mut Value, old: &Value) {
-    if !resource.generation || same_wish(object, old) {
+    // Of a Deployment annotations count too: some of them are wishes.
+    let annotations = |object: &Value| object["metadata"]["annotations"].clone();
+    let said = resource.kind != Kind::Deployment || annotations(object) == annotations(old);
+    if !resource.generation || said && same_wish(object, old) {
         return;
     }
     let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;

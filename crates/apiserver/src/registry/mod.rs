@@ -153,13 +153,15 @@ impl Registry {
         if resource.status != StatusRule::SeparateOnceCreated {
             meta::drop_status(resource, &mut object);
         }
+        admission::complete(resource, &mut object);
+        let given = object.clone();
         admission::admit(resource, &mut object, None)?;
         self.check_custom(resource, &object, None)?;
+        track::begin(resource, &given, &mut object, managers, write);
+        self.pools.allocate(kind, &mut object, None)?;
         if self.store.get(kind, &key).is_some() {
             return Err(Error::AlreadyExists { resource, name: key.name });
         }
-        self.pools.allocate(kind, &mut object, None)?;
-        track::begin(resource, &mut object, managers, write);
         self.assign_account(resource, &key, &mut object)?;
         Ok(self.finish(kind, key, object, write))
     }
@@ -198,20 +200,25 @@ impl Registry {
         if part == Part::Main || definitions::covers_status(resource) {
             self.check_custom(resource, &object, Some(&old.value))?;
         }
+        admission::complete(resource, &mut object);
+        let given = object.clone();
+        if part == Part::Status {
+            admission::admit_status(resource, &mut object)?;
+        }
         if part == Part::Main {
             admission::admit(resource, &mut object, Some(&old.value))?;
             self.pools.allocate(kind, &mut object, Some(&old.value))?;
         }
         meta::count_generation(resource, &mut object, &old.value);
         let managers = managers.ok_or(claimed);
-        track::follow(resource, part, &old.value, &mut object, managers, write);
+        track::follow(resource, part, &old.value, &given, &mut object, managers, write);
         if object == old.value {
             return Ok(old);
         }
         if !write.dry_run && meta::is_finished(&object) {
-            let last = self.store.remove(kind, key).unwrap_or(old);
+            self.store.remove(kind, key);
             self.settle(write.now);
-            return Ok(last);
+            return Ok(Arc::new(Object::unsaved(object)));
         }
         Ok(self.finish(kind, key.clone(), object, write))
     }
@@ -312,8 +319,20 @@ impl Registry {
                 clash,
             });
         }
-        let patch = serde_json::json!({"spec": {"nodeName": node}});
-        self.patch(Kind::Pod, key, Part::Main, &Patch::Merge(patch), write).map(drop)
+        let mut object = old.value.clone();
+        object["spec"]["nodeName"] = node.into();
+        let scheduled = serde_json::json!({"type": "PodScheduled", "status": "True",
+            "lastProbeTime": null, "lastTransitionTime": crate::time::rfc3339(write.now)});
+        let conditions = &mut object["status"]["conditions"];
+        match conditions.as_array_mut() {
+            Some(list) => {
+                list.retain(|condition| condition["type"] != "PodScheduled");
+                list.push(scheduled);
+            }
+            None => *conditions = serde_json::json!([scheduled]),
+        }
+        self.finish(Kind::Pod, key.clone(), object, write);
+        Ok(())
     }
 
     fn finish(&mut self, kind: Kind, key: Key, object: Value, write: Write<'_>) -> Arc<Object> {

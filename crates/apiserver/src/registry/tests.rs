@@ -161,7 +161,7 @@ fn a_generation_counts_wishes_only() {
     };
     assert_eq!(generation(Part::Main, json!({"metadata": {"labels": {"a": "b"}}})), Some(1));
     assert_eq!(generation(Part::Status, json!({"status": {"phase": "Running"}})), Some(1));
-    assert_eq!(generation(Part::Main, json!({"spec": {"restartPolicy": "Never"}})), Some(2));
+    assert_eq!(generation(Part::Main, json!({"spec": {"activeDeadlineSeconds": 60}})), Some(2));
 }
 
 fn held(registry: &Registry) -> (Vec<String>, Vec<u64>) {
@@ -170,7 +170,10 @@ fn held(registry: &Registry) -> (Vec<String>, Vec<u64>) {
     let specs = || services.iter().map(|service| &service.value["spec"]);
     let addresses =
         specs().filter_map(|spec| spec["clusterIP"].as_str()).filter(|ip| *ip != "None");
-    let ports = specs().flat_map(|spec| spec["ports"].as_array().into_iter().flatten());
+    // One that is not for the outside may name what it does not have.
+    let outside = |spec: &&Value| spec["type"] != "ExternalName";
+    let ports =
+        specs().filter(outside).flat_map(|spec| spec["ports"].as_array().into_iter().flatten());
     (
         addresses.map(str::to_owned).collect(),
         ports.filter_map(|port| port["nodePort"].as_u64()).collect(),

@@ -7,7 +7,7 @@ use crate::resources::Resource;
 use serde_json::{Map, Value};
 
 /// Fields that nobody owns (`k8s.io/apimachinery/pkg/util/managedfields`).
-const NOBODYS: [&[&str]; 13] = [
+const NOBODYS: [&[&str]; 12] = [
     &["f:apiVersion"],
     &["f:kind"],
     &["f:metadata", "f:name"],
@@ -20,7 +20,6 @@ const NOBODYS: [&[&str]; 13] = [
     &["f:metadata", "f:resourceVersion"],
     &["f:metadata", "f:deletionTimestamp"],
     &["f:metadata", "f:deletionGracePeriodSeconds"],
-    &["f:metadata", "f:generateName"],
 ];
 
 /// What a request for this part may own.
@@ -38,9 +37,10 @@ pub(super) fn owner(resource: &Resource, part: Part, write: Write<'_>) -> Owner 
     Owner::update(write.manager, &resource.api_version(), subresource)
 }
 
-/// The owners of a new object: its creator, unless others are named.
+/// The owners of a new object, `given` so by its creator: him, unless others are named.
 pub(super) fn begin(
     resource: &Resource,
+    given: &Value,
     object: &mut Value,
     managers: Option<Managers>,
     write: Write<'_>,
@@ -48,18 +48,19 @@ pub(super) fn begin(
     let managers = managers.unwrap_or_else(|| {
         let mut managers = Managers::default();
         let nothing = Value::Object(Map::new());
-        let changes = changes(resource, Part::Main, &nothing, object);
+        let changes = changes(resource, Part::Main, &nothing, given);
         managers.update(&owner(resource, Part::Main, write), &changes);
         managers
     });
     put(object, managers, write.now);
 }
 
-/// The owners after a change: `managers` are decided already, or else what the client says about the old ones.
+/// The owners after a change to what is `given`: `managers` are decided already, or else what the client says about the old ones.
 pub(super) fn follow(
     resource: &Resource,
     part: Part,
     old: &Value,
+    given: &Value,
     object: &mut Value,
     managers: Result<Managers, Option<Value>>,
     write: Write<'_>,
@@ -67,7 +68,7 @@ pub(super) fn follow(
     let present = &old["metadata"]["managedFields"];
     let managers = managers.unwrap_or_else(|claimed| {
         let mut managers = Managers::from_json(claimed.as_ref().unwrap_or(present));
-        let changes = changes(resource, part, old, object);
+        let changes = changes(resource, part, old, given);
         managers.update(&owner(resource, part, write), &changes);
         managers
     });

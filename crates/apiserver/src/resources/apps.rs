@@ -22,8 +22,8 @@ pub(super) const DEPLOYMENT: Resource = Resource {
     columns: &[
         NAME,
         column("Ready", Cell::Of(workload::ready)),
-        number("Up-to-date", Cell::Count("/status/updatedReplicas")),
-        number("Available", Cell::Count("/status/availableReplicas")),
+        column("Up-to-date", Cell::Count("/status/updatedReplicas")),
+        column("Available", Cell::Count("/status/availableReplicas")),
         AGE,
         wide("Containers", Cell::Of(workload::containers)),
         wide("Images", Cell::Of(workload::images)),

@@ -98,7 +98,7 @@ pub(super) const CONFIG_MAP: Resource = Resource {
     plural: "configmaps",
     singular: "configmap",
     short_names: &["cm"],
-    columns: &[NAME, number("Data", Cell::Of(count::data)), AGE],
+    columns: &[NAME, column("Data", Cell::Of(count::data)), AGE],
     ..CORE
 };
 
@@ -107,7 +107,7 @@ pub(super) const SECRET: Resource = Resource {
     name: "Secret",
     plural: "secrets",
     singular: "secret",
-    columns: &[NAME, column("Type", Cell::At("/type")), number("Data", Cell::Of(count::data)), AGE],
+    columns: &[NAME, column("Type", Cell::At("/type")), column("Data", Cell::Of(count::data)), AGE],
     ..CORE
 };
 

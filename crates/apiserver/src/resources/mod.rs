@@ -196,6 +196,79 @@ impl Resource {
         self.group == "podway.io" || matches!(self.kind, Kind::Custom(_))
     }
 
+    /// Whether a `PUT` of an object that is not there makes it (`AllowCreateOnUpdate`).
+    pub(crate) fn is_made_by_replacing(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Service
+                | Kind::Endpoints
+                | Kind::Event
+                | Kind::LimitRange
+                | Kind::Lease
+                | Kind::Role
+                | Kind::RoleBinding
+                | Kind::ClusterRole
+                | Kind::ClusterRoleBinding
+        )
+    }
+
+    /// Whether the answer to a deletion is the object (`ReturnDeletedObject`), not a `Status`.
+    pub(crate) fn is_shown_when_deleted(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Pod
+                | Kind::Service
+                | Kind::PersistentVolume
+                | Kind::PersistentVolumeClaim
+                | Kind::ResourceQuota
+                | Kind::ServiceAccount
+                | Kind::StorageClass
+        )
+    }
+
+    /// Fields besides name and namespace that a field selector may name.
+    pub(crate) fn selectable(&self) -> &'static [&'static str] {
+        match self.kind {
+            Kind::Pod => &[
+                "spec.nodeName",
+                "spec.restartPolicy",
+                "spec.schedulerName",
+                "spec.serviceAccountName",
+                "spec.hostNetwork",
+                "status.phase",
+                "status.podIP",
+                "status.podIPs",
+                "status.nominatedNodeName",
+            ],
+            Kind::Node => &["spec.unschedulable"],
+            Kind::Service => &["spec.clusterIP", "spec.type"],
+            Kind::Namespace => &["status.phase"],
+            Kind::Secret => &["type"],
+            Kind::ReplicationController | Kind::ReplicaSet => &["status.replicas"],
+            Kind::Job => &["status.successful"],
+            Kind::Event => &[
+                "involvedObject.kind",
+                "involvedObject.namespace",
+                "involvedObject.name",
+                "involvedObject.uid",
+                "involvedObject.apiVersion",
+                "involvedObject.resourceVersion",
+                "involvedObject.fieldPath",
+                "reason",
+                "reportingComponent",
+                "source",
+                "type",
+            ],
+            Kind::IPAddress => &[
+                "spec.parentRef.group",
+                "spec.parentRef.resource",
+                "spec.parentRef.namespace",
+                "spec.parentRef.name",
+            ],
+            _ => &[],
+        }
+    }
+
     /// The types of its objects.
     pub(crate) fn root(&self) -> Option<Root<'static>> {
         match self.kind {

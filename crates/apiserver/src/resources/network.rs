@@ -57,6 +57,7 @@ pub(super) const IP_ADDRESS: Resource = Resource {
     short_names: &["ip"],
     namespaced: false,
     columns: &[NAME, column("ParentRef", Cell::Of(network::address_parent))],
+    generation: false,
     ..NETWORKING
 };
 
@@ -68,6 +69,7 @@ pub(super) const SERVICE_CIDR: Resource = Resource {
     namespaced: false,
     status: StatusRule::Separate,
     columns: &[NAME, column("CIDRs", Cell::Of(network::cidrs)), AGE],
+    generation: false,
     ..NETWORKING
 };
 

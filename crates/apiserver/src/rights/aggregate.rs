@@ -14,7 +14,7 @@ pub(crate) fn outdated(store: &Store) -> Vec<(Key, Value)> {
     for (key, role) in roles() {
         let selectors = &role.value["aggregationRule"]["clusterRoleSelectors"];
         let Some(selectors) = selectors.as_array() else { continue };
-        let selectors: Vec<Selector> = selectors.iter().map(Selector::of_object).collect();
+        let selectors: Vec<Selector> = selectors.iter().filter_map(Selector::of_object).collect();
         let parts = roles().filter(|(name, part)| *name != key && chosen(&selectors, part));
         let parts: Vec<Arc<Object>> = parts.map(|(_, part)| part).collect();
         let mut rules: Vec<&Value> = Vec::new();

@@ -105,6 +105,25 @@ impl<'a> Root<'a> {
         Root { types: &OPAQUE, id: Id(0) }
     }
 
+    /// Whether Go's type has values of this one in itself, not behind a pointer: even an empty object has them.
+    pub(crate) fn is_inline(self) -> bool {
+        const OTHERS: [&str; 10] = [
+            "ObjectMeta",
+            "DeploymentStrategy",
+            "DaemonSetUpdateStrategy",
+            "StatefulSetUpdateStrategy",
+            "CustomResourceDefinitionNames",
+            "CrossVersionObjectReference",
+            "NodeSystemInfo",
+            "NodeDaemonEndpoints",
+            "ObjectReference",
+            "EventSource",
+        ];
+        let Type::Struct(node) = self.node() else { return false };
+        let name = &*node.name;
+        name.ends_with("Spec") || name.ends_with("Status") || OTHERS.contains(&name)
+    }
+
     pub(crate) fn at(self, id: Id) -> Self {
         Self { id, ..self }
     }

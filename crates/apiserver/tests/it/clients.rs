@@ -237,16 +237,16 @@ async fn a_watch_resumes_where_it_was_or_is_told_to_list() {
 async fn selection_is_followed() {
     let cluster = Cluster::start(|_| {}).await;
     let pods = cluster.api("v1", "Pod");
-    let params = WatchParams::default().fields("spec.nodeName=n1");
+    let params = WatchParams::default().labels("on=n1");
     let mut events = pods.watch(&params, "0").await.unwrap().boxed();
     pods.create(&PostParams::default(), &pod("p")).await.unwrap();
-    let node = |name: &str| Patch::Merge(json!({"spec": {"nodeName": name}}));
+    let node = |name: &str| Patch::Merge(json!({"metadata": {"labels": {"on": name}}}));
     for name in ["n1", "n2"] {
         pods.patch("p", &PatchParams::default(), &node(name)).await.unwrap();
     }
     assert!(matches!(in_time(events.next()).await.unwrap().unwrap(), WatchEvent::Added(_)));
     match in_time(events.next()).await.unwrap().unwrap() {
-        WatchEvent::Deleted(pod) => assert_eq!(pod.data["spec"]["nodeName"], "n1"),
+        WatchEvent::Deleted(pod) => assert_eq!(pod.metadata.labels.unwrap()["on"], "n1"),
         other => panic!("{other:?}"),
     }
 }

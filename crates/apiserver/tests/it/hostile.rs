@@ -10,7 +10,7 @@ async fn refusals_are_statuses() {
     let cluster = Cluster::start(|_| {}).await;
     let pods = "/api/v1/namespaces/default/pods";
     for (method, target, media, body, code, reason) in [
-        ("GET", "/nowhere", "", "", 404, "NotFound"),
+        ("GET", "/api/v1/nowhere", "", "", 404, "NotFound"),
         ("GET", "/api/v1/namespaces/default/pods/none", "", "", 404, "NotFound"),
         ("GET", "/api/v1/pods?limit=x", "", "", 400, "BadRequest"),
         ("POST", "/api/v1/pods", "", "{}", 405, "MethodNotAllowed"),

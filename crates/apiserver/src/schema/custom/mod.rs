@@ -8,7 +8,7 @@ mod validate;
 
 use super::compile::{Compiler, compile};
 use super::{Id, Root, Struct, Type, Types, builtin};
-use crate::error::Cause;
+use crate::error::{Cause, Reason};
 use regex::Regex;
 use rules::Rules;
 use serde_json::{Map, Value, json};
@@ -67,14 +67,23 @@ impl Schema {
     /// Checks an object; `old` is what it replaces.
     pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Verdict {
         let mut verdict = Verdict::default();
-        let mut pass = |with_rules| {
-            let mut work = validate::Work { schema: self, verdict: &mut verdict, with_rules };
+        let pass = |verdict: &mut Verdict, with_rules| {
+            let mut work = validate::Work { schema: self, verdict, with_rules };
             work.check(&self.source, object, old, "");
-            verdict.causes.is_empty()
         };
-        // Rules rely on values of the right type.
-        if pass(false) {
-            pass(true);
+        pass(&mut verdict, false);
+        // Rules rely on values that are there and of the right type.
+        if !verdict.causes.iter().any(|cause| cause.reason.blocks_rules()) {
+            let mut ruled = Verdict::default();
+            pass(&mut ruled, true);
+            verdict.unchecked.append(&mut ruled.unchecked);
+            let new = ruled.causes.into_iter().filter(|cause| !verdict.causes.contains(cause));
+            let new: Vec<Cause> = new.collect();
+            verdict.causes.extend(new);
+        } else if !self.rules.is_empty() {
+            let message = "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            let (reason, field) = (Reason::Invalid, "<nil>".to_owned());
+            verdict.causes.push(Cause { reason, field, message: message.to_owned() });
         }
         verdict
     }

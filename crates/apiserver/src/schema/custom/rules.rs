@@ -39,6 +39,10 @@ const RESERVED: [&str; 20] = [
 ];
 
 impl Rules {
+    pub(super) fn is_empty(&self) -> bool {
+        self.programs.is_empty()
+    }
+
     pub(super) fn add(&mut self, rules: &Value) {
         for rule in rules.as_array().into_iter().flatten() {
             for text in ["rule", "messageExpression"].iter().filter_map(|it| rule[*it].as_str()) {
@@ -145,7 +149,10 @@ impl Rules {
             _ => Cause {
                 reason: Reason::Invalid,
                 field,
-                message: format!("Invalid value: {shown}: {detail}"),
+                message: match value {
+                    Value::Object(_) | Value::Array(_) => format!("Invalid value: {detail}"),
+                    _ => format!("Invalid value: {shown}: {detail}"),
+                },
             },
         }
     }

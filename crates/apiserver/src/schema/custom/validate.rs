@@ -18,7 +18,11 @@ impl Work<'_> {
         if let Some(wanted) = wrong_type(schema, value) {
             let (name, found) = (type_name(value), path);
             let detail = format!("{found} in body must be of type {wanted}: {name:?}");
-            self.invalid(path, &format!("{name:?}"), &detail);
+            self.push(
+                Reason::TypeInvalid,
+                path,
+                format!("Invalid value: {}: {detail}", &format!("{name:?}")),
+            );
             return;
         }
         self.check_enum(schema, value, path);
