@@ -56,16 +56,22 @@ fn roll(lab: &Lab, round: usize) {
 const ROUNDS: usize = 3;
 
 fn answered_always(manifest: &Manifest, mode: &str) {
+    answered_meanwhile(manifest, mode, |lab| {
+        let rounds = std::env::var("PODWAY_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+        for round in 0..rounds.unwrap_or(ROUNDS) {
+            roll(lab, round);
+        }
+    });
+}
+
+fn answered_meanwhile(manifest: &Manifest, mode: &str, what_happens: impl FnOnce(&Lab)) {
     let proxy = format!("--agent-arg=--proxy-mode={mode}");
     let lab = Lab::up(&[&manifest.0], &["--nodes", "2", &proxy]);
     let traffic: Vec<_> = ["10.1.1.110", "10.1.1.111"]
         .iter()
         .map(|node| lab.traffic(&format!("http://{node}:30080/")))
         .collect();
-    let rounds = std::env::var("PODWAY_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
-    for round in 0..rounds.unwrap_or(ROUNDS) {
-        roll(&lab, round);
-    }
+    what_happens(&lab);
     for traffic in traffic {
         let codes = traffic.stop();
         let failed = codes.iter().filter(|code| *code != "200").count();
@@ -73,16 +79,35 @@ fn answered_always(manifest: &Manifest, mode: &str) {
     }
 }
 
-#[test]
-fn a_rolling_update_of_the_built_in_server_loses_no_request() {
+fn built_in() -> Manifest {
     let container = json!({
         "name": "c", "image": "x", "ports": [{"containerPort": 80}],
         "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1},
     });
+    web(container, json!({"maxSurge": 1, "maxUnavailable": 1}))
+}
+
+#[test]
+fn a_rolling_update_of_the_built_in_server_loses_no_request() {
     for mode in ["nft", "iptables", "userspace"] {
-        let strategy = json!({"maxSurge": 1, "maxUnavailable": 1});
-        answered_always(&web(container.clone(), strategy), mode);
+        answered_always(&built_in(), mode);
     }
+}
+
+/// A lab's agents say why they do otherwise than they were told, and serve all the same.
+#[test]
+fn where_the_kernel_has_no_ipvs_another_mode_has_its_place() {
+    answered_meanwhile(&built_in(), "ipvs", |lab| {
+        if let Err(lacks) = kernel::ipvs::Ipvs::open() {
+            let logs = lab.run("lab logs node/node-1").stdout;
+            let said = format!(
+                "no such proxy mode here asked=ipvs instead=nft error=reaching IPVS: {lacks}"
+            );
+            assert!(logs.contains(&said), "{said:?} in {logs}");
+            assert!(lab.shell("node/node-1", "nft list tables").stdout.contains("ip podway"));
+        }
+        roll(lab, 0);
+    });
 }
 
 /// A server that ends at once when told to, as most do: its `preStop` gives others the time to learn of it.
