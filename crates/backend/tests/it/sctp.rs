@@ -7,7 +7,7 @@ use backend::iptables::Variant;
 use model::{Change, Object, Protocol};
 
 /// All takes ten times as long on an emulated machine.
-const FIXED: std::ops::Range<u64> = 0..5;
+const FIXED: std::ops::Range<u64> = 0..2;
 const FRESH: u64 = 1;
 
 fn changed(protocol: &mut Protocol) {
