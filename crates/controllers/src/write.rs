@@ -6,6 +6,11 @@ use jiff::Timestamp;
 use model::ObjectKey;
 use serde_json::{Value, json};
 
+/// The taints of nodes that take no new pods: one that says that it is not ready, or has never said anything else, and
+/// one that is silent.
+pub(crate) const NOT_READY: [&str; 2] =
+    ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+
 /// One write. The writes of one reconcile are independent: they go out together, in any order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Write {
@@ -32,6 +37,13 @@ pub(crate) enum Write {
         uid: String,
         condition: Condition,
     },
+    /// Says in the node's taints whether it is ready: with this one of [`NOT_READY`] and without the others.
+    SetTaint {
+        node: ObjectKey,
+        /// Not another node of the same name.
+        uid: String,
+        taint: Option<&'static str>,
+    },
     /// Gives the pod its node.
     Bind {
         pod: ObjectKey,
@@ -53,6 +65,7 @@ impl Write {
                 Kind::of(object["apiVersion"].as_str()?, object["kind"].as_str()?)
             }
             Write::Bind { .. } => Some(Kind::POD),
+            Write::SetTaint { .. } => Some(Kind::NODE),
             Write::Patch { kind, .. }
             | Write::PatchStatus { kind, .. }
             | Write::SetCondition { kind, .. }
@@ -64,12 +77,26 @@ impl Write {
         match self {
             Write::Create(object) | Write::Ensure(object) => crate::record::key(object),
             Write::Bind { pod: key, .. }
+            | Write::SetTaint { node: key, .. }
             | Write::Patch { key, .. }
             | Write::PatchStatus { key, .. }
             | Write::SetCondition { key, .. }
             | Write::Delete { key, .. } => Some(key.clone()),
         }
     }
+}
+
+/// The taints with this one of [`NOT_READY`] among them and none of the others, or `None` if they are so already.
+pub(crate) fn tainted(taints: &[Value], taint: Option<&str>) -> Option<Vec<Value>> {
+    let ours = |found: &&Value| {
+        found["effect"] == "NoSchedule" && NOT_READY.iter().any(|key| found["key"] == **key)
+    };
+    let found: Vec<_> = taints.iter().filter(ours).map(|it| it["key"].as_str()).collect();
+    if found.iter().copied().eq(taint.map(Some)) {
+        return None;
+    }
+    let others = taints.iter().filter(|taint| !ours(taint)).cloned();
+    Some(others.chain(taint.map(|key| json!({"key": key, "effect": "NoSchedule"}))).collect())
 }
 
 /// A condition as it should be; the time is that of the writing.
@@ -128,6 +155,27 @@ impl From<Vec<Write>> for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_own_taints_are_touched() {
+        let own = |key: &str| json!({"key": key, "effect": "NoSchedule"});
+        let other = json!({"key": "mine", "effect": "NoSchedule", "value": "x"});
+        let drives = json!({"key": NOT_READY[0], "effect": "NoExecute"});
+        let rows = [
+            (vec![], None, None),
+            (vec![other.clone()], None, None),
+            (vec![own(NOT_READY[0])], None, Some(vec![])),
+            (vec![own(NOT_READY[0])], Some(NOT_READY[0]), None),
+            (
+                vec![own(NOT_READY[0]), other.clone(), drives.clone()],
+                Some(NOT_READY[1]),
+                Some(vec![other, drives, own(NOT_READY[1])]),
+            ),
+        ];
+        for (taints, taint, expected) in rows {
+            assert_eq!(tainted(&taints, taint), expected, "{taints:?} {taint:?}");
+        }
+    }
 
     #[test]
     fn a_condition_keeps_its_time_until_its_status_turns() {

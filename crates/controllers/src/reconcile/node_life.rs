@@ -1,9 +1,9 @@
 //! Dead nodes: not ready, their pods out of traffic, and later away.
 
 use crate::cluster::Cluster;
-use crate::record::Pod;
+use crate::record::{Effect, Pod};
 use crate::settings::Settings;
-use crate::write::{Condition, Outcome, Write};
+use crate::write::{Condition, NOT_READY, Outcome, Write};
 use client::Kind;
 use model::ObjectKey;
 use std::time::Duration;
@@ -28,7 +28,8 @@ pub(super) fn plan(
 ) -> Outcome {
     let Some(deadline) = deadline(cluster, name, settings) else { return Outcome::default() };
     if uptime < deadline {
-        return Outcome { writes: Vec::new(), again: Some(deadline - uptime) };
+        let writes = taint(cluster, name, false).into_iter().collect();
+        return Outcome { writes, again: Some(deadline - uptime) };
     }
     cluster.silence(name);
     if cluster.node(name).is_none() && cluster.pods_on(name).next().is_none() {
@@ -36,14 +37,33 @@ pub(super) fn plan(
         return Outcome::default();
     }
     let eviction = deadline + settings.pod_eviction;
+    let mut writes: Vec<_> = mark_unknown(cluster, name).into_iter().collect();
+    writes.extend(taint(cluster, name, true));
     if uptime >= eviction {
-        let mut writes: Vec<_> = mark_unknown(cluster, name).into_iter().collect();
         writes.extend(cluster.pods_on(name).filter(|pod| is_evictable(pod)).map(evict));
         return writes.into();
     }
-    let mut writes: Vec<_> = mark_unknown(cluster, name).into_iter().collect();
     writes.extend(cluster.pods_on(name).filter(|pod| pod.base.ready).map(mark_not_ready));
     Outcome { writes, again: Some(eviction - uptime) }
+}
+
+/// The taint by which kube-scheduler knows that a node takes no pods. The API server gives each new node one.
+fn taint(cluster: &Cluster, name: &str, silent: bool) -> Option<Write> {
+    let node = cluster.node(name)?;
+    let wanted = match node.readiness.as_deref() {
+        _ if silent => Some(NOT_READY[1]),
+        Some("True") => None,
+        Some("Unknown") => Some(NOT_READY[1]),
+        _ => Some(NOT_READY[0]),
+    };
+    let found = node.taints.iter().filter(|taint| {
+        taint.effect == Effect::NoSchedule && NOT_READY.contains(&taint.key.as_str())
+    });
+    if found.map(|taint| taint.key.as_str()).eq(wanted) {
+        return None;
+    }
+    let uid = node.base.meta.uid.clone();
+    Some(Write::SetTaint { node: ObjectKey::new("", name), uid, taint: wanted })
 }
 
 fn mark_unknown(cluster: &Cluster, name: &str) -> Option<Write> {
@@ -101,6 +121,36 @@ mod tests {
     /// Fixed here: the lab's own times may change.
     fn quick() -> Settings {
         Settings { node_monitor_grace: at(1000), pod_eviction: at(5000), ..Settings::default() }
+    }
+
+    /// All but the taints.
+    fn plan(cluster: &mut Cluster, name: &str, settings: &Settings, uptime: Duration) -> Outcome {
+        let mut outcome = super::plan(cluster, name, settings, uptime);
+        outcome.writes.retain(|write| !matches!(write, Write::SetTaint { .. }));
+        outcome
+    }
+
+    #[test]
+    fn a_node_that_is_not_ready_is_tainted() {
+        let ready = |status: &str| json!({"conditions": [{"type": "Ready", "status": status}]});
+        for (status, time, expected) in [
+            (json!({}), 100, Some(NOT_READY[0])),
+            (ready("False"), 100, Some(NOT_READY[0])),
+            (ready("Unknown"), 100, Some(NOT_READY[1])),
+            (ready("True"), 100, None),
+            (ready("True"), 1100, Some(NOT_READY[1])),
+        ] {
+            let mut cluster = Cluster::default();
+            let mut object = node("a", json!({}));
+            object["status"] = status.clone();
+            apply_at(&mut cluster, [object, lease("a", 1)], at(0));
+            let outcome = super::plan(&mut cluster, "a", &quick(), at(time));
+            let taints = outcome.writes.iter().filter_map(|write| match write {
+                Write::SetTaint { taint, .. } => Some(*taint),
+                _ => None,
+            });
+            assert_eq!(taints.flatten().next(), expected, "{status} {time}");
+        }
     }
 
     fn describe(outcome: &Outcome) -> Vec<String> {

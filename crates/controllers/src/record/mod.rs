@@ -14,7 +14,7 @@ mod workload;
 pub(crate) use daemon_set::{DaemonSet, tolerate};
 pub(crate) use endpoints::Endpoints;
 pub(crate) use job::{CronJob, Job, Overlap};
-pub(crate) use node::{Node, Taint};
+pub(crate) use node::{Effect, Node, Taint};
 pub(crate) use pod::Pod;
 pub(crate) use revision::Revision;
 pub(crate) use service::{Distribution, Family, Service};

@@ -1,7 +1,7 @@
 //! Writes become requests.
 
 use crate::record;
-use crate::write::{Condition, Write};
+use crate::write::{Condition, Write, tainted};
 use client::{Client, Kind};
 use jiff::Timestamp;
 use model::ObjectKey;
@@ -52,6 +52,7 @@ pub(super) async fn execute(client: &Client, write: &Write) -> Result<Option<Val
             Write::SetCondition { kind, key, uid, condition } => {
                 set_condition(client, *kind, key, uid, condition).await
             }
+            Write::SetTaint { node, uid, taint } => set_taint(client, node, uid, *taint).await,
             Write::Bind { pod, node } => {
                 client::bind(client, &pod.namespace, &pod.name, node).await.map(|()| None)
             }
@@ -89,6 +90,31 @@ async fn set_condition(
         let Some(object) = found.filter(same) else { return Ok(None) };
         let Some(patch) = condition_patch(&object, condition) else { return Ok(Some(object)) };
         match client::patch_status(client, kind, namespace(key), &key.name, &patch).await {
+            Err(client::Error::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
+            answer => return answer.map(Some),
+        }
+    }
+}
+
+/// Taints are one list with several writers, as conditions are.
+async fn set_taint(
+    client: &Client,
+    node: &ObjectKey,
+    uid: &str,
+    taint: Option<&str>,
+) -> client::Result<Option<Value>> {
+    let mut attempt = 1;
+    loop {
+        let found = client::get(client, Kind::NODE, None, &node.name).await?;
+        let same = |node: &Value| record::text(node, "/metadata/uid").unwrap_or_default() == uid;
+        let Some(object) = found.filter(same) else { return Ok(None) };
+        let listed = object.pointer("/spec/taints").and_then(Value::as_array);
+        let Some(taints) = tainted(listed.map_or(&[], Vec::as_slice), taint) else {
+            return Ok(Some(object));
+        };
+        let version = &object["metadata"]["resourceVersion"];
+        let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
+        match client::patch_merge(client, Kind::NODE, None, &node.name, &patch).await {
             Err(client::Error::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
             answer => return answer.map(Some),
         }
