@@ -23,30 +23,30 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 
 /// What a request is answered with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) content_type: &'static str,
-    pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: String,
+pub struct Answer {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: String,
 }
 
 impl Answer {
-    pub(crate) fn json(status: u16, body: &serde_json::Value) -> Self {
+    pub fn json(status: u16, body: &serde_json::Value) -> Self {
         let body = body.to_string();
         Answer { status, content_type: "application/json", headers: Vec::new(), body }
     }
 
-    pub(crate) fn text(status: u16, body: String) -> Self {
+    pub fn text(status: u16, body: String) -> Self {
         Answer { status, content_type: "text/plain; charset=utf-8", headers: Vec::new(), body }
     }
 
-    pub(crate) fn not_found() -> Self {
+    pub fn not_found() -> Self {
         Answer::text(404, "not found\n".to_owned())
     }
 }
 
 /// Listens for ever, and again and again while somebody else has the address; `what` names it in the log.
-pub(crate) async fn serve<A, F>(address: SocketAddr, what: &str, answer: A)
+pub async fn serve<A, F>(address: SocketAddr, what: &str, answer: A)
 where
     A: Fn(String) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,

@@ -22,7 +22,7 @@ mod cni_files;
 mod events;
 mod health;
 mod health_ports;
-mod http;
+pub mod http;
 mod metrics;
 mod node;
 mod place;

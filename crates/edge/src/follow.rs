@@ -29,11 +29,13 @@ pub enum Error {
 
 /// Takes part in the virtual IPs of the cluster that `client` leads to, until `shutdown`.
 ///
-/// Says in `status.node` of a VirtualIP that this node holds it, while it does.
+/// Says in `status.node` of a VirtualIP that this node holds it, while it does. `started` is called when the cluster
+/// is known and this node takes part.
 pub async fn follow(
     client: Client,
     node: &str,
     interface: Option<&str>,
+    started: impl FnOnce(),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let mut watcher = watch_kinds(&client, &[Kind::NODE.into(), Kind::VIRTUAL_IP.into()]);
@@ -48,6 +50,7 @@ pub async fn follow(
     let interface = find_interface(replica.world(), node, interface)?;
     let (config, configured) = watch::channel(configuration(replica.world(), node));
     let (reporter, mut reported) = watch::channel(Vec::new());
+    started();
     let following = async {
         loop {
             tokio::select! {

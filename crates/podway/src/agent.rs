@@ -145,7 +145,7 @@ struct ConntrackOptions {
 
 /// An address to listen on, or none.
 #[derive(Debug, Clone, Copy)]
-struct Listen(Option<SocketAddr>);
+pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
 
 /// `None`: the primary addresses.
 #[derive(Debug, Clone)]
@@ -263,7 +263,7 @@ impl ConntrackOptions {
     }
 }
 
-fn listen(text: &str) -> Result<Listen, String> {
+pub(crate) fn listen(text: &str) -> Result<Listen, String> {
     if text.is_empty() || text == "off" {
         return Ok(Listen(None));
     }

@@ -1,6 +1,6 @@
 //! `podway controllers`: chosen controllers against a real API, one process of several at a time.
 
-use crate::daemon::{Connection, block_on, told_to_end};
+use crate::daemon::{Connection, Probes, block_on, told_to_end};
 use ::controllers::{Controller, Election, Settings, run_elected};
 use clap::Args;
 use ipnet::IpNet;
@@ -30,6 +30,8 @@ pub(crate) struct Controllers {
     /// Who this is in the election: nobody else
     #[arg(long, env = "POD_NAME", default_value_t = host_and_process())]
     identity: String,
+    #[command(flatten)]
+    probes: Probes,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +71,8 @@ pub(crate) fn run(arguments: Controllers) -> anyhow::Result<ExitCode> {
     let namespace = &arguments.leader_elect_resource_namespace;
     let election = Election::new(namespace, "podway-controllers", &arguments.identity);
     block_on(async {
+        // One that waits for its turn is as healthy as the one that leads.
+        arguments.probes.serve().send_replace(true);
         let client = arguments.connection.connect().await?;
         run_elected(client, settings, election, told_to_end()?).await?;
         Ok(ExitCode::SUCCESS)

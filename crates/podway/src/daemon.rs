@@ -1,12 +1,15 @@
 //! What the daemons of a node have in common, and `podway edge`.
 
+use crate::agent::{Listen, listen};
 use crate::manifests;
+use ::agent::http::{self, Answer};
 use anyhow::Context;
 use clap::Args;
 use model::World;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// Which API, and who this is
 #[derive(Debug, Clone, Args)]
@@ -31,6 +34,37 @@ impl Connection {
     }
 }
 
+/// For those who look after this process
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Probes {
+    /// Where /livez and /healthz are answered; "off": nowhere
+    #[arg(long, default_value = "off", value_parser = listen)]
+    healthz_bind_address: Listen,
+}
+
+impl Probes {
+    /// Answers from now on: `/livez` with 200, since the thread that does the work is the one that answers; `/healthz`
+    /// with 200 once the sender has said so.
+    pub(crate) fn serve(&self) -> watch::Sender<bool> {
+        let (sender, ready) = watch::channel(false);
+        if let Some(address) = self.healthz_bind_address.0 {
+            let answer = move |path: String| {
+                let answer = match path.split('?').next() {
+                    Some("/livez") => Answer::text(200, "ok\n".to_owned()),
+                    Some("/healthz") if *ready.borrow() => Answer::text(200, "ok\n".to_owned()),
+                    Some("/healthz") => {
+                        Answer::text(503, "the cluster is not known yet\n".to_owned())
+                    }
+                    _ => Answer::not_found(),
+                };
+                std::future::ready(answer)
+            };
+            tokio::spawn(http::serve(address, "health", answer));
+        }
+        sender
+    }
+}
+
 /// Hold virtual IPs by VRRP and balance the connections to them
 #[derive(Debug, Args)]
 pub(crate) struct Edge {
@@ -45,17 +79,24 @@ pub(crate) struct Edge {
     /// The interface of the virtual IPs; without it the one that has the node's InternalIP
     #[arg(long)]
     interface: Option<String>,
+    #[command(flatten)]
+    probes: Probes,
 }
 
 pub(crate) fn edge(edge: Edge) -> anyhow::Result<ExitCode> {
-    let Edge { node, connection, files, interface } = edge;
+    let Edge { node, connection, files, interface, probes } = edge;
     block_on(async {
         let end = told_to_end()?;
+        let ready = probes.serve();
         if files.is_empty() {
             let client = connection.connect().await?;
-            ::edge::follow::follow(client, &node, interface.as_deref(), end).await?;
+            let started = || {
+                ready.send_replace(true);
+            };
+            ::edge::follow::follow(client, &node, interface.as_deref(), started, end).await?;
         } else {
             let world = world_of(&files)?;
+            ready.send_replace(true);
             ::edge::follow::stand_alone(&world, &node, interface.as_deref(), end).await?;
         }
         Ok(ExitCode::SUCCESS)

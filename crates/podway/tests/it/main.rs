@@ -7,6 +7,7 @@ mod answers;
 mod clients;
 mod connections;
 mod containers;
+mod deployments;
 mod documents;
 mod dual_stack;
 mod elections;

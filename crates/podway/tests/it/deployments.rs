@@ -1,0 +1,122 @@
+//! `deploy/`, as users apply it, to a lab's API and to a real one.
+
+use crate::clients::{KUBECTLS, clients, root};
+use crate::labs::{Done, Lab, PODWAY, new_name};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn run(command: &mut Command) -> Done {
+    let done = Done::of(&command.output().unwrap());
+    assert_eq!(done.code, 0, "{command:?}: {done:?}");
+    done
+}
+
+/// What `deploy/` comes to by each way: a name, and the objects.
+fn manifests() -> [(&'static str, String); 4] {
+    let kubectl = clients().join(KUBECTLS[1]);
+    let kustomize = |folder: &str| {
+        run(Command::new(&kubectl).arg("kustomize").arg(root().join("deploy").join(folder))).stdout
+    };
+    let helm = |set: &str| {
+        let mut helm = Command::new(clients().join("helm"));
+        helm.args(["template", "podway"]).arg(root().join("deploy/helm/podway"));
+        run(helm.args(["--namespace", "kube-system", "--include-crds", "--set", set])).stdout
+    };
+    [
+        ("base", kustomize("base")),
+        ("all-controllers", kustomize("all-controllers")),
+        ("chart", helm("clusterCIDR=10.244.0.0/16")),
+        ("chart with all controllers", helm("controllers.names={all}")),
+    ]
+}
+
+/// The objects without what only one of the two ways adds: one line each, sorted.
+fn rights(manifests: &str) -> Vec<String> {
+    let documents = model::manifest::parse("manifests", manifests).unwrap();
+    let objects = documents.into_iter().map(|document| document.value);
+    let rights = objects.filter(|object| object["kind"] == "ClusterRole");
+    let mut lines: Vec<_> =
+        rights.map(|it| format!("{} {}", it["metadata"]["name"], it["rules"])).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn the_chart_has_the_rights_of_the_base() {
+    let [base, all, chart, full] = manifests().map(|(_, text)| rights(&text));
+    assert_eq!(base.len(), 4, "agent, edge and two controllers: {base:?}");
+    assert_eq!(base, chart);
+    assert_eq!(all, full);
+    let definition = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let chart = definition("deploy/helm/podway/crds/virtualip.yaml");
+    assert_eq!(definition("deploy/base/virtualip.yaml"), chart);
+}
+
+/// A dry run of everything, with unknown fields forbidden.
+fn are_accepted(kubeconfig: &Path, folder: &Path) {
+    for (name, text) in manifests() {
+        // A lab has VirtualIPs without a definition.
+        let is_definition = |it: &&str| it.contains("\nkind: CustomResourceDefinition\n");
+        let documents: Vec<_> = text.split("---\n").filter(|it| !is_definition(it)).collect();
+        let text = documents.join("---\n");
+        let file = folder.join("manifests.yaml");
+        std::fs::write(&file, text).unwrap();
+        let mut kubectl = Command::new(clients().join(KUBECTLS[1]));
+        kubectl.env("KUBECONFIG", kubeconfig).env("HOME", folder);
+        kubectl.args(["apply", "--dry-run=server", "--validate=strict", "-f"]).arg(&file);
+        let done = run(&mut kubectl);
+        assert!(done.stdout.contains("daemonset.apps/podway-edge created"), "{name}: {done:?}");
+    }
+}
+
+#[test]
+fn the_api_of_a_lab_takes_the_manifests() {
+    let lab = Lab::up(&[], &["--nodes", "1"]);
+    let folder = Folder::new();
+    let kubeconfig = folder.0.join("kubeconfig");
+    std::fs::write(&kubeconfig, lab.run("lab kubeconfig").stdout).unwrap();
+    are_accepted(&kubeconfig, &folder.0);
+}
+
+/// With a real API server, and no more rights than `deploy/` gives: Services answer, also while the server is away and
+/// when it is back, an address is held, and no request is refused.
+#[test]
+fn a_node_of_a_real_cluster_works() {
+    if std::env::var_os("PODWAY_KUBE_APISERVER").is_none() {
+        eprintln!("left out: PODWAY_KUBE_APISERVER names no kube-apiserver");
+        return;
+    }
+    let folder = Folder::new();
+    let mut cluster = Command::new("unshare");
+    cluster.args([
+        "--user",
+        "--map-root-user",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+    ]);
+    cluster.arg(root().join("crates/podway/tests/real/cluster")).arg(PODWAY);
+    cluster.arg(clients().join(KUBECTLS[1])).arg(root().canonicalize().unwrap()).arg(&folder.0);
+    let done = run(&mut cluster);
+    let expected = "served\nserved without the API\nserved after the API was away\nrefused: 0\n";
+    assert_eq!(done.stdout, expected, "{}", done.stderr);
+}
+
+/// Gone with everything in it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("podway-{}", new_name()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
