@@ -220,7 +220,7 @@ fn news_that_is_lost_is_counted_and_made_up_for() {
         let (client, server) = (Pod::new(10), Pod::new(5));
         let _sink = server.inside(|| UdpSocket::bind(server.at(8080)).unwrap());
         put_both(&node).await;
-        let agent = node.spawn_agent();
+        let agent = node.spawn_agent(Mode::Nft);
         until_programmed(&node).await;
         flood(&client, 1024..60_000);
         let all = 60_000 - 1024;
@@ -274,7 +274,7 @@ fn what_it_costs() {
             kernel::sysctl::write("net/netfilter/nf_conntrack_acct", "0").unwrap();
             let environment: &[_] =
                 if accounting { &[("PODWAY_TEST_ACCOUNTING", "1")] } else { &[] };
-            let agent = node.spawn_agent_with(environment);
+            let agent = node.spawn_agent_with(Mode::Nft, environment);
             until_programmed(&node).await;
             let before = cpu(agent.pid());
             let (begin, mut number) = (Instant::now(), 0_u32);

@@ -1,6 +1,7 @@
 //! Many changes at once.
 
 use crate::node::{Node, in_own_namespace};
+use backend::Mode;
 use kernel::process::Signal;
 use serde_json::{Value, json};
 
@@ -33,7 +34,7 @@ fn a_burst_is_few_steps() {
         }))
         .await;
         node.put(slice(0)).await;
-        let agent = node.spawn_agent();
+        let agent = node.spawn_agent(Mode::Nft);
         node.ask(10256, "/programmed?Node=1").await;
         let before = syncs(&node).await;
         // They come while it cannot attend to them.

@@ -171,14 +171,15 @@ impl Node {
     }
 
     /// An agent that is a process of its own, to be killed.
-    pub(crate) fn spawn_agent(&self) -> Process {
-        self.spawn_agent_with(&[("PODWAY_TEST_ACCOUNTING", "1")])
+    pub(crate) fn spawn_agent(&self, mode: Mode) -> Process {
+        self.spawn_agent_with(mode, &[("PODWAY_TEST_ACCOUNTING", "1")])
     }
 
-    pub(crate) fn spawn_agent_with(&self, environment: &[(&str, &str)]) -> Process {
+    pub(crate) fn spawn_agent_with(&self, mode: Mode, environment: &[(&str, &str)]) -> Process {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["kills::agent_to_be_killed", "--exact", "--ignored", "--nocapture"]);
         command.env("PODWAY_TEST_SERVER", &self.server).env("PODWAY_TEST_HOME", &self.directory);
+        command.env("PODWAY_TEST_MODE", mode.name());
         command.envs(environment.iter().copied());
         spawn(command, Place { death_signal: Some(Signal::SIGKILL), ..Place::default() }).unwrap()
     }
