@@ -126,9 +126,7 @@ impl Node {
 
     /// Whoever served Services has ended.
     pub(crate) fn is_lost(&mut self) {
-        warn!(
-            "the process that carries the connections to Services has ended: another one is started"
-        );
+        info!("who carried the connections to Services has ended or was replaced");
         self.services.is_lost();
         self.doubt.rules = true;
         self.suspected.rules = true;

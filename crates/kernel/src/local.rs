@@ -23,6 +23,13 @@ pub fn connect(name: &str) -> io::Result<UnixStream> {
     UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)
 }
 
+/// Whether anybody in the network namespace of the calling thread has a name that begins so.
+pub fn is_any(beginning: &str) -> io::Result<bool> {
+    let listed = std::fs::read_to_string("/proc/thread-self/net/unix")?;
+    let mut names = listed.lines().filter_map(|line| line.rsplit_once(" @"));
+    Ok(names.any(|(_, name)| name.starts_with(beginning)))
+}
+
 /// The user of the process at the other end, as it was when the connection began.
 pub fn peer(stream: &impl AsFd) -> io::Result<u32> {
     Ok(getsockopt(&stream.as_fd(), sockopt::PeerCredentials)?.uid())
@@ -112,6 +119,7 @@ mod tests {
         assert_eq!(connect(&name).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         let listener = listen(&name).unwrap();
         assert_eq!(listen(&name).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert!(is_any(&name[..name.len() - 1]).unwrap() && !is_any("podway/nobody").unwrap());
         let stream = connect(&name).unwrap();
         assert!(is_trusted(&stream).unwrap() && is_trusted(&listener.accept().unwrap().0).unwrap());
     }

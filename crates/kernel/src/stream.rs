@@ -3,7 +3,8 @@
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    self, AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, sockopt,
+    self, AddressFamily, Backlog, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage,
+    sockopt,
 };
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -78,9 +79,20 @@ fn family(address: SocketAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
+/// What there is of the stream, as far as there is room for it; 0: its end. Never blocks.
+pub fn receive(stream: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_DONTWAIT;
+    Ok(socket::recv(stream.as_fd().as_raw_fd(), buffer, flags)?)
+}
+
 /// Sends the end of the stream; the other direction stays open.
 pub fn finish(stream: &impl AsFd) -> io::Result<()> {
     Ok(socket::shutdown(stream.as_fd().as_raw_fd(), socket::Shutdown::Write)?)
+}
+
+/// Probes a silent peer as the machine is used to (`net.ipv4.tcp_keepalive_time`: after two hours).
+pub fn keep_alive(stream: &impl AsFd) -> io::Result<()> {
+    Ok(socket::setsockopt(&stream.as_fd(), sockopt::KeepAlive, &true)?)
 }
 
 /// Probes a silent peer after `idle`, then every `interval`, and gives up after `count` of them.

@@ -79,11 +79,25 @@ async fn carry(
 /// Octets read and what of them could not be written; `None`: there is nothing to read.
 fn copy(from: &TcpStream, to: &TcpStream) -> io::Result<Option<(usize, Vec<u8>)>> {
     with_scratch(|buffer| {
-        let Some(read) = unless_blocked(from.try_read(buffer))? else { return Ok(None) };
+        let Some(read) = take(from, buffer)? else { return Ok(None) };
         let written =
             if read == 0 { 0 } else { unless_blocked(to.try_write(&buffer[..read]))?.unwrap_or(0) };
         Ok(Some((read, buffer[written..read].to_vec())))
     })
+}
+
+/// Octets taken; `None`: there is nothing. Whoever gave less than there was room for has no more to give: the next one
+/// waits for news of it, and does not ask in vain.
+fn take(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let mut taken = None;
+    let outcome = from.try_io(Interest::READABLE, || {
+        let read = kernel::stream::receive(from, buffer)?;
+        taken = Some(read);
+        // The end of a stream is news that stays.
+        if read > 0 && read < buffer.len() { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    unless_blocked(outcome)?;
+    Ok(taken)
 }
 
 async fn write_all(to: &TcpStream, mut rest: &[u8]) -> io::Result<()> {

@@ -86,6 +86,14 @@ impl Addresses {
     }
 }
 
+/// Those that any process has claimed in the network namespace of the calling thread.
+pub(super) fn release_all() -> kernel::Result<()> {
+    let mut addresses = Addresses::open()?;
+    addresses.read()?;
+    let all = addresses.claimed().collect();
+    addresses.release(&all)
+}
+
 /// False: it takes a privilege.
 fn allowed(outcome: Result<(), Vec<kernel::Error>>) -> kernel::Result<bool> {
     let Err(errors) = outcome else { return Ok(true) };

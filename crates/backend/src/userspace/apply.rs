@@ -1,10 +1,10 @@
 //! An agent's side: addresses taken, doors ordered. The process that carries the connections keeps both when the
 //! agent ends.
 
-use super::addresses::{Addresses, Wanted};
+use super::addresses::{Addresses, Wanted, release_all};
 use super::connection::{Carrier, Connection};
 use super::lower::{Door, Locality, bound, doors};
-use super::message::{self, Counts, Done, Obstacle, State};
+use super::message::{self, Counts, Done, LEAVING, Obstacle, State};
 use super::switch::{self, Kept};
 use kernel::Errno;
 use model::{Family, Origin, Protocol};
@@ -380,16 +380,14 @@ impl Applied {
     }
 }
 
-/// Removes the addresses that this back end made local in the network namespace of the calling thread, and tells the
-/// process that carries the connections to listen no more.
+/// Tells the process that carries the connections in the network namespace of the calling thread to listen no more.
+/// The addresses that this back end made local go with its last connection; at once, where there is no such process.
 pub fn clean() -> Result<(), Error> {
-    if let Some((mut connection, _)) = Connection::find()? {
-        connection.finish()?;
+    match Connection::find()? {
+        Some((mut connection, _)) => connection.finish(true)?,
+        None if kernel::local::is_any(LEAVING)? => {}
+        None => release_all()?,
     }
-    let mut addresses = Addresses::open()?;
-    addresses.read()?;
-    let all = addresses.claimed().collect();
-    addresses.release(&all)?;
     Ok(switch::release()?)
 }
 

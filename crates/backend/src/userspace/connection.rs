@@ -135,8 +135,8 @@ impl Connection {
         self.ask(&Request::Probe)
     }
 
-    pub(super) fn finish(&mut self) -> io::Result<()> {
-        self.ask(&Request::Finish)
+    pub(super) fn finish(&mut self, release: bool) -> io::Result<()> {
+        self.ask(&Request::Finish { release })
     }
 
     fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> io::Result<T> {
@@ -149,7 +149,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         if self.carrier == Carrier::Thread {
             // It may have ended before.
-            self.finish().ok();
+            self.finish(false).ok();
         }
     }
 }

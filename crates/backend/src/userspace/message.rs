@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The name, in its network namespace, of the process that carries the connections.
 pub(super) const NAME: &str = "podway/relay";
+/// So begin the names of those that were told to finish, while they still carry connections.
+pub(super) const LEAVING: &str = "podway/relay-leaving/";
 /// Both ends must say the same.
 pub(super) const LANGUAGE: u32 = 1;
 /// No message is longer.
@@ -43,8 +45,9 @@ pub(super) enum Request {
     HandOver,
     /// Answered with `null` when each connection with a client has sent a packet.
     Probe,
-    /// Answered with `null`: nobody is listened to any more. The connections that there are go on.
-    Finish,
+    /// Answered with `null`: nobody is listened to any more. The connections that there are go on; with `release` the
+    /// addresses of Services are given up with the last of them.
+    Finish { release: bool },
 }
 
 /// What is to be otherwise.

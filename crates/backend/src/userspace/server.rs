@@ -10,10 +10,12 @@
 //! the sockets, and what waits in them.
 
 use super::doors::Doors;
-use super::message::{self, Greeting, LANGUAGE, NAME, Request, State};
+use super::message::{self, Greeting, LANGUAGE, LEAVING, NAME, Request, State};
+use super::{addresses, connection};
 use serde::Serialize;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -79,7 +81,7 @@ fn take_over() -> io::Result<Option<(State, Vec<OwnedFd>)>> {
         // This much is the same in all languages.
         let version = greeting.version;
         tracing::warn!(version, "another process is not understood and told to leave");
-        message::write(&mut stream, &Request::Finish)?;
+        message::write(&mut stream, &Request::Finish { release: false })?;
         message::read::<()>(&mut stream)?;
         return Ok(None);
     }
@@ -98,6 +100,7 @@ pub(super) async fn converse(
 ) {
     let (sender, mut asked) = mpsc::channel(1);
     tokio::pin!(end);
+    let mut leaving = None;
     loop {
         let due = doors.due();
         tokio::select! {
@@ -107,6 +110,7 @@ pub(super) async fn converse(
                 Err(error) => tracing::warn!(%error, "an agent is not heard"),
             },
             Some(Asked { request, answer }) = asked.recv() => {
+                let releases = matches!(request, Request::Finish { release: true });
                 let (mut reply, turn) = obey(&mut doors, request).await;
                 if turn == Turn::On {
                     // Who asked may have gone.
@@ -114,6 +118,9 @@ pub(super) async fn converse(
                     continue;
                 }
                 drop(listener);
+                if releases {
+                    leaving = Some(leave());
+                }
                 let (out, is_out) = oneshot::channel();
                 reply.out = Some(out);
                 answer.send(reply).ok();
@@ -128,6 +135,27 @@ pub(super) async fn converse(
     }
     drop(asked);
     doors.carried_all().await;
+    if leaving.take().is_some() {
+        release();
+    }
+}
+
+/// A name for this process while it leaves.
+fn leave() -> io::Result<std::os::unix::net::UnixListener> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    kernel::local::listen(&format!("{LEAVING}{}/{number}", std::process::id()))
+}
+
+/// The addresses that connections were made to are needed no more, unless somebody serves again.
+fn release() {
+    let released = match connection::Connection::find() {
+        Ok(None) if !kernel::local::is_any(LEAVING).unwrap_or(true) => addresses::release_all(),
+        _ => return,
+    };
+    if let Err(error) = released {
+        tracing::warn!(%error, "addresses of Services stay");
+    }
 }
 
 /// Waits for a moment, or for ever.
@@ -147,7 +175,7 @@ async fn obey(doors: &mut Doors, request: Request) -> (Answer, Turn) {
             doors.probe().await;
             (Answer::of(&()), Turn::On)
         }
-        Request::Finish => {
+        Request::Finish { .. } => {
             doors.close().await;
             (Answer::of(&()), Turn::Over)
         }
@@ -163,12 +191,18 @@ async fn obey(doors: &mut Doors, request: Request) -> (Answer, Turn) {
     }
 }
 
-/// One who asks.
+/// One who asks. Whoever listens for the end of this process hears of the end of its turn.
 async fn attend(stream: UnixStream, supervised: bool, owner: mpsc::Sender<Asked>) {
-    if let Err(error) = answer(stream, supervised, owner).await
-        && error.kind() != ErrorKind::UnexpectedEof
-    {
-        tracing::debug!(%error, "a conversation ended");
+    let over = owner.clone();
+    tokio::select! {
+        biased;
+        outcome = answer(stream, supervised, owner) => match outcome {
+            Err(error) if error.kind() != ErrorKind::UnexpectedEof => {
+                tracing::debug!(%error, "a conversation ended");
+            }
+            _ => {}
+        },
+        () = over.closed() => {}
     }
 }
 

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(4);
 /// Endpoints that are tried before the client is given up.
 const ATTEMPTS: usize = 4;
-/// A silent peer is probed after two hours' half, as the kernel would, but given up within ten minutes more.
+/// A silent client is probed after an hour, and given up within ten minutes more.
 const KEEPALIVE: Keepalive = (Duration::from_hours(1), Duration::from_mins(1), 9);
 /// So a client is asked at once, or when it was silent for a second.
 const PROBE: Keepalive = (Duration::from_secs(1), Duration::from_mins(1), 9);
@@ -80,8 +80,8 @@ async fn serve(client: TcpStream, source: SocketAddr, door: Door, behind: Behind
     let carried = behind.tally.clone().made();
     // The relay must not keep a replaced front end alive.
     drop(behind);
-    // The client's side has it from its listener.
-    keep_alive(&server, KEEPALIVE);
+    // The client's side has it from its listener. One call for the endpoint's: it is soon known to be gone.
+    kernel::stream::keep_alive(&server).ok();
     let count = |way, octets| {
         lease.octets().add(way, octets);
         carried.octets().add(way, octets);
