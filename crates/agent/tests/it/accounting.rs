@@ -2,6 +2,7 @@
 
 use crate::node::{Node, in_own_namespace};
 use crate::pods::{Pod, run};
+use backend::Mode;
 use kernel::conntrack::{Which, connections, delete};
 use kernel::netlink::Socket;
 use kernel::process::Signal;
