@@ -277,17 +277,18 @@ fn what_it_costs() {
                 if accounting { &[("PODWAY_TEST_ACCOUNTING", "1")] } else { &[] };
             let agent = node.spawn_agent_with(Mode::Nft, environment);
             until_programmed(&node).await;
-            let before = cpu(agent.pid());
+            let before = (cpu(agent.pid()), cpu(std::process::id()));
             let (begin, mut number) = (Instant::now(), 0_u32);
             while begin.elapsed() < Duration::from_secs(4) {
                 client.inside(|| (0..100).for_each(|_| connect_and_close()));
                 number += 100;
             }
-            let rate = f64::from(number) / begin.elapsed().as_secs_f64();
-            let spent = cpu(agent.pid()) - before;
-            let each = spent.as_secs_f64() * 1e6 / f64::from(number);
+            let each = |pid: u32, before: Duration| {
+                (cpu(pid) - before).as_secs_f64() * 1e6 / f64::from(number)
+            };
+            let (agents, ours) = (each(agent.pid(), before.0), each(std::process::id(), before.1));
             println!(
-                "accounting {accounting}: {rate:.0} connections/s, agent {each:.2} us CPU each"
+                "accounting {accounting}: {number} connections, {ours:.2} us CPU each, of the agent {agents:.2} us"
             );
             agent.signal(Signal::SIGKILL).unwrap();
             agent.reap().unwrap();
