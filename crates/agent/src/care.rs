@@ -177,6 +177,8 @@ impl Worker {
             match message {
                 Message::Everything(program) => {
                     self.frontends = Frontends::of(*program);
+                    // What was compared with and what came over are gone by now.
+                    kernel::process::release_memory();
                     touched = self.frontends.all();
                     gone = Gone::Any;
                 }
