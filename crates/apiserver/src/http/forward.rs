@@ -20,12 +20,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 
 const STREAMS: &str = "portforward.k8s.io";
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 const CHANNELS: &str = "v4.channel.k8s.io";
+const MOST_PORTS: usize = 127;
 
 pub(super) async fn answer(
     server: Arc<ApiServer>,
@@ -67,6 +69,10 @@ fn ports(query: &str) -> Result<Vec<u16>, Error> {
             let wrong = |_| bad(format!("unable to parse {word:?} as a port"));
             ports.push(word.trim().parse().map_err(wrong)?);
         }
+    }
+    // Two channels each, and their numbers are bytes.
+    if ports.len() > MOST_PORTS {
+        return Err(bad(format!("no more than {MOST_PORTS} ports at once")));
     }
     if ports.is_empty() {
         return Err(bad("query parameter \"ports\" is required".into()));
@@ -140,16 +146,9 @@ async fn channels(server: &ApiServer, pod: &Container, ports: &[u16], socket: So
         }
         match connect(server, pod, *port).await {
             Ok(socket) => {
-                let (mut from, to) = socket.into_split();
+                let (from, to) = socket.into_split();
                 inputs.push(Some(to));
-                let outputs = outputs.clone();
-                tokio::spawn(async move {
-                    while let Some(piece) = upgrade::piece(&mut from).await {
-                        if outputs.send((data, piece)).await.is_err() {
-                            return;
-                        }
-                    }
-                });
+                tokio::spawn(tell(from, data, outputs.clone()));
             }
             Err(error) => {
                 inputs.push(None);
@@ -183,4 +182,13 @@ async fn channels(server: &ApiServer, pod: &Container, ports: &[u16], socket: So
     }
     // The client may have gone first.
     sink.send(Message::Close(None)).await.ok();
+}
+
+/// What a connection says, under the number of its channel.
+async fn tell(mut from: OwnedReadHalf, channel: u8, to: mpsc::Sender<(u8, Bytes)>) {
+    while let Some(piece) = upgrade::piece(&mut from).await {
+        if to.send((channel, piece)).await.is_err() {
+            return;
+        }
+    }
 }

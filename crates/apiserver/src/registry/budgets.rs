@@ -107,11 +107,9 @@ impl Registry {
         let mut sum = 0;
         for pod in pods {
             let (kind, owner) = self.owner(pod, namespace)?;
-            let (kind, owner) = match kind {
-                Kind::ReplicaSet => self.owner(&owner.value, namespace).unwrap_or((kind, owner)),
-                _ => (kind, owner),
-            };
-            if owners.insert((kind, owner.uid().to_owned())) {
+            let above = (kind == Kind::ReplicaSet).then(|| self.owner(&owner.value, namespace));
+            let owner = above.flatten().map_or(owner, |(_, above)| above);
+            if owners.insert(owner.uid().to_owned()) {
                 sum += owner.value["spec"]["replicas"].as_u64()?;
             }
         }

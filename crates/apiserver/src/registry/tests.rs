@@ -281,6 +281,6 @@ fn a_pod_that_is_not_ready_may_go_while_enough_others_are() {
     let unready = json!([{"type": "Ready", "status": "False"}]);
     let status = Patch::Merge(json!({"status": {"conditions": unready}}));
     registry.patch(Kind::Pod, &key("a"), Part::Status, &status, WRITE).unwrap();
-    assert!(registry.evict(&key("b"), &Deletion::default(), WRITE).is_err());
-    assert!(registry.evict(&key("a"), &Deletion::default(), WRITE).is_ok());
+    registry.evict(&key("b"), &Deletion::default(), WRITE).unwrap_err();
+    registry.evict(&key("a"), &Deletion::default(), WRITE).unwrap();
 }

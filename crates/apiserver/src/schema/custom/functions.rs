@@ -215,7 +215,9 @@ fn net(function: &str, text: &str) -> Result<IpNet, ExecutionError> {
     text.parse().map_err(|_wrong| no(function, text))
 }
 
-const TESTS: [(&str, fn(&IpAddr) -> bool); 5] = [
+type Test = fn(&IpAddr) -> bool;
+
+const TESTS: [(&str, Test); 5] = [
     ("isUnspecified", IpAddr::is_unspecified),
     ("isLoopback", IpAddr::is_loopback),
     ("isLinkLocalMulticast", |it| match it {
@@ -244,7 +246,9 @@ struct Url<'a> {
     path: &'a str,
 }
 
-const PARTS: [(&str, for<'a> fn(&Url<'a>) -> &'a str); 5] = [
+type Part = for<'a> fn(&Url<'a>) -> &'a str;
+
+const PARTS: [(&str, Part); 5] = [
     ("getScheme", |url| url.scheme),
     ("getHost", |url| url.authority),
     ("getHostname", |url| url.host_and_port().0),
