@@ -152,3 +152,25 @@ fn inside_user_namespace() {
     let status = spawn(command, place).expect("spawn").reap().expect("reap");
     assert!(status.success());
 }
+
+#[test]
+fn a_directory_shows_at_another_place_for_one_program_only() {
+    let base = std::env::temp_dir().join(format!("podway-binds-{}", std::process::id()));
+    let (from, to) = (base.join("from"), base.join("to"));
+    std::fs::create_dir_all(&from).unwrap();
+    std::fs::create_dir_all(&to).unwrap();
+    std::fs::write(from.join("file"), "shown").unwrap();
+    let kinds = || world().into_iter().filter(|kind| matches!(kind, Kind::User | Kind::Mount));
+    let place = |to: &Path| Place {
+        make: kinds().collect(),
+        binds: vec![(from.clone(), to.to_owned())],
+        ..Place::default()
+    };
+    let file = to.join("file");
+    let script = format!("cat {}", file.display());
+    assert_eq!(run(&script, place(&to)), ("shown".into(), Some(0)));
+    assert!(!file.exists(), "nobody else sees it");
+    let missing = spawn(shell("true"), place(&base.join("none")));
+    assert!(missing.is_err(), "a place that is not there is said");
+    std::fs::remove_dir_all(base).unwrap();
+}

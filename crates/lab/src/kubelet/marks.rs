@@ -141,20 +141,17 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("podway-growing-{}", std::process::id()));
         let task = tokio::spawn(keep(directory.clone()));
         let log = directory.join("c.log");
+        let grow = |file: &mut File| file.write_all(b"line\n").unwrap();
         let marked = async {
-            let mut length = 0_u64;
             while Marks::of(&log).marks.len() < 2 {
                 // The directory is made by the other side.
-                if let Ok(mut file) = File::options().create(true).append(true).open(&log) {
-                    file.write_all(b"line\n").unwrap();
-                    length += 5;
-                }
+                let file = File::options().create(true).append(true).open(&log);
+                file.ok().iter_mut().for_each(grow);
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
-            length
         };
-        let length =
-            tokio::time::timeout(std::time::Duration::from_secs(20), marked).await.unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(20), marked).await.unwrap();
+        let length = fs::metadata(&log).unwrap().len();
         assert!(Marks::of(&log).marks.iter().all(|(marked, _)| *marked <= length));
         task.abort();
         fs::remove_dir_all(directory).unwrap();

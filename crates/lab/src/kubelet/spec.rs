@@ -150,7 +150,11 @@ impl Spec {
 
     /// A volume of the pod, as written.
     pub(super) fn volume(&self, name: &str) -> Option<&Value> {
-        list(self.object.pointer("/spec/volumes")).iter().find(|it| it["name"] == name)
+        self.volumes().find(|it| it["name"] == name)
+    }
+
+    pub(super) fn volumes(&self) -> impl Iterator<Item = &Value> {
+        list(self.object.pointer("/spec/volumes")).iter()
     }
 
     /// The service account that its containers are.

@@ -14,9 +14,12 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 /// The lab's own directory, and how else it is called.
 const OWN: [&str; 2] = ["/run", "/var/run"];
+/// ConfigMaps and Secrets are read again so often.
+const REFRESH: Duration = Duration::from_secs(10);
 /// Seconds for which a token is asked for where nothing is said.
 const LIFETIME: u64 = 3600;
 
@@ -62,22 +65,31 @@ impl<'a> Volumes<'a> {
     ) -> Result<(), SourceError> {
         for mount in list(&container["volumeMounts"]) {
             let name = mount["name"].as_str().unwrap_or_default();
-            let Some(volume) = self.spec.volume(name).filter(|volume| is_ours(volume)) else {
-                continue;
-            };
-            let files = self.contents(client, volume, surroundings).await?;
-            let directory = self.directory.join(name);
-            let written = write(&directory, &files);
-            written.map_err(|source| SourceError::Volume { name: name.to_owned(), source })?;
+            if let Some(volume) = self.spec.volume(name).filter(|volume| is_ours(volume)) {
+                self.write(client, volume, Some(surroundings)).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Without surroundings, files that tell of them stay as they are.
+    async fn write(
+        &self,
+        client: &Client,
+        volume: &Value,
+        surroundings: Option<&Surroundings>,
+    ) -> Result<(), SourceError> {
+        let name = volume["name"].as_str().unwrap_or_default();
+        let files = self.contents(client, volume, surroundings).await?;
+        let written = write(&self.directory.join(name), &files);
+        written.map_err(|source| SourceError::Volume { name: name.to_owned(), source })
     }
 
     async fn contents(
         &self,
         client: &Client,
         volume: &Value,
-        surroundings: &Surroundings,
+        surroundings: Option<&Surroundings>,
     ) -> Result<Files, SourceError> {
         let mut files = Files::new();
         for source in sources(volume) {
@@ -90,7 +102,7 @@ impl<'a> Volumes<'a> {
         &self,
         client: &Client,
         source: &Value,
-        surroundings: &Surroundings,
+        surroundings: Option<&Surroundings>,
     ) -> Result<Files, SourceError> {
         let namespace = &*self.spec.pod.meta.key.namespace;
         if let Some(wanted) = source.get("serviceAccountToken") {
@@ -100,7 +112,7 @@ impl<'a> Volumes<'a> {
         if let Some(wanted) = source.get("downwardAPI") {
             let item = |item: &Value| {
                 let field = item.pointer("/fieldRef/fieldPath").and_then(Value::as_str)?;
-                Some((text(item, "path"), self.spec.told(field, surroundings)?.into_bytes()))
+                Some((text(item, "path"), self.spec.told(field, surroundings?)?.into_bytes()))
             };
             return Ok(list(&wanted["items"]).iter().filter_map(item).collect());
         }
@@ -138,6 +150,25 @@ impl<'a> Volumes<'a> {
         let answer = client::request_token(client, &meta.key.namespace, account, &asked).await?;
         Ok(text(&answer["status"], "token"))
     }
+}
+
+/// Keeps a volume as the API has it, until it is dropped.
+pub(super) async fn keep(client: Client, root: PathBuf, spec: Spec, volume: Value) {
+    loop {
+        tokio::time::sleep(period(&volume)).await;
+        let written = Volumes::new(&spec, &root).write(&client, &volume, None).await;
+        if let Err(error) = written {
+            tracing::debug!(pod = %spec.pod.meta.key, %error, "a volume stays as it is");
+        }
+    }
+}
+
+/// How long a volume stays as it is: one with tokens until the first of them is four fifths through its life.
+fn period(volume: &Value) -> Duration {
+    let sources = sources(volume);
+    let tokens = sources.iter().filter_map(|source| source.get("serviceAccountToken"));
+    let lifetime = |token: &Value| token["expirationSeconds"].as_u64().unwrap_or(LIFETIME);
+    tokens.map(lifetime).min().map_or(REFRESH, |seconds| Duration::from_secs(seconds * 4 / 5))
 }
 
 /// What commands in a container share with it: noted down for those that the supervisor starts.
@@ -179,6 +210,11 @@ pub(crate) fn possible(mounts: &[(PathBuf, PathBuf)]) -> Vec<(PathBuf, PathBuf)>
         place.is_dir() || own && straight && std::fs::create_dir_all(place).is_ok()
     };
     mounts.iter().filter(|(from, to)| from.is_dir() && is_possible(to)).cloned().collect()
+}
+
+/// Whether the API may have something new for it.
+pub(super) fn is_changing(volume: &Value) -> bool {
+    ["projected", "configMap", "secret"].iter().any(|kind| volume.get(kind).is_some())
 }
 
 /// Whether its contents are made here.
@@ -281,6 +317,19 @@ mod tests {
         let mounts = Volumes::new(&spec, Path::new("/run/n")).mounts(container);
         let expected = [("/run/n/volumes/u/config", "/run/config"), ("/srv", "/mnt")];
         assert_eq!(mounts, expected.map(|(from, to)| (from.into(), to.into())));
+    }
+
+    #[test]
+    fn tokens_are_renewed_before_they_expire() {
+        let token = |seconds: u64| json!({"serviceAccountToken": {"expirationSeconds": seconds}});
+        for (volume, seconds) in [
+            (json!({"configMap": {"name": "c"}}), 10),
+            (json!({"projected": {"sources": [token(3607), {"configMap": {}}]}}), 2885),
+            (json!({"projected": {"sources": [token(3600), token(600)]}}), 480),
+            (json!({"projected": {"sources": [{"serviceAccountToken": {}}]}}), 2880),
+        ] {
+            assert_eq!(period(&volume).as_secs(), seconds, "{volume}");
+        }
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Worker {
 
     /// Returns when nothing of the pod is left.
     pub(super) async fn run(mut self) {
-        let _marking = self.mark_logs();
+        let _kept = self.keep();
         self.note_deletion(Instant::now());
         self.adopt().await;
         loop {
@@ -163,11 +163,16 @@ impl Worker {
         self.remove().await;
     }
 
-    /// For as long as the result lives.
-    fn mark_logs(&self) -> JoinSet<()> {
-        let mut marking = JoinSet::new();
-        marking.spawn(marks::keep(self.logs()));
-        marking
+    /// Logs have times and volumes are as the API has them for as long as the result lives.
+    fn keep(&self) -> JoinSet<()> {
+        let mut kept = JoinSet::new();
+        kept.spawn(marks::keep(self.logs()));
+        for volume in self.spec.volumes().filter(|volume| volumes::is_changing(volume)) {
+            let Shared { client, config, .. } = &*self.shared;
+            let (spec, volume) = (self.spec.clone(), volume.clone());
+            kept.spawn(volumes::keep(client.clone(), config.root.clone(), spec, volume));
+        }
+        kept
     }
 
     /// The directory of the containers' logs.

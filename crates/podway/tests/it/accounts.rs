@@ -96,6 +96,11 @@ fn volumes_hold_what_the_api_has() {
         session.kubectl(KUBECTLS[1], "logs reader", "").stdout == "bluehunter2a=\"b\"\n"
     });
     session.check(KUBECTLS[1], "exec reader -- ls /tmp", "", "made\n");
+    let change = r#"patch configmap settings -p {"data":{"color":"red"}}"#;
+    session.check(KUBECTLS[1], change, "", "patched");
+    wait_until("the file is as the ConfigMap is now", || {
+        session.kubectl(KUBECTLS[1], "exec reader -- cat /run/settings/color", "").stdout == "red"
+    });
     let others = session.kubectl(KUBECTLS[1], "exec deployment/web -- ls /tmp", "");
     assert!(!others.stdout.lines().any(|name| name == "made"), "{others:?}");
 }
