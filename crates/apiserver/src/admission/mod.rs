@@ -13,6 +13,8 @@ mod network;
 mod node;
 mod pod;
 mod pools;
+mod ranges;
+mod rights;
 mod service;
 mod virtual_ip;
 mod workload;
@@ -46,6 +48,7 @@ pub(crate) fn complete(resource: &'static Resource, object: &mut Value) {
         Kind::Endpoints => endpoints::complete_endpoints(fields),
         Kind::NetworkPolicy => network::complete_policy(child(fields, "spec")),
         Kind::Secret => config::complete_secret(fields),
+        Kind::RoleBinding | Kind::ClusterRoleBinding => rights::complete_binding(fields),
         _ => {}
     }
 }
@@ -70,7 +73,20 @@ pub(crate) fn admit(
             definition::admit(fields, old, &born, &mut causes);
         }
         Kind::Namespace => complete_namespace(fields),
-        Kind::ServiceCIDR if old.is_none() => complete_range(fields),
+        Kind::Role | Kind::ClusterRole => {
+            rights::role(fields, resource.namespaced, &mut causes);
+        }
+        Kind::RoleBinding | Kind::ClusterRoleBinding => {
+            rights::binding(fields, resource.namespaced, old, &mut causes);
+        }
+        Kind::Lease => ranges::lease(fields.get("spec").unwrap_or(&Value::Null), &mut causes),
+        Kind::IPAddress => ranges::address(fields.get("spec").unwrap_or(&Value::Null), &mut causes),
+        Kind::ServiceCIDR => {
+            ranges::range(fields.get("spec").unwrap_or(&Value::Null), old, &mut causes);
+            if old.is_none() {
+                complete_range(fields);
+            }
+        }
         Kind::Service => service::admit(fields, old, &mut causes),
         Kind::Pod => pod::admit(fields, old, &mut causes),
         Kind::Deployment

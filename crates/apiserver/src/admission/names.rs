@@ -35,6 +35,9 @@ fn of_kind(kind: Kind, name: &str) -> Result<(), &'static str> {
         Kind::Service | Kind::Namespace => label(name),
         // An address in its canonical form.
         Kind::IPAddress if name.parse::<IpAddr>().is_ok_and(|it| it.to_string() == name) => Ok(()),
+        Kind::IPAddress if name.split('.').any(|part| part.len() > 1 && part.starts_with('0')) => {
+            Err("must not have leading 0s")
+        }
         Kind::IPAddress => Err("must be a valid IP address in canonical form"),
         Kind::Role | Kind::RoleBinding | Kind::ClusterRole | Kind::ClusterRoleBinding => {
             path_segment(name)

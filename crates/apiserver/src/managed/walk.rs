@@ -113,7 +113,7 @@ pub(crate) fn compare(root: Root<'_>, old: &Value, new: &Value) -> Changes {
     }
     for (step, (root, old)) in before {
         if !after.contains_key(&step) {
-            add(&mut changes.removed, step, root, old);
+            appear(&mut changes.removed, step, root, old, true);
         }
     }
     changes

@@ -55,6 +55,10 @@ impl Mask {
                     match name.as_str() {
                         // Documentation, a page for some columns.
                         "columnDefinitions" => undescribe(value),
+                        "managedFields" => {
+                            self.apply(value);
+                            sort_managers(value);
+                        }
                         "resourceVersion" | "continue" if value != "" => *value = "VERSION".into(),
                         "remainingItemCount" => {}
                         _ => self.apply(value),
@@ -79,6 +83,16 @@ impl Mask {
         number.is_some_and(|number| {
             (30_000..32_768).contains(&number) && !self.text.contains(&number.to_string())
         })
+    }
+}
+
+/// They stand in the order of their times, which are whole seconds.
+fn sort_managers(managers: &mut Value) {
+    let key = |manager: &Value| {
+        ["manager", "operation", "subresource"].map(|field| manager[field].to_string())
+    };
+    if let Some(list) = managers.as_array_mut() {
+        list.sort_by_key(key);
     }
 }
 
