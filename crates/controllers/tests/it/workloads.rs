@@ -22,10 +22,11 @@ async fn a_deployment_comes_up_scales_rolls_and_goes() {
         [{"name": "echo", "image": "two", "ports": [{"name": "http", "containerPort": 8080}]}]}}}});
     cluster.patch(Kind::DEPLOYMENT, "web", new).await;
     let is_over = |view: &crate::view::View| {
-        let status = &view.one(Kind::DEPLOYMENT, "web")["status"];
+        let deployment = view.one(Kind::DEPLOYMENT, "web");
+        let status = &deployment["status"];
         status["updatedReplicas"] == 6
             && status["availableReplicas"] == 6
-            && status["observedGeneration"] == 3
+            && status["observedGeneration"] == deployment["metadata"]["generation"]
             && view.images() == ["two"].into()
             && view.ready_endpoints("web").len() == 6
     };
@@ -82,12 +83,15 @@ async fn a_pod_waits_for_its_node_and_says_why() {
         let conditions = picky["status"]["conditions"].as_array()?;
         conditions.iter().find(|found| found["type"] == "PodScheduled").cloned()
     };
+    // Said again with each node that becomes known.
+    let why = "3 node(s) not matching the pod's node selector";
     view.until("refused", |view| {
-        scheduled(view).is_some_and(|condition| condition["reason"] == "Unschedulable")
+        scheduled(view).is_some_and(|condition| {
+            let message = condition["message"].as_str().unwrap_or_default();
+            condition["reason"] == "Unschedulable" && message.contains(why)
+        })
     })
     .await;
-    let message = scheduled(&view).unwrap()["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("3 node(s) not matching the pod's node selector"), "{message}");
     cluster.add_node("d", json!({"disk": "ssd"})).await;
     view.until("on d", |view| view.one(Kind::POD, "picky")["spec"]["nodeName"] == "d").await;
 }
