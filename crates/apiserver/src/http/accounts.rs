@@ -98,7 +98,7 @@ fn claims(registry: &Registry, place: &Place, bound: &Value) -> Result<Claims, E
     if let Some(wanted) =
         bound["uid"].as_str().filter(|uid| !uid.is_empty() && *uid != object.uid())
     {
-        let (wanted, found) = (wanted.to_owned(), object.uid().to_owned());
+        let (wanted, found) = (wanted.to_owned(), object.uid());
         let clash = Clash::Precondition { field: "UID", wanted, found };
         return Err(Error::Conflict { resource: kind.resource(), name: name.to_owned(), clash });
     }

@@ -54,7 +54,7 @@ impl Registry {
 
     fn budgets(&self, namespace: &str) -> Vec<(Key, Arc<Object>)> {
         let listed = self.store.list(Kind::PodDisruptionBudget, Some(namespace), None);
-        listed.map(|(key, budget)| (key.clone(), budget.clone())).collect()
+        listed.map(|(key, budget)| (key.clone(), budget)).collect()
     }
 
     /// `status` of a budget.
@@ -121,7 +121,7 @@ impl Registry {
         let uid = owners.find(|owner| owner["controller"] == true)?["uid"].as_str()?;
         let (kind, key) = self.store.find(uid)?;
         let object = self.store.get(*kind, &Key::new(namespace, &key.name))?;
-        Some((*kind, object.clone()))
+        Some((*kind, object))
     }
 }
 

@@ -77,5 +77,5 @@ fn dial(port: u16) -> io::Result<TcpStream> {
         |address: IpAddr| TcpStream::connect_timeout(&SocketAddr::new(address, port), PATIENCE);
     // The first refusal is the one that people understand.
     to(Ipv4Addr::LOCALHOST.into())
-        .or_else(|error| to(Ipv6Addr::LOCALHOST.into()).map_err(|_| error))
+        .or_else(|error| to(Ipv6Addr::LOCALHOST.into()).map_err(|_loopback_of_v6| error))
 }
