@@ -251,7 +251,7 @@ fn remarks(connections: &[Connection], seen: Option<IpAddr>) -> Vec<Finding> {
         let Some((service, node)) = &connection.service else { continue };
         if relayed(connections, index) {
             let text = format!(
-                "node/{node} serves in proxy mode userspace: the agent takes the connection to Service {service} and makes a second one to the endpoint, which sees the node as its client"
+                "node/{node} serves in proxy mode userspace: podway relay takes the connection to Service {service} and makes a second one to the endpoint, which sees the node as its client"
             );
             remarks.push(Finding::new(Code::ProxyRelays, text));
             continue;

@@ -4,6 +4,7 @@ use crate::node::{Node, in_own_namespace};
 use crate::pods::{Pod, run};
 use agent::Care;
 use backend::Mode;
+use client::Kind;
 use kernel::conntrack::{Connection, Which, connections};
 use kernel::netlink::Socket;
 use kernel::stream::{Transport, begin_connect, listen_for};
@@ -39,7 +40,9 @@ fn cluster_ip(family: Family) -> IpAddr {
 /// The node has an address and pods of each family.
 async fn become_dual_stack(node: &Node) {
     run("ip addr add fd00:1::110/64 dev eth0 nodad");
-    node.put(json!({
+    // What a node has of the pod network never changes.
+    client::delete(&node.client, Kind::NODE, None, "node-1", None).await.unwrap();
+    node.apply(json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
         "spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24", "fd00:244::/64"]},
         "status": {"addresses": [{"type": "InternalIP", "address": "10.1.1.110"},

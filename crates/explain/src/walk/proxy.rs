@@ -98,7 +98,7 @@ impl Walk<'_> {
         let source = SocketAddr::new(source.unwrap_or(endpoint.ip()), 0);
         let after = Packet { source, destination: endpoint, ..self.packet };
         let rule = format!(
-            "{rule}; the connection ends at the agent and a new one begins, from the node's own address"
+            "{rule}; the connection ends at podway relay and a new one begins, from the node's own address"
         );
         self.changing_hop(&host, Stage::Service, &rule, Some(node::field_of(step)), after);
         self.begin_connection(host, Opener::Proxy);

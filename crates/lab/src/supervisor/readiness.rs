@@ -132,8 +132,9 @@ fn standing(kind: Kind, object: &Value) -> Standing {
         return Standing { ready: number("/status/readyReplicas", 0), wanted };
     }
     if kind == Kind::DAEMON_SET {
-        // Until its controller has counted the nodes nobody knows.
-        let wanted = number("/status/desiredNumberScheduled", 1);
+        // Until its controller has counted the nodes nobody knows: the API begins with 0.
+        let counted = number("/status/observedGeneration", 0) > 0;
+        let wanted = if counted { number("/status/desiredNumberScheduled", 0) } else { 1 };
         return Standing { ready: number("/status/numberReady", 0), wanted };
     }
     let ready = match kind {
@@ -177,6 +178,12 @@ mod tests {
             "status": {"readyReplicas": ready}})
     }
 
+    /// No node wants any of them: before it was counted, and afterwards.
+    fn daemons(observed: u64) -> Value {
+        json!({"metadata": {"name": "log", "namespace": "default"},
+            "status": {"desiredNumberScheduled": 0, "numberReady": 0, "observedGeneration": observed}})
+    }
+
     #[test]
     fn ready_is_when_nothing_is_missing() {
         let applied = |kind, object| Event::Applied { kind, object };
@@ -198,6 +205,8 @@ mod tests {
             ),
             (applied(Kind::POD, finished), "Pod default/x, Deployment default/web (0 of 2)"),
             (applied(Kind::DEPLOYMENT, deployment(2, 2)), "Pod default/x"),
+            (applied(Kind::DAEMON_SET, daemons(0)), "Pod default/x, DaemonSet default/log"),
+            (applied(Kind::DAEMON_SET, daemons(1)), "Pod default/x"),
             (
                 Event::Deleted {
                     kind: Kind::POD,

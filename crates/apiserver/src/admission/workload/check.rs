@@ -6,7 +6,8 @@ use crate::admission::causes::Causes;
 use crate::admission::{metadata, names, pod, text};
 use crate::resources::Kind;
 use crate::selector::Selector;
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::borrow::Cow;
 
 const TEMPLATE: &str = "spec.template";
 
@@ -153,7 +154,7 @@ fn check_template(kind: Kind, spec: &Fields, causes: &mut Causes) {
         }
         _ => {}
     }
-    self::template(template, TEMPLATE, causes);
+    self::template(&with_claims(template, spec), TEMPLATE, causes);
     let policy = template["spec"]["restartPolicy"].as_str().unwrap_or_default();
     if policy != "Always" {
         causes.unsupported("spec.template.spec.restartPolicy", policy, &["Always"]);
@@ -167,6 +168,22 @@ fn check_template(kind: Kind, spec: &Fields, causes: &mut Causes) {
         let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
         causes.forbidden("spec.template.spec.activeDeadlineSeconds", &detail);
     }
+}
+
+/// The template with the volumes that a StatefulSet's claims become in its pods.
+fn with_claims<'a>(template: &'a Value, spec: &Fields) -> Cow<'a, Value> {
+    let claims = spec.get("volumeClaimTemplates").and_then(Value::as_array);
+    let Some(claims) = claims.filter(|claims| !claims.is_empty()) else {
+        return Cow::Borrowed(template);
+    };
+    let mut whole = template.clone();
+    if let Some(pod) = whole["spec"].as_object_mut() {
+        let volumes = pod.entry("volumes").or_insert_with(|| json!([]));
+        let made = claims.iter().map(|claim| &claim["metadata"]["name"]);
+        let made = made.map(|name| json!({"name": name, "emptyDir": {}}));
+        volumes.as_array_mut().into_iter().for_each(|volumes| volumes.extend(made.clone()));
+    }
+    Cow::Owned(whole)
 }
 
 /// A pod template that stands at `path`.

@@ -43,6 +43,10 @@ impl Mask {
                 if let Some(prefix) = fields.get("generateName").cloned() {
                     fields.insert("name".into(), prefix);
                 }
+                // The recorded server had no controllers, so no accounts that it could give to pods.
+                fields.retain(|name, value| {
+                    !name.starts_with("serviceAccount") || value != "default"
+                });
                 // What a list is empty after, and what its items are, is said or not.
                 fields.retain(|name, value| name != "continue" || value != "");
                 if let Some(Value::Array(items)) = fields.get_mut("items") {
