@@ -151,9 +151,9 @@ async fn a_big_workload_fills_slices() {
     cluster.create(deployment(230)).await;
     view.until("all ready", |view| view.ready_endpoints("web").len() == 230).await;
     let sizes = view.slices("web").into_iter().filter_map(|slice| slice["endpoints"].as_array());
-    let mut sizes: Vec<_> = sizes.map(Vec::len).collect();
-    sizes.sort_unstable();
-    assert_eq!((sizes.len(), sizes[2]), (3, 100), "{sizes:?}");
+    let sizes: Vec<_> = sizes.map(Vec::len).collect();
+    // Those that become ready together go into one slice, and are not torn apart to fill others to the brim.
+    assert!(sizes.iter().all(|size| *size <= 100) && (3..=4).contains(&sizes.len()), "{sizes:?}");
 }
 
 #[tokio::test]
