@@ -172,7 +172,7 @@ fn fits(greeting: &Greeting) -> bool {
 }
 
 /// Nobody is there, or not any more.
-fn is_gone(error: &io::Error) -> bool {
+pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::ConnectionRefused

@@ -14,11 +14,14 @@ use super::message::{self, Greeting, LANGUAGE, LEAVING, NAME, Request, State};
 use super::{addresses, connection};
 use serde::Serialize;
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
+
+/// How often the place is looked for while others are after it.
+const ATTEMPTS: u32 = 10;
 
 /// A request, and where its answer goes.
 struct Asked {
@@ -60,18 +63,43 @@ pub async fn serve(supervised: bool, end: impl Future<Output = ()>) -> io::Resul
 
 /// Has the name in this network namespace, and whatever another process had that had it.
 async fn take_place(doors: &mut Doors) -> io::Result<UnixListener> {
-    if let Some((state, sockets)) = tokio::task::spawn_blocking(take_over).await?? {
+    let (listener, taken) = tokio::task::spawn_blocking(find_place).await??;
+    if let Some((state, sockets)) = taken {
         let (fronts, number) = (state.fronts.len(), sockets.len());
         let done = doors.adopt(state, sockets);
         tracing::info!(fronts, sockets = number, opened = done.opened, "taken over");
     }
-    let listener = kernel::local::listen(NAME)?;
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
 }
 
-/// From the process that has the place; `None`: there is none.
-fn take_over() -> io::Result<Option<(State, Vec<OwnedFd>)>> {
+/// What another process had: what it served, and the sockets.
+type Taken = (State, Vec<OwnedFd>);
+
+/// The name is handed over with the rest: whoever connects to it meanwhile waits in it, and never finds nobody.
+fn find_place() -> io::Result<(std::os::unix::net::UnixListener, Option<Taken>)> {
+    let mut attempts = 0..ATTEMPTS;
+    loop {
+        match take_over() {
+            Ok(Some((state, mut sockets))) => {
+                let name = sockets.remove(0);
+                return Ok((name.into(), Some((state, sockets))));
+            }
+            Ok(None) => {}
+            // It has given its place to another one meanwhile.
+            Err(error) if connection::is_gone(&error) && attempts.next().is_some() => continue,
+            Err(error) => return Err(error),
+        }
+        match kernel::local::listen(NAME) {
+            // Another one has come at the same time: it has nothing yet, but the name.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && attempts.next().is_some() => {}
+            outcome => return Ok((outcome?, None)),
+        }
+    }
+}
+
+/// From the process that has the place; `None`: there is none. The first socket is the one that has the name.
+fn take_over() -> io::Result<Option<Taken>> {
     let mut stream = match kernel::local::connect(NAME) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(None),
         outcome => outcome?,
@@ -87,7 +115,7 @@ fn take_over() -> io::Result<Option<(State, Vec<OwnedFd>)>> {
     }
     message::write(&mut stream, &Request::HandOver)?;
     let state: State = message::read(&mut stream)?;
-    let sockets = kernel::local::receive(&stream, state.doors.len())?;
+    let sockets = kernel::local::receive(&stream, 1 + state.doors.len())?;
     Ok(Some((state, sockets)))
 }
 
@@ -111,7 +139,7 @@ pub(super) async fn converse(
             },
             Some(Asked { request, answer }) = asked.recv() => {
                 let releases = matches!(request, Request::Finish { release: true });
-                let (mut reply, turn) = obey(&mut doors, request).await;
+                let (mut reply, turn) = obey(&mut doors, &listener, request).await;
                 if turn == Turn::On {
                     // Who asked may have gone.
                     answer.send(reply).ok();
@@ -166,7 +194,7 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-async fn obey(doors: &mut Doors, request: Request) -> (Answer, Turn) {
+async fn obey(doors: &mut Doors, name: &UnixListener, request: Request) -> (Answer, Turn) {
     match request {
         Request::Read => (Answer::of(&doors.state()), Turn::On),
         Request::Count => (Answer::of(&doors.counts()), Turn::On),
@@ -179,7 +207,7 @@ async fn obey(doors: &mut Doors, request: Request) -> (Answer, Turn) {
             doors.close().await;
             (Answer::of(&()), Turn::Over)
         }
-        Request::HandOver => match doors.sockets() {
+        Request::HandOver => match sockets(doors, name) {
             Ok(sockets) => {
                 let answer = Answer { sockets, ..Answer::of(&doors.state()) };
                 doors.leave();
@@ -189,6 +217,13 @@ async fn obey(doors: &mut Doors, request: Request) -> (Answer, Turn) {
             Err(error) => (Answer { frame: Err(error), ..Answer::of(&()) }, Turn::On),
         },
     }
+}
+
+/// Copies of all that a successor needs, the name first.
+fn sockets(doors: &Doors, name: &UnixListener) -> io::Result<Vec<OwnedFd>> {
+    let mut sockets = vec![name.as_fd().try_clone_to_owned()?];
+    sockets.extend(doors.sockets()?);
+    Ok(sockets)
 }
 
 /// One who asks. Whoever listens for the end of this process hears of the end of its turn.
