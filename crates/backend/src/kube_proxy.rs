@@ -5,7 +5,7 @@
 
 use crate::{Mode, iptables, ipvs};
 use kernel::netlink::Socket;
-use kernel::nft::{Transaction, tables};
+use kernel::nft::{remove_table, tables};
 use kernel::{ipset, route};
 use netstate::nft::{Family, TableId};
 use std::collections::BTreeSet;
@@ -105,7 +105,7 @@ fn remove_tables() -> kernel::Result<()> {
     for family in [Family::Ip, Family::Ip6] {
         let table = TableId { family, name: TABLE.to_owned() };
         if there.contains(&table) {
-            Transaction::new().delete_table(&table).commit(&mut socket)?;
+            remove_table(&mut socket, &table)?;
         }
     }
     Ok(())

@@ -19,4 +19,4 @@ mod transaction;
 pub use commit::Stats;
 pub use listing::read_dynamic;
 pub use read::{Count, Observed, generation, read_table, read_table_like, tables};
-pub use transaction::Transaction;
+pub use transaction::{Transaction, remove_table};

@@ -5,7 +5,9 @@ use super::lower::{self, InUse, Placed};
 use super::memory::{Members, take_members};
 use super::vital;
 use kernel::netlink::Socket;
-use kernel::nft::{Observed, Stats, Transaction, read_dynamic, read_table_like, tables};
+use kernel::nft::{
+    Observed, Stats, Transaction, read_dynamic, read_table_like, remove_table, tables,
+};
 use model::Family;
 use netstate::nft::{Chain, Element, Key, Set, Table, TableId};
 use netstate::{ElementChange, TableDelta};
@@ -315,8 +317,7 @@ pub fn clean(family: Family) -> Result<(), Error> {
     let mut socket = Socket::netfilter().map_err(Error::Open)?;
     let id = table_id(family);
     if tables(&mut socket).map_err(Error::Read)?.contains(&id) {
-        let outcome = Transaction::new().delete_table(&id).commit(&mut socket);
-        outcome.map_err(Error::Commit)?;
+        remove_table(&mut socket, &id).map_err(Error::Commit)?;
     }
     Ok(())
 }

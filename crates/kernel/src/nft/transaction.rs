@@ -5,8 +5,8 @@ use super::commit::{BRACKET, bracket, object, operation};
 use super::element::{self, LARGEST, Problem, write_comment};
 use super::expression::{Answer, write_rule};
 use super::set::{self, Shape};
-use crate::Error;
-use crate::netlink::{Batch, Body, flags};
+use crate::netlink::{Batch, Body, Socket, flags};
+use crate::{Error, Result};
 use netstate::nft::{Chain, ChainKind, Element, HookPoint, Key, Rule, Set, Statement, TableId};
 
 /// Where a list of elements is ended and the next message begun: an attribute's length has sixteen bits.
@@ -29,6 +29,13 @@ impl Default for Transaction {
     fn default() -> Self {
         Transaction::new()
     }
+}
+
+/// Removes a table that serves, its rules first: a packet that is among them while a whole table goes finds maps without
+/// elements (`nft_map_deactivate`) and other sets still full, and what it would be refused for is not so.
+pub fn remove_table(socket: &mut Socket, table: &TableId) -> Result<()> {
+    Transaction::new().table(table).flush_rules(table).commit(socket)?;
+    Transaction::new().delete_table(table).commit(socket).map(drop)
 }
 
 impl Transaction {
@@ -96,6 +103,14 @@ impl Transaction {
         self.message(NFT_MSG_DELRULE, 0, table, name, |body| {
             body.text(NFTA_RULE_TABLE, &table.name);
             body.text(NFTA_RULE_CHAIN, name);
+            Ok(())
+        })
+    }
+
+    /// Takes all rules out of all chains of a table that is there.
+    pub fn flush_rules(&mut self, table: &TableId) -> &mut Self {
+        self.message(NFT_MSG_DELRULE, 0, table, "", |body| {
+            body.text(NFTA_RULE_TABLE, &table.name);
             Ok(())
         })
     }
