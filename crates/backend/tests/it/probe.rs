@@ -13,6 +13,7 @@ use program::Packet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What became of a packet.
@@ -40,6 +41,9 @@ pub(crate) struct Servers {
     sctp: Vec<(SocketAddr, TcpListener)>,
 }
 
+/// Whether SCTP is tried where the kernel has it: associations take long on an emulated machine.
+pub(crate) static WITH_SCTP: AtomicBool = AtomicBool::new(false);
+
 impl Servers {
     /// Opens one socket of each protocol at each address, in the calling thread's namespace.
     pub(crate) fn listen(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
@@ -49,8 +53,14 @@ impl Servers {
             tcp.set_nonblocking(true).unwrap();
             self.udp.push((at, udp));
             self.tcp.push((at, tcp));
+            if !WITH_SCTP.load(Ordering::Relaxed) {
+                continue;
+            }
             match listen_for(Transport::Sctp, at) {
-                Ok(sctp) => self.sctp.push((at, sctp)),
+                Ok(sctp) => {
+                    sctp.set_nonblocking(true).unwrap();
+                    self.sctp.push((at, sctp));
+                }
                 Err(error) => assert!(is_unknown(&error), "SCTP at {at}: {error}"),
             }
         }
