@@ -23,11 +23,12 @@ pub fn connect(name: &str) -> io::Result<UnixStream> {
     UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)
 }
 
-/// Whether anybody in the network namespace of the calling thread has a name that begins so.
-pub fn is_any(beginning: &str) -> io::Result<bool> {
+/// Names that begin so and that anybody has in the network namespace of the calling thread.
+pub fn names(beginning: &str) -> io::Result<Vec<String>> {
     let listed = std::fs::read_to_string("/proc/thread-self/net/unix")?;
-    let mut names = listed.lines().filter_map(|line| line.rsplit_once(" @"));
-    Ok(names.any(|(_, name)| name.starts_with(beginning)))
+    let names = listed.lines().filter_map(|line| line.rsplit_once(" @"));
+    let names = names.map(|(_, name)| name).filter(|name| name.starts_with(beginning));
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// The user of the process at the other end, as it was when the connection began.
@@ -119,7 +120,8 @@ mod tests {
         assert_eq!(connect(&name).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         let listener = listen(&name).unwrap();
         assert_eq!(listen(&name).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        assert!(is_any(&name[..name.len() - 1]).unwrap() && !is_any("podway/nobody").unwrap());
+        assert!(names(&name[..name.len() - 1]).unwrap().contains(&name));
+        assert!(names("podway/nobody").unwrap().is_empty());
         let stream = connect(&name).unwrap();
         assert!(is_trusted(&stream).unwrap() && is_trusted(&listener.accept().unwrap().0).unwrap());
     }

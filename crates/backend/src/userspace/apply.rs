@@ -385,8 +385,8 @@ impl Applied {
 pub fn clean() -> Result<(), Error> {
     match Connection::find()? {
         Some((mut connection, _)) => connection.finish(true)?,
-        None if kernel::local::is_any(LEAVING)? => {}
-        None => release_all()?,
+        None if kernel::local::names(LEAVING)?.is_empty() => release_all()?,
+        None => {}
     }
     Ok(switch::release()?)
 }

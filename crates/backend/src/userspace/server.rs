@@ -147,7 +147,7 @@ pub(super) async fn converse(
                 }
                 drop(listener);
                 if releases {
-                    leaving = Some(leave());
+                    leaving = Some(Leaving::begin());
                 }
                 let (out, is_out) = oneshot::channel();
                 reply.out = Some(out);
@@ -163,27 +163,44 @@ pub(super) async fn converse(
     }
     drop(asked);
     doors.carried_all().await;
-    if leaving.take().is_some() {
-        release();
+    if let Some(leaving) = leaving {
+        leaving.end();
     }
 }
 
-/// A name for this process while it leaves.
-fn leave() -> io::Result<std::os::unix::net::UnixListener> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    kernel::local::listen(&format!("{LEAVING}{}/{number}", std::process::id()))
+/// A process that leaves, by a name that others see as long as it does.
+struct Leaving {
+    name: String,
+    listener: io::Result<std::os::unix::net::UnixListener>,
 }
 
-/// The addresses that connections were made to are needed no more, unless somebody serves again.
-fn release() {
-    let released = match connection::Connection::find() {
-        Ok(None) if !kernel::local::is_any(LEAVING).unwrap_or(true) => addresses::release_all(),
-        _ => return,
-    };
-    if let Err(error) = released {
-        tracing::warn!(%error, "addresses of Services stay");
+impl Leaving {
+    fn begin() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{LEAVING}{}/{number}", std::process::id());
+        Leaving { listener: kernel::local::listen(&name), name }
     }
+
+    fn end(self) {
+        drop(self.listener);
+        if let Err(error) = release_unless_needed(&self.name) {
+            tracing::warn!(%error, "addresses of Services stay");
+        }
+    }
+}
+
+/// The addresses that connections were made to are needed no more, unless somebody serves again or leaves later.
+fn release_unless_needed(own_name: &str) -> Result<(), super::Error> {
+    if connection::Connection::find()?.is_some() {
+        return Ok(());
+    }
+    // The own name lives a little longer where a program is being started that has a copy of the socket.
+    let leaving = kernel::local::names(LEAVING)?;
+    if leaving.iter().all(|name| name == own_name) {
+        addresses::release_all()?;
+    }
+    Ok(())
 }
 
 /// Waits for a moment, or for ever.
