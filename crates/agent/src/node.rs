@@ -111,10 +111,10 @@ impl Node {
     /// Two sockets that become readable when somebody else changes links or rules.
     pub(crate) fn monitors(&self) -> Result<(Monitor, Monitor), Error> {
         let (mut links, mut rules) = (Monitor::route()?, Monitor::rules()?);
-        links.ignore(self.links.socket());
+        links.ignore(self.links.socket())?;
         for socket in self.services.sockets() {
-            rules.ignore(socket);
-            links.ignore(socket);
+            rules.ignore(socket)?;
+            links.ignore(socket)?;
         }
         Ok((links, rules))
     }

@@ -1,6 +1,7 @@
-//! Who may connect to a listening socket at all, by classic BPF (`SO_ATTACH_FILTER`): no privilege needed.
+//! What reaches a socket at all, by classic BPF (`SO_ATTACH_FILTER`): no privilege needed.
 //!
-//! A packet that the filter refuses is lost before the socket sees it, as if a packet filter had dropped it.
+//! What the filter refuses is lost before the socket sees it: a packet as if a packet filter had dropped it, a netlink
+//! notification without taking room in the socket's buffer.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -18,6 +19,8 @@ use std::os::fd::{AsFd, AsRawFd};
 const NETWORK: u32 = 0xfff0_0000;
 /// Where the source address is in an IPv4 and in an IPv6 header.
 const SOURCE: [u32; 2] = [12, 8];
+/// Where a netlink message has the port of who asked for it (`nlmsghdr.nlmsg_pid`).
+const ASKING_PORT: u32 = 12;
 /// `BPF_MAXINSNS`.
 const MOST: usize = 4096;
 
@@ -28,8 +31,26 @@ const MOST: usize = 4096;
 pub fn admit_only(socket: &impl AsFd, sources: &[IpNet]) -> io::Result<()> {
     let mut filter: Vec<_> = sources.iter().flat_map(admit).collect();
     filter.push(answer(0));
+    Ok(attach(socket, filter)?)
+}
+
+/// Lets no netlink notification reach the socket that tells of what was asked for from these ports. Replaces an earlier
+/// filter.
+pub(crate) fn pass_over(socket: &impl AsFd, ports: &[u32]) -> nix::Result<()> {
+    let mut filter = vec![instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, ASKING_PORT)];
+    for port in ports {
+        // Words are loaded as the network has them, and netlink's are the machine's.
+        let wanted = port.to_be();
+        filter.push(instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, wanted));
+        filter.push(answer(0));
+    }
+    filter.push(answer(u32::MAX));
+    attach(socket, filter)
+}
+
+fn attach(socket: &impl AsFd, mut filter: Vec<libc::sock_filter>) -> nix::Result<()> {
     if filter.len() > MOST {
-        return Err(Errno::E2BIG.into());
+        return Err(Errno::E2BIG);
     }
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     set(socket, libc::SO_ATTACH_FILTER, &program)
@@ -38,12 +59,12 @@ pub fn admit_only(socket: &impl AsFd, sources: &[IpNet]) -> io::Result<()> {
 /// Takes the filter away. A socket without one is no error.
 pub fn admit_all(socket: &impl AsFd) -> io::Result<()> {
     match set(socket, libc::SO_DETACH_FILTER, &0) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        outcome => outcome,
+        Err(Errno::ENOENT) => Ok(()),
+        outcome => Ok(outcome?),
     }
 }
 
-fn set<T>(socket: &impl AsFd, option: i32, value: &T) -> io::Result<()> {
+fn set<T>(socket: &impl AsFd, option: i32, value: &T) -> nix::Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: the value outlives the call, its length is its own, and the kernel copies and checks the program.
     let outcome = unsafe {
@@ -55,7 +76,7 @@ fn set<T>(socket: &impl AsFd, option: i32, value: &T) -> io::Result<()> {
             length,
         )
     };
-    Ok(Errno::result(outcome).map(drop)?)
+    Errno::result(outcome).map(drop)
 }
 
 /// Word by word: a difference leads past the answer.

@@ -2,7 +2,7 @@
 
 use super::attribute::Messages;
 use super::socket::{Socket, open, receive};
-use crate::{Error, Result};
+use crate::{Error, Result, filter};
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -75,9 +75,15 @@ impl Monitor {
 
     /// Makes changes asked for through `socket` count as no change: one need not be told what one did.
     ///
+    /// They do not even wake anybody, and many of them are no overflow.
     /// The kernel does not say who made links and forwarding entries: these are always heard.
-    pub fn ignore(&mut self, socket: &Socket) {
+    pub fn ignore(&mut self, socket: &Socket) -> Result<()> {
         self.ignored.push(socket.port());
+        filter::pass_over(&self.fd, &self.ignored).map_err(|errno| Error::System {
+            operation: "filter",
+            object: "netlink notifications".to_owned(),
+            errno,
+        })
     }
 
     /// Makes what a child with this process number did to rules count as no change. To be told when it has ended, and

@@ -252,7 +252,7 @@ fn a_monitor_hears_of_others_and_not_of_oneself() {
         let mut monitor = Monitor::route().unwrap();
         let mut own = Socket::route().unwrap();
         let mut other = Socket::route().unwrap();
-        monitor.ignore(&own);
+        monitor.ignore(&own).unwrap();
         route::apply(&mut own, &[Change::SetUp { device: "lo".into(), up: true }]).unwrap();
         assert!(monitor.drain().unwrap().links);
         route::apply(&mut own, &[Change::AddAddress(address("lo", "10.3.0.1/32"))]).unwrap();
