@@ -226,9 +226,9 @@ fn health_checks(compiler: &Compiler<'_>, service: &Service) -> BTreeMap<u16, He
     };
     let key = &service.meta.key;
     let slices = compiler.world.slices_of(key).filter(|slice| is_proxied_slice(slice));
-    let here = slices
-        .flat_map(|slice| &slice.endpoints)
-        .filter(|endpoint| endpoint.ready && endpoint.node.as_deref() == Some(compiler.node));
+    let here = slices.flat_map(|slice| &slice.endpoints).filter(|endpoint| {
+        endpoint.ready && endpoint.node().is_some_and(|node| **node == *compiler.node)
+    });
     let mut ready: BTreeMap<Family, BTreeSet<IpAddr>> = BTreeMap::new();
     for endpoint in here {
         ready.entry(Family::of(endpoint.address)).or_default().insert(endpoint.address);

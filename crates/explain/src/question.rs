@@ -192,12 +192,11 @@ fn cluster_ip(world: &World, service: &Service) -> Result<IpAddr, QuestionError>
         "it is of type ExternalName, an alias that exists in DNS only".to_owned()
     } else if service.headless {
         let key = &service.meta.key;
-        let endpoints = world.slices_of(key).flat_map(|slice| &slice.endpoints);
-        let pods: Vec<_> = endpoints
-            .filter(|endpoint| endpoint.ready)
-            .filter_map(|endpoint| endpoint.pod.as_ref())
-            .map(|pod| format!("pod/{}/{pod}", key.namespace))
-            .collect();
+        let ready = world.slices_of(key).flat_map(|slice| {
+            let endpoints = slice.endpoints.iter().enumerate();
+            endpoints.filter(|(_, it)| it.ready).filter_map(|(index, _)| slice.pod(index))
+        });
+        let pods: Vec<_> = ready.map(|pod| format!("pod/{}/{pod}", key.namespace)).collect();
         let pods = if pods.is_empty() { "none is ready".to_owned() } else { pods.join(", ") };
         format!(
             "it is headless, so DNS answers with its pods' own addresses; ask for one of them ({pods})"

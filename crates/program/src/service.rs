@@ -191,13 +191,13 @@ impl Endpoint {
 
     /// The node it runs on, where known.
     pub fn node(&self) -> Option<&Arc<str>> {
-        self.known()?.1.node.as_ref()
+        self.known()?.1.node()
     }
 
     pub fn pod(&self) -> Option<ObjectKey> {
-        let (slice, endpoint) = self.known()?;
+        let slice = self.slice.as_deref()?;
         let namespace = slice.meta.key.namespace.clone();
-        Some(ObjectKey { namespace, name: endpoint.pod.as_deref()?.into() })
+        Some(ObjectKey { namespace, name: slice.pod(self.index.into())?.into() })
     }
 
     pub fn origin(&self) -> Option<Origin> {
@@ -226,10 +226,12 @@ impl From<Endpoint> for (SocketAddr, u16) {
 impl PartialEq for Endpoint {
     fn eq(&self, other: &Self) -> bool {
         fn parts(it: &Endpoint) -> (IpAddr, u16, u16, u16, Option<Known<'_>>) {
-            let known = it.known().map(|(slice, it)| (&slice.meta.key, &it.node, &it.pod));
+            let known = it
+                .known()
+                .map(|(slice, known)| (&slice.meta.key, known.node(), slice.pod(it.index.into())));
             (it.ip, it.port, it.weight, it.index, known)
         }
-        type Known<'a> = (&'a ObjectKey, &'a Option<Arc<str>>, &'a Option<Box<str>>);
+        type Known<'a> = (&'a ObjectKey, Option<&'a Arc<str>>, Option<&'a str>);
         parts(self) == parts(other)
     }
 }

@@ -164,7 +164,7 @@ impl Question<'_> {
     /// The endpoints that a connection may go to: on this node only, or as hints say.
     fn usable(&self, service: &Service, port: &ServicePort, here: bool) -> BTreeSet<SocketAddr> {
         let all = entries(self.world, service, port, self.packet.destination.is_ipv4());
-        let on_node = |entry: &Endpoint| entry.node.as_deref() == Some(NODE);
+        let on_node = |entry: &Endpoint| entry.node().is_some_and(|node| **node == *NODE);
         let ready = |entry: &Endpoint| entry.ready;
         let meant =
             |entry: &Endpoint| if here { on_node(entry) } else { self.is_meant(&all, entry) };

@@ -74,7 +74,7 @@ impl<'a> Candidates<'a> {
 
     /// Those on this node.
     pub(super) fn local(&self, here: &Here<'_>) -> Option<Arc<Pool>> {
-        let is_here = |it: &model::Endpoint| it.node.as_deref() == Some(here.node);
+        let is_here = |it: &model::Endpoint| it.node().is_some_and(|node| **node == *here.node);
         self.pool(Reach::Local, |it| it.ready && is_here(it))
             .or_else(|| self.leaving(Reach::Local, is_here))
     }

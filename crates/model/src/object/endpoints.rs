@@ -1,12 +1,12 @@
 //! EndpointSlices.
 
 use crate::field::{Field, FieldError};
-use crate::name::shared;
+use crate::name::{Shared, shared};
 use crate::object::{Kind, Meta, ObjectKey, Protocol};
 use crate::origin::Origin;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointSlice {
@@ -15,6 +15,7 @@ pub struct EndpointSlice {
     pub service: Option<ObjectKey>,
     pub ports: Box<[EndpointPort]>,
     pub endpoints: Box<[Endpoint]>,
+    pods: PodNames,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,23 +26,37 @@ pub struct EndpointPort {
     pub protocol: Protocol,
 }
 
+/// Small, for there may be a hundred thousand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The first of `addresses`: the only one that counts.
     pub address: IpAddr,
-    pub node: Option<Arc<str>>,
     /// `conditions.ready`; absent counts as true.
     pub ready: bool,
     /// `conditions.serving`; absent counts as true.
     pub serving: bool,
     pub terminating: bool,
-    /// The name of the pod it is, from `targetRef`; its namespace is the slice's.
-    pub pod: Option<Box<str>>,
-    pub zone: Option<Arc<str>>,
-    /// `None`: for nobody in particular.
-    hints: Option<Box<Hints>>,
     /// How many connections it is to get in proportion to others; 1 where nobody says.
     pub weight: u16,
+    /// `None`: nowhere in particular.
+    place: Option<Arc<Place>>,
+    /// `None`: for nobody in particular.
+    hints: Option<Box<Hints>>,
+}
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    node: Option<Arc<str>>,
+    zone: Option<Arc<str>>,
+}
+
+/// The names of a slice's pods, one after the other in one piece of memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct PodNames {
+    text: Box<str>,
+    /// Where each endpoint's name ends; that of one which is no pod is empty.
+    ends: Box<[u32]>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +88,7 @@ impl EndpointSlice {
             let weight = weights.get(&endpoint.address).copied().unwrap_or(1);
             Ok(Endpoint { weight, ..endpoint })
         };
+        let pods = endpoints.iter().map(pod_name).collect::<Result<Vec<_>, _>>()?;
         Ok(EndpointSlice {
             service,
             ports: ports
@@ -80,12 +96,18 @@ impl EndpointSlice {
                 .filter_map(|port| EndpointPort::parse(port).transpose())
                 .collect::<Result<_, _>>()?,
             endpoints: endpoints.iter().map(endpoint).collect::<Result<_, _>>()?,
+            pods: PodNames::of(&pods),
             meta,
         })
     }
 }
 
 impl EndpointSlice {
+    /// The name of the pod that an endpoint of it is, from `targetRef`; its namespace is the slice's.
+    pub fn pod(&self, index: usize) -> Option<&str> {
+        self.pods.get(index)
+    }
+
     /// Where an endpoint of it comes from.
     pub fn origin(&self, index: usize) -> Origin {
         Origin {
@@ -110,7 +132,40 @@ impl EndpointPort {
     }
 }
 
+impl PodNames {
+    fn of(names: &[Option<&str>]) -> Self {
+        let (mut text, mut ends) = (String::new(), Vec::new());
+        for name in names {
+            text.push_str(name.unwrap_or_default());
+            ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
+        }
+        PodNames { text: text.into(), ends: ends.into() }
+    }
+
+    fn get(&self, index: usize) -> Option<&str> {
+        let begin = index.checked_sub(1).map_or(Some(&0), |before| self.ends.get(before))?;
+        let name = self.text.get(*begin as usize..*self.ends.get(index)? as usize)?;
+        (!name.is_empty()).then_some(name)
+    }
+}
+
+impl Place {
+    fn shared(self) -> Arc<Self> {
+        static PLACES: Mutex<Shared<Place>> = Mutex::new(Shared::NONE);
+        let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+        places.get(&self, || Arc::new(self.clone()))
+    }
+}
+
 impl Endpoint {
+    pub fn node(&self) -> Option<&Arc<str>> {
+        self.place.as_ref()?.node.as_ref()
+    }
+
+    pub fn zone(&self) -> Option<&Arc<str>> {
+        self.place.as_ref()?.zone.as_ref()
+    }
+
     /// The zones that it is meant for (`hints`); empty: none in particular.
     pub fn meant_zones(&self) -> &[Arc<str>] {
         self.hints.as_deref().map_or(&[], |hints| &hints.zones)
@@ -126,22 +181,26 @@ impl Endpoint {
         let listed = addresses.items()?;
         let first = listed.first().ok_or_else(|| addresses.error("at least one address"))?;
         let conditions = field.at("conditions");
-        let target = field.at("targetRef");
-        let pod = match target.at("kind").optional_text()? {
-            Some("Pod") => Some(target.at("name").text()?.into()),
-            _ => None,
-        };
+        let name = |of: &'static str| field.at(of).optional_text().map(|name| name.map(shared));
+        let place = Place { node: name("nodeName")?, zone: name("zone")? };
+        let somewhere = place.node.is_some() || place.zone.is_some();
         Ok(Endpoint {
             address: first.ip()?,
-            node: field.at("nodeName").optional_text()?.map(shared),
             ready: conditions.at("ready").optional_bool()?.unwrap_or(true),
             serving: conditions.at("serving").optional_bool()?.unwrap_or(true),
             terminating: conditions.at("terminating").optional_bool()?.unwrap_or(false),
-            pod,
-            zone: field.at("zone").optional_text()?.map(shared),
-            hints: Hints::parse(&field.at("hints"))?,
             weight: 1,
+            place: somewhere.then(|| place.shared()),
+            hints: Hints::parse(&field.at("hints"))?,
         })
+    }
+}
+
+fn pod_name<'a>(endpoint: &Field<'a>) -> Result<Option<&'a str>, FieldError> {
+    let target = endpoint.at("targetRef");
+    match target.at("kind").optional_text()? {
+        Some("Pod") => target.at("name").text().map(Some),
+        _ => Ok(None),
     }
 }
 
@@ -186,7 +245,7 @@ mod tests {
         let weights: Vec<_> = slice.endpoints.iter().map(|endpoint| endpoint.weight).collect();
         assert_eq!(weights, [5, 100, 1]);
         assert_eq!(*slice.endpoints[0].meant_zones(), ["a".into()]);
-        assert_eq!(slice.endpoints[1].zone.as_deref(), Some("b"));
+        assert_eq!(slice.endpoints[1].zone().map(|zone| &**zone), Some("b"));
         assert_eq!(*slice.endpoints[2].meant_nodes(), ["n".into()]);
     }
 }
