@@ -1,6 +1,6 @@
 //! The service table kept as the program wants it.
 
-use super::layout::{Memory, set, sets, table_id};
+use super::layout::{Memory, set, sets, stand_in_id, table_id};
 use super::lower::{self, InUse, Placed};
 use super::memory::{Members, take_members};
 use super::vital;
@@ -39,9 +39,26 @@ const ELEMENT_OCTETS: usize = 64;
 pub struct Applied {
     pub chains: usize,
     pub elements: usize,
-    /// Atomic steps: one, or two where chains come with elements; more where an unprivileged socket cannot
-    /// carry a change at once and where an empty table is filled.
+    /// Atomic steps: one, or two where chains come with elements or a table is replaced; more where an unprivileged
+    /// socket cannot carry a change at once and where an empty table is filled.
     pub transactions: usize,
+}
+
+/// Which of a family's tables are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Presence {
+    table: bool,
+    /// Left by a process that came no further than this.
+    stand_in: bool,
+}
+
+impl Presence {
+    fn of(socket: &mut Socket, family: Family) -> Result<Self, Error> {
+        let there = tables(socket).map_err(Error::Read)?;
+        let [table, stand_in] =
+            [table_id(family), stand_in_id(family)].map(|id| there.contains(&id));
+        Ok(Presence { table, stand_in })
+    }
 }
 
 /// How far forgetting has come.
@@ -140,8 +157,8 @@ impl Backend {
     ) -> Result<Applied, Error> {
         let family = self.tables[place].in_use.family();
         self.tables[place].in_use = InUse::of(program, family);
-        let there = tables(&mut self.socket).map_err(Error::Read)?;
-        if !there.contains(&self.tables[place].id) {
+        let there = Presence::of(&mut self.socket, family)?;
+        if there == (Presence { table: false, stand_in: false }) {
             let mut frame = lower::frame(program, &self.tables[place].in_use);
             complete(&mut frame, family);
             return self.fill(place, program, &frame);
@@ -150,11 +167,14 @@ impl Backend {
         complete(&mut wanted, family);
         let observed = read_table_like(&mut self.socket, &wanted).map_err(Error::Read)?;
         let Some(observed) = observed.filter(|observed| fits(observed, &wanted)) else {
-            return self.rebuild(&wanted);
+            return self.rebuild(family, wanted, there);
         };
         let delta = TableDelta::between(Some(&observed.table), &wanted);
         let applied = self.apply(&[(place, delta)])?;
         self.forget(place, program)?;
+        if there.stand_in {
+            self.remove(&stand_in_id(family))?;
+        }
         Ok(applied)
     }
 
@@ -275,13 +295,42 @@ impl Backend {
         Ok(Applied { chains: 0, elements, transactions })
     }
 
-    /// In place of whatever bears our name, in one step.
-    fn rebuild(&mut self, wanted: &Table) -> Result<Applied, Error> {
+    /// In place of whatever bears our name. A stand-in serves meanwhile: a packet that is among the rules of a table
+    /// while another takes its place finds neither's elements, and would be refused.
+    fn rebuild(
+        &mut self,
+        family: Family,
+        mut wanted: Table,
+        there: Presence,
+    ) -> Result<Applied, Error> {
+        let (id, stand_in) = (table_id(family), stand_in_id(family));
+        let mut applied = Applied::default();
+        if there.table {
+            // One that is there already may not be all there.
+            if there.stand_in {
+                self.remove(&stand_in)?;
+            }
+            wanted.id = stand_in.clone();
+            applied = self.write(&wanted)?;
+            self.remove(&id)?;
+        }
+        wanted.id = id;
+        applied = applied.and(self.write(&wanted)?);
+        self.remove(&stand_in)?;
+        Ok(applied)
+    }
+
+    /// A table that is not there, its rules last.
+    fn write(&mut self, wanted: &Table) -> Result<Applied, Error> {
         self.transaction.clear();
-        self.transaction.delete_table(&wanted.id).whole(wanted);
+        self.transaction.whole(wanted);
         let elements = wanted.sets.values().map(|set| set.elements.len()).sum();
         let transactions = self.commit()?.transactions;
         Ok(Applied { chains: wanted.chains.len(), elements, transactions })
+    }
+
+    fn remove(&mut self, id: &TableId) -> Result<(), Error> {
+        remove_table(&mut self.socket, id).map_err(Error::Commit)
     }
 
     /// New chains go ahead of the elements that lead to them: for a packet that is among the rules while
@@ -315,11 +364,10 @@ impl Backend {
 /// Removes a family's table from the network namespace of the calling thread, where there is one.
 pub fn clean(family: Family) -> Result<(), Error> {
     let mut socket = Socket::netfilter().map_err(Error::Open)?;
-    let id = table_id(family);
-    if tables(&mut socket).map_err(Error::Read)?.contains(&id) {
-        remove_table(&mut socket, &id).map_err(Error::Commit)?;
-    }
-    Ok(())
+    let there = tables(&mut socket).map_err(Error::Read)?;
+    let ours = [table_id(family), stand_in_id(family)];
+    let mut ours = ours.iter().filter(|id| there.contains(id));
+    ours.try_for_each(|id| remove_table(&mut socket, id)).map_err(Error::Commit)
 }
 
 impl Applied {

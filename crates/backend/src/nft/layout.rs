@@ -101,6 +101,11 @@ pub fn table_id(family: Family) -> TableId {
     TableId { family, name: "podway".to_owned() }
 }
 
+/// The table that serves while the other one is replaced.
+pub fn stand_in_id(family: Family) -> TableId {
+    TableId { name: "podway-stand-in".to_owned(), ..table_id(family) }
+}
+
 /// All front ends that are served by the same rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Class {

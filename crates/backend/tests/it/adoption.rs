@@ -249,8 +249,8 @@ fn what_strangers_did_to_the_table_is_mended() {
 }
 
 #[test]
-fn a_table_of_another_shape_is_rebuilt_in_one_step() {
-    as_root("adoption::a_table_of_another_shape_is_rebuilt_in_one_step", || {
+fn a_table_of_another_shape_is_replaced() {
+    as_root("adoption::a_table_of_another_shape_is_replaced", || {
         let (space, program) = (space(), program());
         backend(&space).reconcile(&program).unwrap();
         space.run("nft delete table ip podway");
@@ -263,10 +263,34 @@ fn a_table_of_another_shape_is_rebuilt_in_one_step() {
         ] {
             space.run(&format!("nft {line}"));
             let applied = backend(&space).reconcile(&program).unwrap();
-            assert_eq!(applied.transactions, 1, "{line}");
+            assert_eq!(applied.transactions, 2, "one for the stand-in: {line}");
             assert_right(&space, &program);
             space.run("nft delete table ip podway");
         }
+    });
+}
+
+/// Whatever was there when the process ended that replaced a table.
+#[test]
+fn a_stand_in_that_was_left_goes() {
+    as_root("adoption::a_stand_in_that_was_left_goes", || {
+        let (space, program) = (space(), program());
+        let left =
+            "add table ip podway-stand-in ; add set ip podway-stand-in slots { type ipv4_addr ; }";
+        for more in [
+            "",
+            "delete table ip podway",
+            "add set ip podway stranger { type ipv4_addr ; flags timeout ; }",
+        ] {
+            backend(&space).reconcile(&program).unwrap();
+            space.run(&format!("nft {left} ; {more}"));
+            backend(&space).reconcile(&program).unwrap();
+            assert_right(&space, &program);
+            assert!(!space.run("nft list tables").contains("stand-in"), "{more}");
+        }
+        space.run(&format!("nft {left}"));
+        space.inside(|| nft::clean(Family::V4).unwrap());
+        assert!(!space.run("nft list tables").contains("ip podway"));
     });
 }
 
