@@ -2,6 +2,7 @@
 
 use kernel::Errno;
 use kernel::stream::{Transport, listen_for};
+use kernel::sysctl;
 use model::Protocol;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
@@ -12,8 +13,7 @@ use nix::sys::socket::{
 use program::Packet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// What became of a packet.
@@ -41,9 +41,6 @@ pub(crate) struct Servers {
     sctp: Vec<(SocketAddr, TcpListener)>,
 }
 
-/// Whether SCTP is tried where the kernel has it: associations take long on an emulated machine.
-pub(crate) static WITH_SCTP: AtomicBool = AtomicBool::new(false);
-
 impl Servers {
     /// Opens one socket of each protocol at each address, in the calling thread's namespace.
     pub(crate) fn listen(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
@@ -53,9 +50,6 @@ impl Servers {
             tcp.set_nonblocking(true).unwrap();
             self.udp.push((at, udp));
             self.tcp.push((at, tcp));
-            if !WITH_SCTP.load(Ordering::Relaxed) {
-                continue;
-            }
             match listen_for(Transport::Sctp, at) {
                 Ok(sctp) => {
                     sctp.set_nonblocking(true).unwrap();
@@ -70,8 +64,15 @@ impl Servers {
         !self.sctp.is_empty()
     }
 
-    fn streams(&self) -> impl Iterator<Item = &(SocketAddr, TcpListener)> {
-        self.tcp.iter().chain(&self.sctp)
+    fn streams(&self, protocol: Protocol) -> &[(SocketAddr, TcpListener)] {
+        if protocol == Protocol::Sctp { &self.sctp } else { &self.tcp }
+    }
+
+    fn sockets(&self, protocol: Protocol) -> Vec<BorrowedFd<'_>> {
+        match protocol {
+            Protocol::Udp => self.udp.iter().map(|(_, socket)| socket.as_fd()).collect(),
+            _ => self.streams(protocol).iter().map(|(_, socket)| socket.as_fd()).collect(),
+        }
     }
 
     /// Takes so many datagrams, or as many as come in time, and says where they came to.
@@ -82,8 +83,9 @@ impl Servers {
             |socket: &UdpSocket| (0..).take_while(|_| socket.recv(&mut [0; 8]).is_ok()).count();
         let mut left = number;
         while left > 0 && Instant::now() < deadline {
-            let all = self.udp.iter().map(|(_, socket)| socket.as_fd());
-            await_any(all.map(|socket| PollFd::new(socket, PollFlags::POLLIN)), deadline);
+            let all = self.sockets(Protocol::Udp).into_iter();
+            let mut all: Vec<_> = all.map(|it| PollFd::new(it, PollFlags::POLLIN)).collect();
+            await_any(&mut all, deadline);
             let counts = self.udp.iter().map(|(at, socket)| (*at, count(socket)));
             gathered.extend(counts.filter(|(_, count)| *count > 0));
             left = number.saturating_sub(gathered.iter().map(|(_, count)| count).sum());
@@ -101,37 +103,46 @@ impl Servers {
         };
         let deadline = Instant::now() + patience;
         while !watch.is_over(answer) && Instant::now() < deadline {
-            self.wait(&watch, deadline);
-            self.serve(&mut watch);
+            let ready = self.wait(&watch, deadline);
+            self.serve(&mut watch, &ready);
             watch.listen();
         }
         watch.sight()
     }
 
-    fn wait(&self, watch: &Watch, deadline: Instant) {
+    /// Which sockets of its protocol have something.
+    fn wait(&self, watch: &Watch, deadline: Instant) -> Vec<bool> {
         let (own, events) = match &watch.sender {
             Sender::Datagram(socket) => (socket.as_fd(), PollFlags::POLLIN),
             Sender::Stream(_) if watch.answered => (watch.sender.as_fd(), PollFlags::empty()),
             Sender::Stream(stream) => (stream.as_fd(), PollFlags::POLLOUT),
         };
-        let udp = self.udp.iter().map(|(_, socket)| socket.as_fd());
-        let servers = udp.chain(self.streams().map(|(_, socket)| socket.as_fd()));
+        let servers = self.sockets(watch.packet.protocol).into_iter();
         let servers = servers.map(|socket| PollFd::new(socket, PollFlags::POLLIN));
-        await_any(servers.chain([PollFd::new(own, events)]), deadline);
+        let mut all: Vec<_> = servers.chain([PollFd::new(own, events)]).collect();
+        await_any(&mut all, deadline);
+        all.iter().map(|socket| socket.any().unwrap()).collect()
     }
 
     /// Takes what has arrived and answers it.
-    fn serve(&self, watch: &mut Watch) {
+    fn serve(&self, watch: &mut Watch, ready: &[bool]) {
         match watch.packet.protocol {
-            Protocol::Udp => self.udp.iter().for_each(|(at, socket)| watch.datagram(*at, socket)),
-            _ => self.streams().for_each(|(at, listener)| watch.connection(*at, listener)),
+            Protocol::Udp => {
+                those(&self.udp, ready).for_each(|(at, socket)| watch.datagram(*at, socket));
+            }
+            protocol => those(self.streams(protocol), ready)
+                .for_each(|(at, listener)| watch.connection(*at, listener)),
         }
     }
 }
 
-fn await_any<'a>(sockets: impl Iterator<Item = PollFd<'a>>, deadline: Instant) {
+fn those<'a, T>(all: &'a [T], ready: &'a [bool]) -> impl Iterator<Item = &'a T> {
+    all.iter().zip(ready).filter_map(|(one, ready)| ready.then_some(one))
+}
+
+fn await_any(sockets: &mut [PollFd<'_>], deadline: Instant) {
     let left = deadline.saturating_duration_since(Instant::now());
-    poll(&mut sockets.collect::<Vec<_>>(), PollTimeout::try_from(left).unwrap()).unwrap();
+    poll(sockets, PollTimeout::try_from(left).unwrap()).unwrap();
 }
 
 /// A packet on its way.
@@ -149,7 +160,7 @@ enum Sender {
 }
 
 impl AsFd for Sender {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Sender::Datagram(socket) => socket.as_fd(),
             Sender::Stream(stream) => stream.as_fd(),
@@ -181,8 +192,9 @@ impl Watch {
         }
     }
 
+    /// Takes one, which is there: SCTP lets whoever asks for nobody wait for the next tick of the clock.
     fn connection(&mut self, at: SocketAddr, listener: &TcpListener) {
-        while let Ok((_closed_at_once, source)) = listener.accept() {
+        if let Ok((_closed_at_once, source)) = listener.accept() {
             self.reached = Some((at, source.ip()));
         }
     }
@@ -240,6 +252,9 @@ fn connection(packet: Packet) -> io::Result<TcpStream> {
     let family = if packet.source.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let protocol =
         if packet.protocol == Protocol::Sctp { SockProtocol::Sctp } else { SockProtocol::Tcp };
+    if protocol == SockProtocol::Sctp {
+        ask_again_soon();
+    }
     let socket: OwnedFd = socket(family, SockType::Stream, flags, protocol)?;
     if protocol == SockProtocol::Sctp {
         hear_errors(&socket, packet.source)?;
@@ -248,6 +263,13 @@ fn connection(packet: Packet) -> io::Result<TcpStream> {
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(packet.destination)) {
         Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket.into()),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// An answer that comes while the sender still sends, SCTP takes note of when it asks again: after three seconds.
+fn ask_again_soon() {
+    for name in ["rto_min", "rto_initial"] {
+        sysctl::write(&format!("net/sctp/{name}"), "100").unwrap();
     }
 }
 
