@@ -285,6 +285,10 @@ impl Node {
             }
         }
         self.underlays = underlays;
+        let localhost = self.program.node_ports.localhost.contains(&Family::V6);
+        let ways =
+            self.links.open_loopback(localhost && self.services.mode() != Mode::Userspace)?;
+        debug!(ways, "ways back to ::1");
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use compile::Settings;
 use kernel::{Errno, sysctl};
+use model::Family;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -105,7 +106,7 @@ fn wanted(
     }
     let switches = [
         ("net/netfilter/nf_conntrack_tcp_be_liberal", conntrack.be_liberal),
-        (ROUTE_LOCALNET, settings.node_ports.localhost),
+        (ROUTE_LOCALNET, settings.node_ports.localhost.contains(&Family::V4)),
         (ACCOUNTING, accounting),
     ];
     wanted.extend(switches.into_iter().filter(|(_, on)| *on).map(|(path, _)| exactly(path, 1)));
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(value(1, &none, "nf_conntrack_max"), None);
         assert_eq!(value(1, &none, "established"), None);
         let mut localhost = plain.clone();
-        localhost.node_ports.localhost = true;
+        localhost.node_ports.localhost = [Family::V4].into();
         let on: Vec<_> = wanted(1, &localhost, &none, true).into_iter().map(|it| it.path).collect();
         assert!(on.contains(&ROUTE_LOCALNET) && on.contains(&ACCOUNTING), "{on:?}");
     }

@@ -47,7 +47,7 @@ impl ProxyWishes {
         set(&mut proxy.local_detection, &self.local_detection);
         set(&mut proxy.masquerade_all, &self.masquerade_all);
         set(&mut proxy.node_ports.within, &self.node_ports);
-        set(&mut proxy.node_ports.localhost, &self.localhost);
+        set(&mut proxy.node_ports.localhost, &self.localhost.map(|it| proxy.program.loopback(it)));
         proxy
     }
 }

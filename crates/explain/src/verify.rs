@@ -8,7 +8,8 @@ use crate::finding::Finding;
 use crate::path::{
     Connection, Hop, Host, Opener, Path, Receiver, Stage, Translation, Verdict, address_text,
 };
-use model::{Kind, ObjectKey, Origin, Protocol};
+use model::{Family, Kind, ObjectKey, Origin, Protocol};
+use program::{Frontend, Scope};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -29,10 +30,7 @@ pub struct Observation {
 /// A front end in the kernel and how many connections it had meanwhile: at least this one, if it was here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
-    /// `None`: the node's own addresses.
-    pub address: Option<IpAddr>,
-    pub protocol: Protocol,
-    pub port: u16,
+    pub frontend: Frontend,
     /// The object and field that the kernel's element is there for, as it says itself.
     pub origin: Option<Origin>,
     pub connections: u64,
@@ -193,10 +191,12 @@ fn check_counter(index: usize, hop: &Hop, observation: &Observation) -> Option<C
     let origin = hop.origin.as_ref().filter(|origin| origin.kind == Kind::Service)?;
     let (address, port) = (hop.before.destination.ip(), hop.before.destination.port());
     let counted = observation.counted.get(node)?;
-    let of_port = |it: &&Counted| it.port == port && it.protocol == hop.before.protocol;
-    let mut exact = counted.iter().filter(of_port).filter(|it| it.address == Some(address));
-    let mut any = counted.iter().filter(of_port).filter(|it| it.address.is_none());
-    let found = exact.next().or_else(|| any.next())?;
+    let find = |scope| {
+        let frontend = Frontend { scope, protocol: hop.before.protocol, port };
+        counted.iter().find(|it| it.frontend == frontend)
+    };
+    let node_port = || find(Scope::NodePort(Family::of(address)));
+    let found = find(Scope::Address(address)).or_else(node_port)?;
     let says = found.origin.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
     let same = found.origin.as_ref().is_some_and(|have| {
         (have.kind, &have.namespace, &have.name) == (origin.kind, &origin.namespace, &origin.name)

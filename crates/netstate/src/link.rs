@@ -89,10 +89,17 @@ pub struct Unreachable {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Local {
     pub address: IpAddr,
+    /// [`Local::ANYWHERE`]; only ::1 is looked for by the device that a packet comes through.
+    pub device: String,
     /// What the node's own processes have as source when they speak to it (`RTA_PREFSRC`); without it, the address.
     pub source: Option<IpAddr>,
     /// Who made it (`rtm_protocol`).
     pub protocol: u8,
+}
+
+impl Local {
+    /// The loopback device: packets to the address may come through any.
+    pub const ANYWHERE: &str = "lo";
 }
 
 /// A permanent entry of the neighbour table (ARP, NDP).

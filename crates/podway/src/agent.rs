@@ -6,7 +6,7 @@ use backend::{Mode, userspace};
 use clap::{Args, ValueEnum};
 use compile::{LocalDetection, Settings};
 use ipnet::IpNet;
-use model::{Proxy, Scheduler};
+use model::{Proxy, ProxyProgram, Scheduler};
 use program::NodePortAddresses;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -96,7 +96,7 @@ struct Serving {
     /// Where node ports answer: prefixes with commas between, or "primary", the node's first address of each family
     #[arg(long, default_value = "primary", value_parser = node_ports)]
     nodeport_addresses: NodePorts,
-    /// Node ports answer on loopback addresses too (IPv4; sets route_localnet)
+    /// Node ports answer on 127.0.0.0/8 and ::1 too (sets route_localnet; ::1 gets a local route on each device)
     #[arg(
         long,
         alias = "iptables-localhost-nodeports",
@@ -195,7 +195,7 @@ impl Agent {
             masquerade_all: proxy.masquerade_all,
             node_ports: NodePortAddresses {
                 within: proxy.nodeport_addresses.0,
-                localhost: proxy.localhost_nodeports,
+                localhost: ProxyProgram::Podway.loopback(proxy.localhost_nodeports),
             },
             ..Settings::new(sources.cluster_cidr)
         };
@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(settings.cluster_cidrs.len(), 2);
         let by_prefix = LocalDetection::InterfaceNamePrefix("veth".to_owned());
         assert_eq!(settings.local_detection, by_prefix);
-        assert!(settings.masquerade_all && settings.node_ports.localhost);
+        assert!(settings.masquerade_all && !settings.node_ports.localhost.is_empty());
         assert_eq!(settings.node_ports.within.as_ref().map(Vec::len), Some(2));
         assert_eq!(options.conntrack.max_per_core, 0);
         assert_eq!(options.conntrack.established, Some(Duration::from_secs(45_000)));

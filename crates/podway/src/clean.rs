@@ -1,6 +1,6 @@
 //! `podway clean`: the way back.
 
-use backend::{Mode, services};
+use backend::{Mode, link, services};
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 
@@ -27,5 +27,8 @@ pub(crate) fn run(clean: &Clean) -> anyhow::Result<ExitCode> {
         anyhow::bail!("what mode {backend} made goes when an agent starts in another mode");
     }
     services::clean(backend, backend)?;
+    if backend != Mode::Userspace {
+        link::Backend::open()?.open_loopback(false)?;
+    }
     Ok(ExitCode::SUCCESS)
 }

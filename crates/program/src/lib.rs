@@ -77,7 +77,7 @@ impl Program {
     pub fn is_node_port_address(&self, address: IpAddr) -> bool {
         let node_ports = &self.node_ports;
         if address.is_loopback() {
-            return node_ports.localhost;
+            return node_ports.localhost.contains(&Family::of(address));
         }
         match &node_ports.within {
             None => self.primary_address(Family::of(address)) == Some(address),

@@ -74,7 +74,7 @@ impl Backend {
         self.begin();
         for family in Family::ALL.into_iter().filter(|family| exists(*family)) {
             let frame = Frame::of(program, family, liberal);
-            if frame.serves_loopback() {
+            if frame.guards_loopback() {
                 kernel::sysctl::write(ROUTE_LOCALNET, "1")?;
             }
             let tool = self.tool(family);

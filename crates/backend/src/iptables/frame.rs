@@ -96,7 +96,7 @@ impl Frame {
             new("kubernetes externally-visible service portals", names::EXTERNAL_SERVICES),
         ];
         let mut chains = Vec::new();
-        if self.serves_loopback() {
+        if self.guards_loopback() {
             input.insert(0, jump("loopback is for the node itself", names::LOOPBACK));
             chains.push((names::LOOPBACK, Chain::of(vec![self.guard_loopback()])));
         }
@@ -241,12 +241,16 @@ impl Frame {
         conditions
     }
 
-    /// Packets from ::1 never leave the loopback device, so there it takes a process to serve node ports.
-    pub fn serves_loopback(&self) -> bool {
-        self.node_ports.localhost && self.family == Family::V4
+    fn serves_loopback(&self) -> bool {
+        self.node_ports.localhost.contains(&self.family)
     }
 
-    /// With `route_localnet` the kernel lets others in that speak to loopback addresses (CVE-2020-8558).
+    /// With `route_localnet` the kernel lets others in that speak to loopback addresses (CVE-2020-8558); to ::1 it never
+    /// does.
+    pub fn guards_loopback(&self) -> bool {
+        self.family == Family::V4 && self.serves_loopback()
+    }
+
     fn guard_loopback(&self) -> Rule {
         let known = [State::Related, State::Established, State::Dnat].into_iter().collect();
         let matches = vec![

@@ -128,7 +128,8 @@ pub fn piece(
             };
             addresses.iter().copied().filter(free).for_each(&mut serve);
             // Packets from loopback addresses are not for IPVS, and some of the node's addresses are not known here.
-            let others = program.node_ports.localhost || program.node_ports.within.is_some();
+            let localhost = program.node_ports.localhost.contains(&family);
+            let others = localhost || program.node_ports.within.is_some();
             if others || addresses.is_empty() {
                 piece.frontends.insert(*frontend, binding.clone());
             }

@@ -6,9 +6,10 @@ use ipnet::IpNet;
 use kernel::netlink::Socket;
 use kernel::route;
 use model::Family;
-use netstate::{Link, NetState, Route};
+use netstate::{Link, Local, NetState, Route};
 use program::{Change, Peer, Program};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Why the pod network is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,25 @@ impl Backend {
         let wanted = lower::lower(program, underlays);
         let observed = self.read(&wanted)?;
         self.apply(&plan::changes(&observed, &wanted))
+    }
+
+    /// Gives what processes of the node say from ::1 ways back, where rules translate it, and takes them away where
+    /// none do; returns the number of changes. To be called anew when devices or their addresses change.
+    pub fn open_loopback(&mut self, translated: bool) -> Result<usize, Error> {
+        let ours = |way: &Local| {
+            way.protocol == Route::PODWAY
+                && way.device != Local::ANYWHERE
+                && way.address == Ipv6Addr::LOCALHOST
+        };
+        let mut observed = route::locals(&mut self.socket).map_err(Error::Read)?;
+        observed.retain(ours);
+        let wanted = match translated {
+            true => lower::loopback_ways(&route::read(&mut self.socket).map_err(Error::Read)?),
+            false => BTreeSet::new(),
+        };
+        let gone = observed.difference(&wanted).cloned().map(route::Change::DeleteLocal);
+        let new = wanted.difference(&observed).cloned().map(route::Change::AddLocal);
+        self.apply(&gone.chain(new).collect::<Vec<_>>())
     }
 
     /// Makes the changes of the program that concern peers.

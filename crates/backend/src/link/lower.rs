@@ -3,9 +3,10 @@
 use ipnet::IpNet;
 use model::Family;
 use netstate::link::Vxlan;
-use netstate::{Address, FdbEntry, Link, LinkKind, Neighbour, NetState, Route, Unreachable};
+use netstate::{Address, FdbEntry, Link, LinkKind, Local, Neighbour, NetState, Route, Unreachable};
 use program::{Peer, PodNetwork, Program};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// flannel's names for the devices of VNI 1, one for each family of pods.
 pub fn device(family: Family) -> &'static str {
@@ -51,6 +52,29 @@ pub fn lower(program: &Program, underlays: &[Underlay]) -> NetState {
         }
     }
     state
+}
+
+/// The ways back to ::1 for what processes of the node said to node ports there.
+///
+/// Once translated it leaves the node and is answered through any device. For ::1 alone the kernel takes no route but
+/// of the device that a packet came through (`rt6_need_strict`). Others cannot use them: what comes from the network
+/// with ::1 in it is dropped before anything (`ip6_rcv_core`).
+pub fn loopback_ways(observed: &NetState) -> BTreeSet<Local> {
+    // Without an address of the family there is no IPv6 on a device, and no route to be had.
+    let speaks = |device: &str| {
+        let mut addresses = observed.addresses.iter();
+        addresses.any(|it| it.device == device && it.net.addr().is_ipv6())
+    };
+    let links = observed.links.values();
+    let ways =
+        links.filter(|link| link.up && link.kind != LinkKind::Loopback && speaks(&link.name));
+    let way = |link: &Link| Local {
+        address: Ipv6Addr::LOCALHOST.into(),
+        device: link.name.clone(),
+        source: None,
+        protocol: Route::PODWAY,
+    };
+    ways.map(way).collect()
 }
 
 /// What one peer contributes.

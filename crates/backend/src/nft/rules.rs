@@ -237,14 +237,14 @@ impl<'a> Frame<'a> {
         conditions
     }
 
-    /// Packets from ::1 never leave the loopback device, so there it takes a process to serve node ports.
     fn serves_loopback(&self) -> bool {
-        self.node_ports.localhost && self.family == Family::V4
+        self.node_ports.localhost.contains(&self.family)
     }
 
-    /// With `route_localnet` the kernel lets others in that speak to loopback addresses (CVE-2020-8558).
+    /// With `route_localnet` the kernel lets others in that speak to loopback addresses (CVE-2020-8558); to ::1 it never
+    /// does.
     fn guard_loopback(&self) -> Vec<Rule> {
-        if !self.serves_loopback() {
+        if self.family == Family::V6 || !self.serves_loopback() {
             return Vec::new();
         }
         let from_elsewhere = in_prefix(Field::SourceAddress, loopback(self.family), true);

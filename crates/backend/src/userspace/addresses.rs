@@ -44,7 +44,9 @@ impl Addresses {
     /// Reads what is claimed, by this or an earlier process.
     pub(super) fn read(&mut self) -> kernel::Result<()> {
         let all = route::locals(&mut self.socket)?;
-        let ours = all.into_iter().filter(|local| local.protocol == Route::PODWAY);
+        let ours =
+            |local: &Local| local.protocol == Route::PODWAY && local.device == Local::ANYWHERE;
+        let ours = all.into_iter().filter(ours);
         self.claimed = ours.map(|local| (local.address, local)).collect();
         Ok(())
     }
@@ -58,7 +60,12 @@ impl Addresses {
         let mut changes = Vec::new();
         let mut fresh = Vec::new();
         for (address, Wanted { source, .. }) in wanted {
-            let local = Local { address: *address, source: *source, protocol: Route::PODWAY };
+            let local = Local {
+                address: *address,
+                device: Local::ANYWHERE.to_owned(),
+                source: *source,
+                protocol: Route::PODWAY,
+            };
             match self.claimed.get(address) {
                 Some(claimed) if *claimed == local => continue,
                 Some(claimed) => changes.push(Change::DeleteLocal(claimed.clone())),

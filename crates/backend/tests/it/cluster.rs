@@ -1,7 +1,7 @@
 //! Random clusters of both families: three nodes, some pods, Services and slices, and sequences of changes.
 
 use compile::{LocalDetection, Settings};
-use model::{Change, Family, Kind, Object, ObjectKey, Protocol, World};
+use model::{Change, Family, Kind, Object, ObjectKey, Protocol, ProxyProgram, World};
 use program::{Action, Arrival, Binding, Frontend, NodePortAddresses, Packet, Program, Scope};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -32,7 +32,10 @@ pub(crate) fn any_settings() -> impl Strategy<Value = Settings> {
         |(local_detection, within, masquerade_all, localhost)| Settings {
             local_detection,
             masquerade_all,
-            node_ports: NodePortAddresses { within, localhost },
+            node_ports: NodePortAddresses {
+                within,
+                localhost: ProxyProgram::Podway.loopback(localhost),
+            },
             ..settings()
         },
     )
@@ -342,7 +345,8 @@ fn packet() -> impl Strategy<Value = Packet> {
     ];
     let v4 = (v4_source.prop_map(str::to_owned), v4_destination);
     let v6 = (v6_source.prop_map(str::to_owned), v6_destination);
-    let loopback = Just(("127.0.0.1".to_owned(), "127.0.0.1".to_owned()));
+    let loopback = prop_oneof![Just("127.0.0.1"), Just("::1")];
+    let loopback = loopback.prop_map(|own| (own.to_owned(), own.to_owned()));
     let ends = prop_oneof![10 => v4, 5 => v6, 1 => loopback];
     let port = prop_oneof![80..84_u16, 30_000..30_004_u16, 8080..8083_u16];
     let protocol =

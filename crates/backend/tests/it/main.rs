@@ -17,6 +17,7 @@ mod iptables_lowering;
 mod iptables_reading;
 mod ipvs;
 mod ipvs_kernel;
+mod loopback;
 mod lowering;
 mod oracle;
 mod probe;

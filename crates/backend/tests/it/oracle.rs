@@ -91,7 +91,7 @@ impl Question<'_> {
         let node_ports = &self.settings.node_ports;
         let of_family = |own: &&IpAddr| own.is_ipv4() == ip.is_ipv4();
         if ip.is_loopback() {
-            return node_ports.localhost;
+            return !node_ports.localhost.is_empty();
         }
         match &node_ports.within {
             Some(nets) => self.is_own(ip) && nets.iter().any(|net| net.contains(&ip)),

@@ -17,7 +17,7 @@ use compile::Settings;
 use kernel::conntrack::{self, Which};
 use kernel::netlink::Socket;
 use kernel::route::Change;
-use model::{Protocol, Scheduler, World};
+use model::{Family, Protocol, Scheduler, World};
 use netstate::{Link, LinkKind, Route};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use program::{Arrival, Packet, Program};
@@ -107,7 +107,7 @@ impl Testbed {
         let mut servers = Servers::default();
         let pods: BTreeMap<u8, Space> = pods;
         listen(&mut servers, &gateway, gateway_addresses());
-        let own = ["10.1.1.111", "fd00:1::111", "127.0.0.1", "10.244.1.1"];
+        let own = ["10.1.1.111", "fd00:1::111", "127.0.0.1", "::1", "10.244.1.1"];
         if kind != Kind::Userspace {
             listen(&mut servers, &node, own.map(ip));
         }
@@ -144,8 +144,15 @@ impl Testbed {
         let proxy = &mut self.proxy;
         self.node.inside(|| proxy.reconcile(program));
         self.links.reconcile(program, &self.underlays).unwrap();
+        let localhost = program.node_ports.localhost.contains(&Family::V6);
+        self.open_loopback(localhost && kind != Kind::Userspace);
         self.wire_pods(program);
         self.node.inside(forget_connections);
+    }
+
+    /// Whether processes of the node have answers from node ports on ::1; returns the number of changes.
+    pub(crate) fn open_loopback(&mut self, open: bool) -> usize {
+        self.links.open_loopback(open).unwrap()
     }
 
     /// As an agent does that starts with another back end.

@@ -239,7 +239,7 @@ fn nobody_in_particular_serves_the_addresses_that_there_are() {
     let setpriv = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"];
     in_own_process(test, Some(&setpriv), || {
         let mut program = one_service();
-        program.node_ports.localhost = true;
+        program.node_ports.localhost = model::Family::ALL.into();
         program.addresses.clear();
         let mut backend = Backend::open(Settings::default()).unwrap();
         assert_eq!(backend.reconcile(&program).unwrap().opened, 1);

@@ -5,7 +5,8 @@ use crate::golden::{ask, compare as golden};
 use explain::render::{Style, json, tree};
 use explain::verify::{Answer, Counted, Observation, Tracked, Tuple, compare};
 use explain::{Explanation, Host, Path, Stage, Verdict};
-use model::{ObjectKey, Protocol};
+use model::{Family, ObjectKey, Protocol};
+use program::{Frontend, Scope};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,10 +57,10 @@ fn counted(path: &Path) -> BTreeMap<Arc<str>, Vec<Counted>> {
     for translation in translations.filter(|it| it.stage == Stage::Service) {
         let destination = translation.before.destination;
         let own = destination.ip().to_string().starts_with("10.1.1.");
+        let scope =
+            if own { Scope::NodePort(Family::V4) } else { Scope::Address(destination.ip()) };
         counted.entry(translation.node.clone()).or_default().push(Counted {
-            address: (!own).then(|| destination.ip()),
-            protocol: Protocol::Tcp,
-            port: destination.port(),
+            frontend: Frontend { scope, protocol: Protocol::Tcp, port: destination.port() },
             origin: Some(translation.origin.clone()),
             connections: 1,
         });

@@ -151,8 +151,12 @@ impl Change {
             }
             Change::AddUnreachable(route) => write_unreachable(batch, Verb::Add, route),
             Change::DeleteUnreachable(route) => write_unreachable(batch, Verb::Delete, route),
-            Change::AddLocal(local) => write_local(batch, Verb::Add, local),
-            Change::DeleteLocal(local) => write_local(batch, Verb::Delete, local),
+            Change::AddLocal(local) => {
+                write_local(batch, Verb::Add, local, index_of(&local.device)?)
+            }
+            Change::DeleteLocal(local) => {
+                write_local(batch, Verb::Delete, local, index_of(&local.device)?)
+            }
             Change::AddNeighbour(entry) => {
                 write_neighbour(batch, Verb::Add, entry, index_of(&entry.device)?)
             }
@@ -193,7 +197,9 @@ impl fmt::Display for Change {
             Change::AddUnreachable(route) | Change::DeleteUnreachable(route) => {
                 write!(f, "unreachable {}", route.destination)
             }
-            Change::AddLocal(local) | Change::DeleteLocal(local) => write!(f, "{}", local.address),
+            Change::AddLocal(local) | Change::DeleteLocal(local) => {
+                write!(f, "{} dev {}", local.address, local.device)
+            }
             Change::AddNeighbour(entry) | Change::DeleteNeighbour(entry) => {
                 write!(f, "{} lladdr {} dev {}", entry.address, entry.mac, entry.device)
             }

@@ -12,8 +12,6 @@ use wire::Mac;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const AF_BRIDGE: u8 = 7;
-/// `lo` is the first device of every network namespace.
-const LOOPBACK_INDEX: u32 = 1;
 const NTF_SELF: u8 = libc::NTF_SELF;
 
 /// Whether a request brings something or takes it away.
@@ -104,10 +102,13 @@ pub(super) fn write_unreachable(batch: &mut Batch, verb: Verb, route: &Unreachab
     });
 }
 
-/// An addition is refused where the address is local already, whoever made it so.
-pub(super) fn write_local(batch: &mut Batch, verb: Verb, local: &Local) {
+/// An addition is refused where the address is local already, whoever made it so; on a device of its own, where it is
+/// so on that one.
+pub(super) fn write_local(batch: &mut Batch, verb: Verb, local: &Local, index: u32) {
+    let anywhere = local.device == Local::ANYWHERE;
+    let beside = if anywhere { libc::NLM_F_EXCL } else { libc::NLM_F_APPEND };
     let (kind, flags, scope) = match verb {
-        Verb::Add => (libc::RTM_NEWROUTE, create_flags(libc::NLM_F_EXCL), libc::RT_SCOPE_HOST),
+        Verb::Add => (libc::RTM_NEWROUTE, create_flags(beside), libc::RT_SCOPE_HOST),
         Verb::Delete => (libc::RTM_DELROUTE, 0, libc::RT_SCOPE_NOWHERE),
     };
     let length = if local.address.is_ipv4() { 32 } else { 128 };
@@ -126,7 +127,7 @@ pub(super) fn write_local(batch: &mut Batch, verb: Verb, local: &Local) {
         ]);
         body.fixed(&header);
         write_ip(body, RTA_DST, local.address);
-        body.u32(RTA_OIF, LOOPBACK_INDEX);
+        body.u32(RTA_OIF, index);
         if let (Verb::Add, Some(source)) = (verb, local.source) {
             write_ip(body, RTA_PREFSRC, source);
         }
@@ -244,18 +245,23 @@ pub(super) fn read_unreachable(message: Message<'_>) -> Option<Unreachable> {
 }
 
 /// Single addresses of table `local` that the kernel did not make itself.
-pub(super) fn read_local(message: Message<'_>) -> Option<Local> {
-    let (header, attributes) = message.split::<12>()?;
+pub(super) fn read_local(
+    message: Message<'_>,
+    names: &Names,
+) -> Result<Option<Local>, UnknownDevice> {
+    let Some((header, attributes)) = message.split::<12>() else { return Ok(None) };
     let [family, length, _, _, table, protocol, _, kind, ..] = *header;
     let table = attributes.find(RTA_TABLE).and_then(|it| it.u32()).unwrap_or(u32::from(table));
     let whole = length == if family == AF_INET { 32 } else { 128 };
     let local = table == u32::from(libc::RT_TABLE_LOCAL) && kind == libc::RTN_LOCAL;
     if !whole || !local || protocol == Route::KERNEL {
-        return None;
+        return Ok(None);
     }
-    let address = ip(attributes.find(RTA_DST)?.value)?;
+    let address = attributes.find(RTA_DST).and_then(|address| ip(address.value));
+    let index = attributes.find(RTA_OIF).and_then(|index| index.u32());
+    let (Some(address), Some(index)) = (address, index) else { return Ok(None) };
     let source = attributes.find(RTA_PREFSRC).and_then(|source| ip(source.value));
-    Some(Local { address, source, protocol })
+    Ok(Some(Local { address, device: device(names, index)?, source, protocol }))
 }
 
 /// The destination of a route of this kind in the main table, as `struct rtmsg` and its attributes have it.

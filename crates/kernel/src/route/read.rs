@@ -69,8 +69,8 @@ pub fn unreachable(socket: &mut Socket) -> Result<BTreeSet<Unreachable>> {
 /// The addresses that are local though no interface has them, whoever made them so.
 pub fn locals(socket: &mut Socket) -> Result<BTreeSet<Local>> {
     let operation = "read local addresses";
-    entries(socket, operation, libc::RTM_GETROUTE, &[0; 12], |message, _names, into| {
-        into.extend(read_local(message));
+    entries(socket, operation, libc::RTM_GETROUTE, &[0; 12], |message, names, into| {
+        into.extend(read_local(message, names)?);
         Ok(())
     })
 }

@@ -95,9 +95,10 @@ proptest! {
         write_unreachable(&mut batch, Verb::Add, &wanted);
         prop_assert_eq!(read_unreachable(message(&batch)), Some(wanted));
         batch.clear();
-        let wanted = Local { address, source: Some(address), protocol: protocol.max(3) };
-        write_local(&mut batch, Verb::Add, &wanted);
-        prop_assert_eq!(read_local(message(&batch)), Some(wanted));
+        let wanted =
+            Local { address, device: device(), source: Some(address), protocol: protocol.max(3) };
+        write_local(&mut batch, Verb::Add, &wanted, INDEX);
+        prop_assert_eq!(read_local(message(&batch), &names()), Ok(Some(wanted)));
     }
 
     #[test]
@@ -127,7 +128,7 @@ proptest! {
             let _unused = read_routes(message, &names(), &mut routes);
             let _unused = (read_address(message, &names()), read_fdb(message, &names()));
             let _unused = (read_neighbour(message, &names()), read_unreachable(message));
-            let _unused = read_local(message);
+            let _unused = read_local(message, &names());
             let _unused = RawLink::read(message).map(|link| link.resolve(&names()));
         }
     }

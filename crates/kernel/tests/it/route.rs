@@ -7,6 +7,7 @@ use kernel::{Errno, Error};
 use netstate::link::Vxlan;
 use netstate::{Address, FdbEntry, Link, LinkKind, Local, Neighbour, Route, Unreachable};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::net::{Ipv6Addr, TcpListener};
 use std::os::fd::AsFd;
 use wire::Mac;
 
@@ -271,6 +272,7 @@ fn an_address_is_local_without_an_interface() {
         let mut socket = Socket::route().unwrap();
         let local = |address: &str, source: &str, protocol| Local {
             address: address.parse().unwrap(),
+            device: Local::ANYWHERE.into(),
             source: Some(source.parse().unwrap()),
             protocol,
         };
@@ -291,7 +293,7 @@ fn an_address_is_local_without_an_interface() {
             assert_eq!(client.local_addr().unwrap().ip(), local.source.unwrap());
             drop(listener);
         }
-        let not_ours = Local { protocol: Route::PODWAY, ..theirs };
+        let not_ours = Local { protocol: Route::PODWAY, ..theirs.clone() };
         let own = local("10.1.1.110", "10.1.1.110", Route::PODWAY);
         let mut changes: Vec<_> = ours.map(Change::DeleteLocal).into();
         changes.extend([Change::AddLocal(own.clone()), Change::DeleteLocal(own)]);
@@ -302,5 +304,30 @@ fn an_address_is_local_without_an_interface() {
             assert!(!route::is_local(&mut socket, away.parse().unwrap()).unwrap(), "{away}");
         }
         assert!(route::is_local(&mut socket, "10.1.1.110".parse().unwrap()).unwrap());
+    });
+}
+
+/// The kernel takes it for another route on every device, and packets to ::1 from a device need one there.
+#[test]
+fn loopback_is_local_on_each_device() {
+    isolated(|| {
+        let mut socket = Socket::route().unwrap();
+        route::apply(&mut socket, &node()).unwrap();
+        let links = [veth("pod1"), veth("pod2")].map(Change::AddLink);
+        route::apply(&mut socket, &links).unwrap();
+        let way = |device: &str| Local {
+            address: Ipv6Addr::LOCALHOST.into(),
+            device: device.into(),
+            source: None,
+            protocol: Route::PODWAY,
+        };
+        let ways = ["pod1", "pod2"].map(way);
+        for _again in 0..2 {
+            route::apply(&mut socket, &ways.clone().map(Change::AddLocal)).unwrap();
+            assert_eq!(route::locals(&mut socket).unwrap(), ways.clone().into());
+        }
+        route::apply(&mut socket, &[Change::DeleteLocal(way("pod1"))]).unwrap();
+        assert_eq!(route::locals(&mut socket).unwrap(), [way("pod2")].into());
+        TcpListener::bind("[::1]:80").unwrap();
     });
 }

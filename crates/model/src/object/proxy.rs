@@ -2,9 +2,11 @@
 //! configuration says.
 
 use crate::field::{Field, FieldError};
+use crate::object::Family;
 use crate::object::service::Scheduler;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -96,8 +98,8 @@ impl FromStr for ProxyMode {
 pub struct NodePortAddresses {
     /// All local addresses within these prefixes; `None`: the first address of each family.
     pub within: Option<Vec<IpNet>>,
-    /// Loopback addresses too, for processes of the node.
-    pub localhost: bool,
+    /// The families whose loopback addresses count too, for processes of the node.
+    pub localhost: BTreeSet<Family>,
 }
 
 /// How this cluster's pods are told from others (`--detect-local-mode`).
@@ -120,6 +122,17 @@ pub enum LocalDetection {
 pub enum ProxyProgram {
     Podway,
     KubeProxy,
+}
+
+impl ProxyProgram {
+    /// The families whose loopback addresses node ports answer on, where they are to at all.
+    pub fn loopback(self, wanted: bool) -> BTreeSet<Family> {
+        match self {
+            ProxyProgram::Podway if wanted => Family::ALL.into(),
+            ProxyProgram::KubeProxy if wanted => [Family::V4].into(),
+            ProxyProgram::Podway | ProxyProgram::KubeProxy => BTreeSet::new(),
+        }
+    }
 }
 
 impl fmt::Display for ProxyProgram {
@@ -186,7 +199,7 @@ impl Proxy {
             "clusterCIDR": text(&self.cluster_cidrs).join(","),
             "detectLocalMode": detect,
             "nodePortAddresses": node_ports,
-            "localhostNodePorts": self.node_ports.localhost,
+            "localhostNodePorts": !self.node_ports.localhost.is_empty(),
             "masqueradeAll": self.masquerade_all,
         });
         if let Some((member, name)) = detail {
@@ -234,6 +247,7 @@ impl Proxy {
         let by_default = program == ProxyProgram::KubeProxy && mode == ProxyMode::Iptables;
         let localhost = of_mode.at("localhostNodePorts").optional_bool()?.unwrap_or(by_default);
         let localhost = localhost && (program == ProxyProgram::Podway || by_default);
+        let localhost = program.loopback(localhost);
         let within = node_port_prefixes(program, mode, &root.at("nodePortAddresses"))?;
         Ok(Proxy {
             program,
@@ -342,7 +356,7 @@ mod tests {
             masquerade_all: true,
             node_ports: NodePortAddresses {
                 within: Some(vec![net("10.1.0.0/16")]),
-                localhost: true,
+                localhost: Family::ALL.into(),
             },
             scheduler: Some(Scheduler::WeightedLeastConnection),
             ..plain.clone()
@@ -394,7 +408,8 @@ mod tests {
             (ProxyMode::Iptables, LocalDetection::None)
         );
         assert_eq!(plain.node_ports.within, Some(vec![net("0.0.0.0/0"), net("::/0")]));
-        assert!(plain.node_ports.localhost && !plain.masquerade_all);
+        assert_eq!(plain.node_ports.localhost, [Family::V4].into());
+        assert!(!plain.masquerade_all);
         let nftables = of(json!({
             "mode": "nftables", "clusterCIDR": "10.244.0.0/16", "nodePortAddresses": null,
             "iptables": {"masqueradeAll": false}, "nftables": {"masqueradeAll": true},
@@ -408,6 +423,6 @@ mod tests {
         }));
         assert_eq!(ipvs.scheduler, Some(Scheduler::WeightedLeastConnection));
         assert_eq!(ipvs.node_ports.within, Some(vec![net("10.1.1.0/24")]));
-        assert!(ipvs.masquerade_all && !ipvs.node_ports.localhost);
+        assert!(ipvs.masquerade_all && ipvs.node_ports.localhost.is_empty());
     }
 }

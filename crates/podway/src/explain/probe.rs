@@ -9,6 +9,7 @@ use kernel::namespace::{self, Kind, Namespace};
 use kernel::netlink::Socket;
 use lab::layout;
 use model::{ObjectKey, Protocol, World};
+use program::{Frontend, Scope};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -148,10 +149,10 @@ fn counters(world: &World) -> anyhow::Result<Counters> {
         let services = namespace::in_netns(&netns, services::served)??;
         let front_end = |served: Served| {
             let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+            let protocol = protocols.into_iter().find(|it| it.number() == served.protocol)?;
+            let scope = served.address.map_or(Scope::NodePort(served.family), Scope::Address);
             Some(Counted {
-                address: served.address,
-                protocol: protocols.into_iter().find(|it| it.number() == served.protocol)?,
-                port: served.port,
+                frontend: Frontend { scope, protocol, port: served.port },
                 origin: served.origin,
                 connections: served.connections?.packets,
             })
@@ -167,9 +168,7 @@ fn risen(before: &Counters, after: Counters) -> Counters {
     for (name, counted) in &mut risen {
         let earlier = before.get(name).map_or(&[][..], Vec::as_slice);
         for now in counted {
-            let same = |it: &&Counted| {
-                (it.address, it.protocol, it.port) == (now.address, now.protocol, now.port)
-            };
+            let same = |it: &&Counted| it.frontend == now.frontend;
             let had = earlier.iter().find(same).map_or(0, |it| it.connections);
             now.connections = now.connections.checked_sub(had).unwrap_or(now.connections);
         }

@@ -39,7 +39,7 @@ fn answered_by_all(lab: &Lab, from: &str, url: &str) {
 
 #[test]
 fn services_of_both_families_lead_to_pods_of_both() {
-    let lab = Lab::up(&[&example("dual-stack")], &[]);
+    let lab = Lab::up(&[&example("dual-stack")], &["--agent-arg=--localhost-nodeports"]);
     let status = lab.status();
     assert_eq!(status["nodes"][0]["addresses"], json!(["10.1.1.110", "fd00:10:1::110"]));
     assert_eq!(status["nodes"][1]["pod_cidrs"], json!(["10.244.1.0/24", "fd00:10:244:1::/64"]));
@@ -64,6 +64,11 @@ fn services_of_both_families_lead_to_pods_of_both() {
     for address in ["10.1.1.110", "fd00:10:1::110", "10.1.1.111", "fd00:10:1::111"] {
         answered_by_all(&lab, "client", &url(address, 30_080));
     }
+    for loopback in ["127.0.0.1", "::1"] {
+        answered_by_all(&lab, "node/node-1", &url(loopback, 30_080));
+    }
+    let told = lab.run("explain --from node/node-1 --to [::1]:30080 --verify");
+    assert!(told.code == 0 && told.stdout.contains("fd00:10:244:"), "{told:?}");
 }
 
 #[test]

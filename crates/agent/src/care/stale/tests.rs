@@ -2,6 +2,7 @@ use super::*;
 use kernel::conntrack::{Ends, Tuple};
 use model::{Family, Kind, ObjectKey, Origin};
 use program::{Action, Binding, FrontendKind, NodePortAddresses, Scope, ServicePortName};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 fn address(text: &str) -> SocketAddr {
@@ -63,7 +64,7 @@ fn frontends(within: Option<&str>) -> Frontends {
     let within = within.map(|net| vec![net.parse().unwrap()]);
     let mut program = Program {
         addresses: vec![IpAddr::from([10, 1, 1, 110]), IpAddr::from([10, 1, 1, 111])],
-        node_ports: NodePortAddresses { within, localhost: false },
+        node_ports: NodePortAddresses { within, localhost: BTreeSet::new() },
         ..Program::default()
     };
     let standing = [("10.244.0.5:53", true), ("10.244.0.6:53", false)];
