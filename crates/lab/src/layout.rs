@@ -52,6 +52,11 @@ pub fn cni_conf(node: &str) -> PathBuf {
     node_root(node).join("cni")
 }
 
+/// More arguments for a node's agent, a JSON list.
+pub(crate) fn agent_arguments(node: &str) -> PathBuf {
+    node_root(node).join("agent-arguments")
+}
+
 /// What the kubelet of a node keeps.
 pub fn node_root(node: &str) -> PathBuf {
     Path::new(NODES).join(node)

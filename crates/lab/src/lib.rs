@@ -35,5 +35,5 @@ pub use verb::down::{down, list};
 pub use verb::exec::{exec, is_inside, reenter};
 pub use verb::kubeconfig::kubeconfig;
 pub use verb::logs::logs;
-pub use verb::power::{kill, start, status};
+pub use verb::power::{agent, kill, start, status};
 pub use verb::up::{Options, up};

@@ -53,8 +53,17 @@ pub(crate) enum Request {
     Status,
     Kubeconfig,
     Locate(Target),
-    Kill { node: String },
-    Start { node: String },
+    Kill {
+        node: String,
+    },
+    Start {
+        node: String,
+    },
+    /// With these arguments after those that every node's agent has.
+    Agent {
+        node: String,
+        arguments: Vec<String>,
+    },
 }
 
 /// Its answer.

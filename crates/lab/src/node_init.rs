@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!            ┌── a child ended: reap it; one of ours? plan its restart ──┐
-//!            ▼                                                          │
-//!   start what is due ──► wait for SIGCHLD or the next restart ─────────┘
+//!            ▼                                                           │
+//!   start what is due ──► wait for a signal or the next restart ─────────┘
 //! ```
+//!
+//! Told by SIGHUP, it ends the agent, which starts again with the arguments that stand in a file then.
 //!
 //! It ends only by being killed, and everything in the node with it.
 
@@ -22,15 +24,14 @@ use std::time::{Duration, Instant};
 pub const SUBCOMMAND: &str = "lab-node";
 
 /// The programs of a node, subcommands of `podway`.
-const PROGRAMS: [&str; 3] = ["agent", "edge", "kubelet"];
+const PROGRAMS: [&str; 3] = [AGENT, "edge", "kubelet"];
+const AGENT: &str = "agent";
 
 /// Who the node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     pub lab: String,
     pub name: String,
-    /// More arguments for its agent.
-    pub agent_arguments: Vec<String>,
 }
 
 /// Runs a node's first process, in the namespaces that the supervisor made for it. Returns only with an error.
@@ -38,7 +39,7 @@ pub fn run(node: &Node) -> Result<std::convert::Infallible> {
     kernel::mount::proc(Path::new("/proc"))?;
     world::own_sysfs()?;
     kernel::namespace::set_hostname(&node.name)?;
-    let signals = Signals::collect(&[Signal::SIGCHLD])?;
+    let signals = Signals::collect(&[Signal::SIGCHLD, Signal::SIGHUP])?;
     let mut services = PROGRAMS.map(|program| Service::new(program, node));
     loop {
         let now = Instant::now();
@@ -46,7 +47,10 @@ pub fn run(node: &Node) -> Result<std::convert::Infallible> {
             service.start_if_due(node, now);
         }
         let next = services.iter().filter_map(|service| service.due).min();
-        signals.next(next.map(|due| due.saturating_duration_since(Instant::now())))?;
+        let patience = next.map(|due| due.saturating_duration_since(Instant::now()));
+        if signals.next(patience)? == Some(Signal::SIGHUP) {
+            services.iter().filter(|it| it.program == AGENT).try_for_each(Service::end)?;
+        }
         while let Some((pid, status)) = process::reap_any()? {
             if let Some(service) = services.iter_mut().find(|it| it.pid() == Some(pid)) {
                 tracing::warn!(program = service.program, %status, "ended, will be started again");
@@ -95,6 +99,12 @@ impl Service {
         }
     }
 
+    /// Gracefully; it will be started again. One that does not run is due anyway.
+    fn end(&self) -> Result<()> {
+        let Some((process, _)) = &self.running else { return Ok(()) };
+        Ok(process.signal(Signal::SIGTERM)?)
+    }
+
     fn ended(&mut self, now: Instant) {
         let Some((_, started)) = self.running.take() else { return };
         self.due = Some(now + self.patience.after(now - started));
@@ -109,10 +119,10 @@ impl Service {
         command.arg0("podway");
         command.args([self.program, "--node", &node.name, "--kubeconfig", layout::KUBECONFIG]);
         match self.program {
-            "agent" => {
+            AGENT => {
                 command.arg("--cni-conf-dir").arg(layout::cni_conf(&node.name));
                 command.arg("--cni-data-dir").arg(layout::node_root(&node.name).join("ipam"));
-                command.args(&node.agent_arguments);
+                command.args(agent_arguments(&node.name)?);
             }
             "kubelet" => {
                 command.arg("--root").arg(layout::node_root(&node.name));
@@ -124,6 +134,14 @@ impl Service {
         command.stdin(Stdio::null()).stdout(open()?).stderr(open()?);
         Ok(spawn(command, Place::default())?)
     }
+}
+
+/// What the supervisor has written last.
+fn agent_arguments(node: &str) -> Result<Vec<String>> {
+    let path = layout::agent_arguments(node);
+    let octets = std::fs::read(&path).map_err(Error::file("read", &path))?;
+    let invalid = |source: serde_json::Error| Error::file("read", &path)(source.into());
+    serde_json::from_slice(&octets).map_err(invalid)
 }
 
 /// How long to wait before a program is started again: not at all, unless it ends again and again.

@@ -14,7 +14,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Keep this node's pod network and service table as the cluster wants them
+/// Of an option that is given several times the last one counts.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct Agent {
     /// Name of the Node object that this machine is
     #[arg(long, env = "PODWAY_NODE", alias = "hostname-override")]
@@ -167,11 +169,6 @@ pub(crate) fn proxy(
     arguments: &[String],
     cidrs: &[IpNet],
 ) -> Result<Proxy, clap::Error> {
-    #[derive(Debug, clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        agent: Agent,
-    }
     let cidrs = cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let mut line = vec!["agent", "--node", node];
     // What a lab tells its agents in their environment.
@@ -179,8 +176,23 @@ pub(crate) fn proxy(
         line.extend(["--cluster-cidr", &cidrs]);
     }
     line.extend(arguments.iter().map(String::as_str));
-    let line = <Line as clap::Parser>::try_parse_from(line)?;
-    Ok(line.agent.options().proxy())
+    Ok(parsed(line)?.options().proxy())
+}
+
+/// Whether an agent would take these arguments.
+pub(crate) fn check(arguments: &[String]) -> Result<(), clap::Error> {
+    let line = ["agent", "--node", "node"].into_iter();
+    parsed(line.chain(arguments.iter().map(String::as_str))).map(drop)
+}
+
+fn parsed<'a>(line: impl IntoIterator<Item = &'a str>) -> Result<Agent, clap::Error> {
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        agent: Agent,
+    }
+    <Line as clap::Parser>::try_parse_from(line.into_iter().map(str::to_owned))
+        .map(|line| line.agent)
 }
 
 impl Agent {

@@ -59,6 +59,14 @@ enum Verb {
         /// node/NAME
         target: Target,
     },
+    /// Start the agent of a node anew, with other arguments of its own
+    Agent {
+        /// node/NAME
+        target: Target,
+        /// The arguments, after `--`: they come after those of every node, and have the place of the annotation's
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// End the lab and everything in it
     Down,
     /// List the labs that run
@@ -129,6 +137,11 @@ pub(crate) fn run(lab: Lab) -> anyhow::Result<ExitCode> {
         }
         Verb::Kill { target } => power(&name, &target, lab::kill, "is down"),
         Verb::Start { target } => power(&name, &target, lab::start, "starts"),
+        Verb::Agent { target, arguments } => {
+            crate::agent::check(&arguments)?;
+            let agent = |name: &str, node: &str| lab::agent(name, node, arguments);
+            power(&name, &target, agent, "has its agent started anew")
+        }
         Verb::Down => {
             let words = if lab::down(&name)? { "is gone" } else { "was not running" };
             eprintln!("lab {name} {words}");
@@ -190,7 +203,7 @@ fn in_words(summary: &Summary, took: Duration) -> String {
 fn power(
     name: &str,
     target: &Target,
-    switch: fn(&str, &str) -> lab::Result<()>,
+    switch: impl FnOnce(&str, &str) -> lab::Result<()>,
     words: &str,
 ) -> anyhow::Result<ExitCode> {
     let Target::Node(node) = target else {
@@ -291,8 +304,6 @@ pub(crate) struct Node {
     lab: String,
     #[arg(long)]
     node: String,
-    #[arg(long = "agent-arg", allow_hyphen_values = true)]
-    agent_arguments: Vec<String>,
 }
 
 /// Runs as the first process of a lab.
@@ -303,6 +314,6 @@ pub(crate) fn supervise() -> anyhow::Result<ExitCode> {
 
 /// Runs as the first process of a node.
 pub(crate) fn be_node(node: Node) -> anyhow::Result<ExitCode> {
-    let Node { lab, node: name, agent_arguments } = node;
-    match lab::node_init::run(&lab::node_init::Node { lab, name, agent_arguments })? {}
+    let Node { lab, node: name } = node;
+    match lab::node_init::run(&lab::node_init::Node { lab, name })? {}
 }

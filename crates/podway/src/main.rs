@@ -88,7 +88,7 @@ fn start_log() {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<manifests::Faults>() || explain::is_usage(error) {
+    if error.is::<manifests::Faults>() || error.is::<clap::Error>() || explain::is_usage(error) {
         return 2;
     }
     if let Some(error) = error.downcast_ref::<::apiserver::DiskError>() {

@@ -241,6 +241,14 @@ impl Cluster {
         })
     }
 
+    /// The agent of a node ends and starts with other arguments.
+    pub(super) fn restart_agent(&mut self, name: &str, arguments: Vec<String>) -> Result<()> {
+        let target = Target::Node(name.to_owned());
+        let (missing, told) = (self.no(&target), self.told());
+        let node = self.nodes.iter_mut().find(|node| node.planned.name == name).ok_or(missing)?;
+        node.restart_agent(&told, arguments)
+    }
+
     /// Logs and commands are served beside everything else, from here on without the cluster.
     pub(super) fn serve_container(&self, request: ContainerRequest, ends: &Ends) {
         let init = self.node(&request.container().node).and_then(Node::init);

@@ -51,6 +51,9 @@ pub(super) async fn answer(cluster: &mut Cluster, request: Request) -> Answer {
         Request::Locate(target) => cluster.locate(&target).await.map(Answer::Place),
         Request::Kill { node } => cluster.cut_power(&node).await.map(|()| Answer::Done),
         Request::Start { node } => cluster.restart(&node).map(|()| Answer::Done),
+        Request::Agent { node, arguments } => {
+            cluster.restart_agent(&node, arguments).map(|()| Answer::Done)
+        }
     };
     outcome.unwrap_or_else(|error| match error {
         Error::NoTarget { target, .. } => Answer::NoTarget(target),

@@ -56,6 +56,7 @@ impl Node {
         let name = &self.planned.name;
         let logs = layout::node_logs(name);
         fs::create_dir_all(&logs).map_err(Error::file("create", &logs))?;
+        self.write_agent_arguments(cluster)?;
         let log = logs.join("init.log");
         let output = File::options()
             .create(true)
@@ -66,8 +67,6 @@ impl Node {
         let mut command = Command::new(super::own_program());
         command.arg0("podway").arg(node_init::SUBCOMMAND);
         command.args(["--lab", &cluster.lab, "--node", name]);
-        let arguments = cluster.agent_arguments.iter().chain(&self.planned.agent_arguments);
-        command.args(arguments.map(|it| format!("--agent-arg={it}")));
         command.env("PODWAY_CLUSTER_CIDR", &cluster.cluster_cidr);
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let place = Place {
@@ -77,6 +76,30 @@ impl Node {
         };
         self.init = Some(spawn(command, place)?);
         Ok(())
+    }
+
+    /// Starts its agent anew, with these arguments after those that every node's has.
+    pub(super) fn restart_agent(
+        &mut self,
+        cluster: &Cluster,
+        arguments: Vec<String>,
+    ) -> Result<()> {
+        self.planned.agent_arguments = arguments;
+        self.write_agent_arguments(cluster)?;
+        match &self.init {
+            Some(init) => Ok(init.signal(Signal::SIGHUP)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Where its first process looks for them whenever it starts the agent.
+    fn write_agent_arguments(&self, cluster: &Cluster) -> Result<()> {
+        let name = &self.planned.name;
+        let (root, path) = (layout::node_root(name), layout::agent_arguments(name));
+        fs::create_dir_all(&root).map_err(Error::file("create", &root))?;
+        let all = cluster.agent_arguments.iter().chain(&self.planned.agent_arguments);
+        let list: serde_json::Value = all.map(String::as_str).collect();
+        fs::write(&path, list.to_string()).map_err(Error::file("write", &path))
     }
 
     /// As by a power cut: the wire first, so that nothing it says at its end is heard, then all its processes.

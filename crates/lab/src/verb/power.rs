@@ -1,4 +1,4 @@
-//! `podway lab status`, `podway lab kill` and `podway lab start`
+//! `podway lab status`, `podway lab kill`, `podway lab start` and `podway lab agent`
 
 use super::{Running, exchange, exec};
 use crate::message::{Answer, Request, Status};
@@ -28,4 +28,9 @@ pub fn kill(name: &str, node: &str) -> Result<()> {
 /// Brings back a node whose power was cut.
 pub fn start(name: &str, node: &str) -> Result<()> {
     Running::find(name)?.ask(&Request::Start { node: node.to_owned() }).map(drop)
+}
+
+/// Starts the agent of a node anew, with these arguments after those that every node's has.
+pub fn agent(name: &str, node: &str, arguments: Vec<String>) -> Result<()> {
+    Running::find(name)?.ask(&Request::Agent { node: node.to_owned(), arguments }).map(drop)
 }

@@ -148,6 +148,28 @@ except Exception as error:
         Traffic { child, until }
     }
 
+    /// Datagrams from the client, each from a socket of its own, until [`Traffic::stop`].
+    pub(crate) fn datagrams(&self, address: &str, port: u16) -> Traffic {
+        let until = std::env::temp_dir().join(format!("{}-stop", new_name()));
+        let line = format!(
+            "import os, socket, time
+while not os.path.exists('{}'):
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.settimeout(5)
+    client.sendto(b'x', ('{address}', {port}))
+    try:
+        print(200 if client.recv(9999) else 'empty')
+    except Exception as error:
+        print(repr(error))
+    client.close()
+    time.sleep(0.02)",
+            until.display()
+        );
+        let arguments = ["lab", "exec", "client", "--", "python3", "-u", "-c", line.as_str()];
+        let child = command(&self.name, &arguments).stdout(Stdio::piped()).spawn().unwrap();
+        Traffic { child, until }
+    }
+
     pub(crate) fn status(&self) -> Value {
         let done = self.run("lab status -o json");
         assert_eq!(done.code, 0, "{done:?}");

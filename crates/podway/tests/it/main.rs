@@ -22,4 +22,5 @@ mod relays;
 mod rollouts;
 mod services;
 mod supervision;
+mod switching;
 mod views;
