@@ -15,13 +15,22 @@ pub(crate) struct Relay {
     /// An agent may replace this process by one of its own version
     #[arg(long, hide = true)]
     started_by_agent: bool,
+    /// Wait to be told to end, even when another process has taken its place and its last connection has ended: for
+    /// whatever starts anew what ends by itself, as a kubelet does
+    #[arg(long)]
+    stay: bool,
 }
 
 pub(crate) fn run(relay: &Relay) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let served = userspace::serve(!relay.started_by_agent, told_to_end()?).await;
+        // Each of the two hears of the signal, also of one that came before it is waited for.
+        let (end, told) = (told_to_end()?, told_to_end()?);
+        let served = userspace::serve(!relay.started_by_agent, end).await;
         served.context("connections to Services cannot be carried")?;
+        if relay.stay {
+            told.await;
+        }
         Ok(ExitCode::SUCCESS)
     })
 }

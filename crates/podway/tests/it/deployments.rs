@@ -12,7 +12,7 @@ fn run(command: &mut Command) -> Done {
 }
 
 /// What `deploy/` comes to by each way: a name, and the objects.
-fn manifests() -> [(&'static str, String); 4] {
+fn manifests() -> [(&'static str, String); 6] {
     let kubectl = clients().join(KUBECTLS[1]);
     let kustomize = |folder: &str| {
         run(Command::new(&kubectl).arg("kustomize").arg(root().join("deploy").join(folder))).stdout
@@ -27,6 +27,8 @@ fn manifests() -> [(&'static str, String); 4] {
         ("all-controllers", kustomize("all-controllers")),
         ("chart", helm("clusterCIDR=10.244.0.0/16")),
         ("chart with all controllers", helm("controllers.names={all}")),
+        ("userspace", kustomize("userspace")),
+        ("chart in mode userspace", helm("agent.proxyMode=userspace")),
     ]
 }
 
@@ -43,13 +45,41 @@ fn rights(manifests: &str) -> Vec<String> {
 
 #[test]
 fn the_chart_has_the_rights_of_the_base() {
-    let [base, all, chart, full] = manifests().map(|(_, text)| rights(&text));
+    let [base, all, chart, full, userspace, relayed] = manifests().map(|(_, text)| rights(&text));
     assert_eq!(base.len(), 4, "agent, edge and two controllers: {base:?}");
     assert_eq!(base, chart);
     assert_eq!(all, full);
+    assert!(userspace == base && relayed == base, "a relay asks no API");
     let definition = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
     let chart = definition("deploy/helm/podway/crds/virtualip.yaml");
     assert_eq!(definition("deploy/base/virtualip.yaml"), chart);
+}
+
+/// Where the agent is in mode userspace there is a relay, the same by each way, and nowhere else.
+#[test]
+fn mode_userspace_brings_its_relay() {
+    let of = |text: &str, name: &str| {
+        let documents = model::manifest::parse("manifests", text).unwrap();
+        let mut objects = documents.into_iter().map(|document| document.value);
+        let found =
+            objects.find(|it| it["kind"] == "DaemonSet" && it["metadata"]["name"] == name)?;
+        Some(found["spec"]["template"]["spec"]["containers"][0].clone())
+    };
+    let mut relays = Vec::new();
+    for (name, text) in manifests() {
+        let arguments = of(&text, "podway-agent").unwrap()["args"].to_string();
+        let relay = of(&text, "podway-relay");
+        assert_eq!(relay.is_some(), arguments.contains("--proxy-mode=userspace"), "{name}");
+        relays.extend(
+            relay.map(|relay| (relay["command"].clone(), relay["securityContext"].clone())),
+        );
+    }
+    assert_eq!(relays.len(), 2);
+    assert_eq!(relays[0], relays[1]);
+    let mut helm = Command::new(clients().join("helm"));
+    helm.args(["template", "podway"]).arg(root().join("deploy/helm/podway"));
+    let done = Done::of(&helm.args(["--set", "agent.proxyMode=magic"]).output().unwrap());
+    assert!(done.code != 0 && done.stderr.contains("there is no mode magic"), "{done:?}");
 }
 
 /// A dry run of everything, with unknown fields forbidden.

@@ -144,20 +144,33 @@ fn agents_killed_in_the_middle_of_their_work_cut_and_refuse_no_connection() {
 fn a_relay_is_replaced_without_a_refused_connection() {
     let lab = up();
     let clients = Clients::start(&lab);
-    for _replaced in 0..3 {
+    let mut staying = Vec::new();
+    for more in ["--stay", "", ""] {
         for (node, _) in NODES {
             let before = relays(&lab, node);
-            let line = "setsid podway relay >/dev/null 2>&1 </dev/null &";
-            let done = lab.shell(&format!("node/{node}"), line);
+            let line = format!("setsid podway relay {more} >/dev/null 2>&1 </dev/null &");
+            let done = lab.shell(&format!("node/{node}"), &line);
             assert_eq!(done.code, 0, "{done:?}");
             wait_until("there is a new one", || !relays(&lab, node).is_subset(&before));
             wait_until("it serves", || {
                 let shown = lab.run(&format!("lab exec node/{node} -- podway show services"));
                 shown.stdout.contains("30080")
             });
+            if more == "--stay" {
+                let new = relays(&lab, node).difference(&before).cloned().collect::<Vec<_>>();
+                staying.push((node, new[0].clone()));
+            }
         }
     }
     clients.stop(&lab);
+    for (node, relay) in staying {
+        wait_until("all end but the last one, and the one that stays", || {
+            relays(&lab, node).len() == 2
+        });
+        assert!(relays(&lab, node).contains(&relay), "{relay}");
+        let number = relay.trim_start_matches("/proc/");
+        assert_eq!(lab.shell(&format!("node/{node}"), &format!("kill {number}")).code, 0);
+    }
     for (node, _) in NODES {
         wait_until("only the last one is left", || relays(&lab, node).len() == 1);
         assert_eq!(lab.kill_9(node, "relay"), 1);
