@@ -1,18 +1,23 @@
 //! Deployments → ReplicaSets.
 
-use super::rollout::{self, Bounds, Size};
-use super::status::{Tally, conditions, differences, earliest};
+mod report;
+
+use super::rollout::{self, Bounds, Share, Size};
+use super::status::{Tally, earliest};
 use crate::cluster::Cluster;
 use crate::names;
 use crate::record::{
-    Deployment, REVISION, ReplicaSet, Strategy, TEMPLATE_HASH, owner_reference, stamp,
+    DESIRED, Deployment, MOST, REVISION, ReplicaSet, Strategy, TEMPLATE_HASH, owner_reference,
 };
-use crate::write::{Condition, Outcome, Write};
+use crate::write::{Outcome, Write};
 use client::Kind;
 use jiff::Timestamp;
 use model::ObjectKey;
-use serde_json::{Map, Value, json};
-use std::time::Duration;
+use report::report;
+use serde_json::{Value, json};
+
+/// Annotation of a ReplicaSet with the revisions that it had before, as `kubectl rollout undo` makes it the latest again.
+const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
 
 /// A ReplicaSet of the Deployment and its pods, counted.
 #[derive(Clone, Copy)]
@@ -46,12 +51,40 @@ fn reconcile(deployment: &Deployment, members: &[Member<'_>], now: Timestamp) ->
         .filter(|(index, _)| Some(*index) != position)
         .map(|(_, member)| *member)
         .collect();
-    let mut writes = rollout(deployment, new, &old);
-    writes.extend(forget(deployment, new, &old));
-    let (report, deadline) = report(deployment, new, members, now);
+    let stage = Stage::of(deployment, members);
+    let made = made(deployment, stage, new, &old);
+    let mut writes = resize(deployment, stage, new, &old);
+    let (report, deadline) = report(deployment, stage, new, made.as_ref(), members, now);
+    writes.extend(made.map(Write::Create));
+    writes.extend(forget(deployment, stage, new, &old));
     writes.extend(report);
     let next = members.iter().fold(None, |next, member| earliest(next, member.tally.next));
     Outcome { writes, again: earliest(next, deadline) }
+}
+
+/// What there is to do for a Deployment now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing but to keep the number of its pods.
+    Paused,
+    /// Another number of pods is wanted than the sets were sized for; a rollout under way waits for that.
+    Scaling,
+    Rolling,
+}
+
+impl Stage {
+    fn of(deployment: &Deployment, members: &[Member<'_>]) -> Self {
+        let sized_otherwise = |set: &ReplicaSet| {
+            set.replicas > 0 && set.sized_for().is_some_and(|it| it != deployment.replicas)
+        };
+        if deployment.paused {
+            Stage::Paused
+        } else if members.iter().any(|member| sized_otherwise(member.set)) {
+            Stage::Scaling
+        } else {
+            Stage::Rolling
+        }
+    }
 }
 
 /// The set's pods are made from this template; its hash label is ours.
@@ -63,59 +96,131 @@ fn runs(set: &ReplicaSet, template: &Value) -> bool {
     stripped == *template
 }
 
-fn rollout(deployment: &Deployment, new: Option<Member<'_>>, old: &[Member<'_>]) -> Vec<Write> {
-    if deployment.paused {
-        return scale_paused(deployment, new, old);
-    }
+/// The next sizes: of the set of the current template, there or not, and of the old ones.
+fn rolled(deployment: &Deployment, new: Option<Member<'_>>, old: &[Member<'_>]) -> (u32, Vec<u32>) {
     let size = |member: &Member<'_>| Size {
         replicas: member.set.replicas,
         available: member.tally.available,
         present: member.tally.present,
     };
     let none = Size { replicas: 0, available: 0, present: 0 };
-    let new_size = new.as_ref().map_or(none, size);
-    let old_sizes: Vec<_> = old.iter().map(size).collect();
-    let (grown, shrunk) =
-        rollout::step(deployment.strategy, deployment.replicas, new_size, &old_sizes);
-    let highest = old.iter().map(|member| member.set.revision()).max().unwrap_or(0);
-    let mut writes = match new {
-        None => vec![Write::Create(new_set(deployment, grown, highest + 1))],
-        Some(new) => adjust(deployment, new.set, grown, highest),
+    let old: Vec<_> = old.iter().map(size).collect();
+    let new = new.as_ref().map_or(none, size);
+    rollout::step(deployment.strategy, deployment.replicas, new, &old)
+}
+
+/// The same where there is no rollout, or it waits: the one set that has pods gets all; several that have some get
+/// their parts, so that scaling makes no rollout go faster.
+fn scaled(deployment: &Deployment, new: Option<Member<'_>>, old: &[Member<'_>]) -> (u32, Vec<u32>) {
+    let wanted = deployment.replicas;
+    let mut all: Vec<_> = old.iter().chain(&new).map(|member| member.set).collect();
+    let mut sizes: Vec<_> = all.iter().map(|set| set.replicas).collect();
+    let sized: Vec<_> = (0..all.len()).filter(|index| sizes[*index] > 0).collect();
+    let is_full = |member: Member<'_>| {
+        let set = member.set;
+        set.replicas == wanted
+            && set.sized_for() == Some(wanted)
+            && member.tally.available == wanted
     };
-    for (member, replicas) in old.iter().zip(shrunk) {
-        writes.extend(scale(deployment, member.set, replicas));
+    match (&sized[..], new) {
+        ([], Some(_)) => sizes[old.len()] = wanted,
+        ([], None) => {
+            let newest = (0..old.len()).max_by_key(|index| (all[*index].created, *index));
+            newest.into_iter().for_each(|newest| sizes[newest] = wanted);
+        }
+        ([only], _) => sizes[*only] = wanted,
+        (_, Some(new)) if is_full(new) => sizes[..old.len()].fill(0),
+        _ if deployment.strategy == Strategy::Recreate => {}
+        _ => {
+            let mut by_age = sized.clone();
+            by_age.sort_by_key(|index| (all[*index].created, &all[*index].meta.key));
+            let shares: Vec<_> =
+                by_age.iter().map(|index| Share::of(all[*index], deployment)).collect();
+            let spread = rollout::spread(deployment.strategy, wanted, &shares);
+            by_age.into_iter().zip(spread).for_each(|(index, size)| sizes[index] = size);
+        }
+    }
+    let new_size = new.and_then(|_| all.pop().and_then(|_| sizes.pop()));
+    (new_size.unwrap_or(0), sizes)
+}
+
+impl Share {
+    fn of(set: &ReplicaSet, deployment: &Deployment) -> Self {
+        let so_far = deployment.status["replicas"].as_u64().and_then(|it| it.try_into().ok());
+        let most = set.most_then().filter(|most| *most > 0).or(so_far).unwrap_or(0);
+        Share { replicas: set.replicas, most }
+    }
+}
+
+/// The set of the current template, where it is to be made.
+fn made(
+    deployment: &Deployment,
+    stage: Stage,
+    new: Option<Member<'_>>,
+    old: &[Member<'_>],
+) -> Option<Value> {
+    if stage != Stage::Rolling || new.is_some() {
+        return None;
+    }
+    let (size, _) = rolled(deployment, new, old);
+    Some(new_set(deployment, size, highest(old) + 1))
+}
+
+fn highest(old: &[Member<'_>]) -> u64 {
+    old.iter().map(|member| member.set.revision()).max().unwrap_or(0)
+}
+
+/// Brings the sets that there are to their sizes, and the new one up to date in what is not its template.
+fn resize(
+    deployment: &Deployment,
+    stage: Stage,
+    new: Option<Member<'_>>,
+    old: &[Member<'_>],
+) -> Vec<Write> {
+    let (size, sizes) = match stage {
+        Stage::Rolling => rolled(deployment, new, old),
+        Stage::Paused | Stage::Scaling => scaled(deployment, new, old),
+    };
+    let mut writes: Vec<_> = old
+        .iter()
+        .zip(sizes)
+        .filter_map(|(member, size)| {
+            scale_patch(deployment, stage, member.set, size).map(|it| patch_set(member.set, it))
+        })
+        .collect();
+    if let Some(new) = new {
+        let patch = scale_patch(deployment, stage, new.set, size);
+        writes.extend(adjust(deployment, new.set, patch, highest(old)));
     }
     writes
 }
 
-/// A paused Deployment can still be scaled while it has pods of one template only.
-fn scale_paused(
+/// The new set is to have this number of pods, the annotations and `minReadySeconds` of its Deployment; one that is old
+/// and came back (a rollback) gets the latest revision, and remembers which one it was.
+fn adjust(
     deployment: &Deployment,
-    new: Option<Member<'_>>,
-    old: &[Member<'_>],
+    set: &ReplicaSet,
+    mut patch: Option<Value>,
+    highest: u64,
 ) -> Vec<Write> {
-    let mut sized = new.iter().chain(old).filter(|member| member.set.replicas > 0);
-    match (sized.next(), sized.next()) {
-        (Some(only), None) => {
-            scale(deployment, only.set, deployment.replicas).into_iter().collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Scales the new set; one that is old and came back (a rollback) gets the latest revision.
-fn adjust(deployment: &Deployment, set: &ReplicaSet, replicas: u32, highest: u64) -> Vec<Write> {
-    let mut patch = scale_patch(deployment, set, replicas);
     let revision = if set.revision() > highest { set.revision() } else { highest + 1 };
     if revision != set.revision() {
         let patch = patch.get_or_insert_with(|| json!({}));
         patch["metadata"]["annotations"][REVISION] = revision.to_string().into();
+        if let Some(former) = set.meta.annotations.get(REVISION) {
+            let before = set.meta.annotations.get(REVISION_HISTORY).map(String::as_str);
+            patch["metadata"]["annotations"][REVISION_HISTORY] = history(before, former).into();
+        }
     }
     let missing = inherited(deployment)
         .filter(|(name, value)| set.meta.annotations.get(*name) != Some(value));
     for (name, value) in missing {
         let patch = patch.get_or_insert_with(|| json!({}));
         patch["metadata"]["annotations"][name] = value.as_str().into();
+    }
+    if set.min_ready != deployment.min_ready {
+        let patch = patch.get_or_insert_with(|| json!({}));
+        patch["spec"]["minReadySeconds"] = deployment.min_ready.as_secs().into();
     }
     let said = deployment.meta.annotations.get(REVISION).map(String::as_str);
     let revision = revision.to_string();
@@ -127,16 +232,32 @@ fn adjust(deployment: &Deployment, set: &ReplicaSet, replicas: u32, highest: u64
     patch.map(|patch| patch_set(set, patch)).into_iter().chain(annotate).collect()
 }
 
-fn scale(deployment: &Deployment, set: &ReplicaSet, replicas: u32) -> Option<Write> {
-    scale_patch(deployment, set, replicas).map(|patch| patch_set(set, patch))
+/// The revisions that a set had, with one more; the oldest go where they become too many.
+fn history(before: Option<&str>, former: &str) -> String {
+    const LONGEST: usize = 2000;
+    let mut text = before.map_or_else(|| former.to_owned(), |before| format!("{before},{former}"));
+    while text.len() > LONGEST {
+        let Some((_, rest)) = text.split_once(',') else { break };
+        text = rest.to_owned();
+    }
+    text
 }
 
 fn patch_set(set: &ReplicaSet, patch: Value) -> Write {
     Write::Patch { kind: Kind::REPLICA_SET, key: set.meta.key.clone(), patch }
 }
 
-fn scale_patch(deployment: &Deployment, set: &ReplicaSet, replicas: u32) -> Option<Value> {
-    if set.replicas == replicas {
+fn scale_patch(
+    deployment: &Deployment,
+    stage: Stage,
+    set: &ReplicaSet,
+    replicas: u32,
+) -> Option<Value> {
+    // Sets with pods also learn what they are sized for: by that the next change of the number is noticed.
+    let is_told = stage == Stage::Rolling
+        || set.replicas == 0
+        || set.sized_for().is_none_or(|it| it == deployment.replicas);
+    if set.replicas == replicas && is_told {
         return None;
     }
     let annotations = size_annotations(deployment);
@@ -153,10 +274,7 @@ fn inherited(deployment: &Deployment) -> impl Iterator<Item = (&String, &String)
 
 fn size_annotations(deployment: &Deployment) -> Value {
     let bounds = Bounds::of(deployment.strategy, deployment.replicas);
-    json!({
-        "deployment.kubernetes.io/desired-replicas": deployment.replicas.to_string(),
-        "deployment.kubernetes.io/max-replicas": bounds.most.to_string(),
-    })
+    json!({DESIRED: deployment.replicas.to_string(), MOST: bounds.most.to_string()})
 }
 
 fn new_set(deployment: &Deployment, replicas: u32, revision: u64) -> Value {
@@ -191,147 +309,25 @@ fn new_set(deployment: &Deployment, replicas: u32, revision: u64) -> Value {
     })
 }
 
-/// Deletes the oldest of the empty sets that are no longer kept for a rollback, once the rollout is over.
-fn forget(deployment: &Deployment, new: Option<Member<'_>>, old: &[Member<'_>]) -> Vec<Write> {
+/// Deletes the oldest of the sets that are no longer kept for a rollback, once the rollout is over.
+fn forget(
+    deployment: &Deployment,
+    stage: Stage,
+    new: Option<Member<'_>>,
+    old: &[Member<'_>],
+) -> Vec<Write> {
     let over = new.is_some_and(|new| new.tally.available >= deployment.replicas);
-    let is_empty =
-        |member: &&Member<'_>| member.set.replicas == 0 && member.tally.present == 0 && over;
-    let empty: Vec<_> = old.iter().filter(is_empty).collect();
-    let excess = empty.len().saturating_sub(deployment.history);
-    let delete = |member: &&Member<'_>| Write::Delete {
+    if !over && stage != Stage::Paused {
+        return Vec::new();
+    }
+    let excess = old.len().saturating_sub(deployment.history);
+    let is_empty = |member: &&Member<'_>| member.set.replicas == 0 && member.tally.present == 0;
+    let delete = |member: &Member<'_>| Write::Delete {
         kind: Kind::REPLICA_SET,
         key: member.set.meta.key.clone(),
         grace: None,
     };
-    empty.iter().take(excess).map(delete).collect()
-}
-
-/// Counts over all sets, and over the new one.
-struct Totals {
-    all: Tally,
-    updated: u32,
-    updated_available: u32,
-}
-
-impl Totals {
-    fn of(new: Option<Member<'_>>, members: &[Member<'_>]) -> Self {
-        let mut all = Tally::default();
-        for Member { tally, .. } in members {
-            all.active += tally.active;
-            all.ready += tally.ready;
-            all.available += tally.available;
-        }
-        let new = new.map(|new| new.tally).unwrap_or_default();
-        Totals { all, updated: new.active, updated_available: new.available }
-    }
-
-    fn is_complete(&self, wanted: u32) -> bool {
-        self.updated_available == wanted && self.all.active == wanted
-    }
-}
-
-/// The status, where it changes, and how long until the progress deadline.
-fn report(
-    deployment: &Deployment,
-    new: Option<Member<'_>>,
-    members: &[Member<'_>],
-    now: Timestamp,
-) -> (Option<Write>, Option<Duration>) {
-    let totals = Totals::of(new, members);
-    let counts = Map::from_iter([
-        ("replicas".to_owned(), totals.all.active.into()),
-        ("updatedReplicas".to_owned(), totals.updated.into()),
-        ("readyReplicas".to_owned(), totals.all.ready.into()),
-        ("availableReplicas".to_owned(), totals.all.available.into()),
-        (
-            "unavailableReplicas".to_owned(),
-            deployment.replicas.saturating_sub(totals.all.available).into(),
-        ),
-    ]);
-    let mut changed = differences(&deployment.status, counts);
-    let moved = !changed.is_empty();
-    let generation = ("observedGeneration".to_owned(), deployment.generation.into());
-    changed.extend(differences(&deployment.status, Map::from_iter([generation])));
-    let (progress, deadline) = progress(deployment, new, &totals, moved, now);
-    let set = [availability(deployment, &totals), progress];
-    let mut listed = conditions(&deployment.status, &set, now);
-    if moved || listed.is_some() {
-        let so_far = || deployment.status["conditions"].as_array().cloned().unwrap_or_default();
-        touch(listed.get_or_insert_with(so_far), now);
-    }
-    changed.extend(listed.map(|listed| ("conditions".to_owned(), listed.into())));
-    let write = (!changed.is_empty()).then(|| Write::PatchStatus {
-        kind: Kind::DEPLOYMENT,
-        key: deployment.meta.key.clone(),
-        patch: json!({"status": changed}),
-    });
-    (write, deadline)
-}
-
-/// Progress was made now.
-fn touch(conditions: &mut [Value], now: Timestamp) {
-    for condition in conditions.iter_mut().filter(|found| found["type"] == "Progressing") {
-        condition["lastUpdateTime"] = stamp(now).into();
-    }
-}
-
-fn availability(deployment: &Deployment, totals: &Totals) -> Condition {
-    let bounds = match deployment.strategy {
-        Strategy::Rolling { .. } => Bounds::of(deployment.strategy, deployment.replicas),
-        Strategy::Recreate => Bounds { most: deployment.replicas, least: deployment.replicas },
-    };
-    let (status, reason, message) = if totals.all.available >= bounds.least {
-        ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
-    } else {
-        ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
-    };
-    Condition { kind: "Available", status, reason, message: message.to_owned() }
-}
-
-/// The Progressing condition and, while it is open how it ends, the time until its deadline.
-fn progress(
-    deployment: &Deployment,
-    new: Option<Member<'_>>,
-    totals: &Totals,
-    moved: bool,
-    now: Timestamp,
-) -> (Condition, Option<Duration>) {
-    let subject = new.map_or_else(
-        || format!("Deployment {:?}", &*deployment.meta.key.name),
-        |new| format!("ReplicaSet {:?}", &*new.set.meta.key.name),
-    );
-    let condition = |status, reason, what: &str| Condition {
-        kind: "Progressing",
-        status,
-        reason,
-        message: format!("{subject} {what}."),
-    };
-    if totals.is_complete(deployment.replicas) {
-        return (condition("True", "NewReplicaSetAvailable", "has successfully progressed"), None);
-    }
-    if deployment.paused {
-        return (condition("Unknown", "DeploymentPaused", "is paused"), None);
-    }
-    let left = match last_progress(deployment).filter(|_| !moved) {
-        None => deployment.progress_deadline,
-        Some((_, "ProgressDeadlineExceeded")) => Duration::ZERO,
-        Some((last, _)) => {
-            let idle = Duration::try_from(now.duration_since(last)).unwrap_or_default();
-            deployment.progress_deadline.saturating_sub(idle)
-        }
-    };
-    if left.is_zero() {
-        return (condition("False", "ProgressDeadlineExceeded", "has timed out progressing"), None);
-    }
-    (condition("True", "ReplicaSetUpdated", "is progressing"), Some(left))
-}
-
-/// Time and reason of the Progressing condition; the end of the last rollout is no progress of this one.
-fn last_progress(deployment: &Deployment) -> Option<(Timestamp, &str)> {
-    let conditions = deployment.status["conditions"].as_array()?;
-    let last = conditions.iter().find(|condition| condition["type"] == "Progressing")?;
-    let reason = last["reason"].as_str().filter(|reason| *reason != "NewReplicaSetAvailable")?;
-    Some((last["lastUpdateTime"].as_str()?.parse().ok()?, reason))
+    old.iter().take(excess).filter(is_empty).map(delete).collect()
 }
 
 #[cfg(test)]

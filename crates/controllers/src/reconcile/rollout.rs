@@ -1,6 +1,7 @@
 //! How many pods of which template: the arithmetic of a rollout.
 
 use crate::record::Strategy;
+use std::cmp::Reverse;
 
 /// A ReplicaSet, as a rollout sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,56 @@ impl Bounds {
         let unavailable = if surge == 0 { unavailable.max(1).min(replicas) } else { unavailable };
         Bounds { most: replicas.saturating_add(surge), least: replicas - unavailable }
     }
+}
+
+/// A ReplicaSet with pods, as scaling sees it while a rollout is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// `spec.replicas`.
+    pub(crate) replicas: u32,
+    /// What all sets together could have when this one was sized.
+    pub(crate) most: u32,
+}
+
+impl Share {
+    /// How many more it has of another number that all can have, if it keeps its part; half a pod is rounded up.
+    fn growth(self, most: u32) -> i64 {
+        let (replicas, then) = (i64::from(self.replicas), i64::from(self.most));
+        match (most, then) {
+            (0, _) => -replicas,
+            (_, 0) => 0,
+            _ => (2 * replicas * i64::from(most) + then) / (2 * then) - replicas,
+        }
+    }
+}
+
+/// The sizes of the sets, given from the oldest to the newest, when another number of pods is wanted: each keeps its
+/// part, the largest gets what rounding leaves; of several of one size the newest grows and the oldest shrinks first.
+pub(crate) fn spread(strategy: Strategy, wanted: u32, shares: &[Share]) -> Vec<u32> {
+    let most = if wanted == 0 { 0 } else { Bounds::of(strategy, wanted).most };
+    let sum: i64 = shares.iter().map(|share| i64::from(share.replicas)).sum();
+    let missing = i64::from(most) - sum;
+    let mut order: Vec<_> = (0..shares.len()).collect();
+    if missing > 0 {
+        order.reverse();
+    }
+    order.sort_by_key(|index| Reverse(shares[*index].replicas));
+    let mut sizes: Vec<_> = shares.iter().map(|share| i64::from(share.replicas)).collect();
+    let mut given = 0;
+    for index in &order {
+        let (growth, left) = (shares[*index].growth(most), missing - given);
+        let part = match left {
+            0 => 0,
+            1.. => growth.min(left),
+            _ => growth.max(left),
+        };
+        sizes[*index] += part;
+        given += part;
+    }
+    if let Some(largest) = order.first() {
+        sizes[*largest] += missing - given;
+    }
+    sizes.into_iter().map(|size| u32::try_from(size.max(0)).unwrap_or(u32::MAX)).collect()
 }
 
 /// The next sizes of the new set and the old ones (in their order, oldest first).
@@ -176,6 +227,47 @@ mod tests {
             let (new, old) = sets.split_last().unwrap();
             prop_assert_eq!((new.replicas, new.ready), (wanted, wanted));
             prop_assert!(old.iter().all(|set| set.replicas == 0 && set.ready == 0));
+        }
+    }
+
+    /// Numbers of the Kubernetes documentation first: 10 pods with 3 more, a rollout that hangs, scaled to 15.
+    #[test]
+    fn scaling_keeps_the_parts() {
+        let rolling = |surge| Strategy::Rolling { surge, unavailable: Amount::Count(2) };
+        let three = rolling(Amount::Count(3));
+        let share = |(replicas, most)| Share { replicas, most };
+        let rows = [
+            (three, 15, vec![(8, 13), (5, 13)], vec![11, 7]),
+            // Of equal ones the newest grows, the oldest shrinks.
+            (three, 12, vec![(5, 10), (5, 10)], vec![7, 8]),
+            (three, 4, vec![(5, 10), (5, 10)], vec![3, 4]),
+            (three, 0, vec![(8, 13), (5, 13)], vec![0, 0]),
+            // Nobody knows what they were sized for.
+            (three, 12, vec![(8, 0), (5, 0)], vec![10, 5]),
+            // Already as many as there may be.
+            (three, 10, vec![(8, 20), (5, 20)], vec![8, 5]),
+            (rolling(Amount::Percent(25)), 20, vec![(3, 13), (4, 13), (6, 13)], vec![5, 8, 12]),
+            (rolling(Amount::Count(0)), 1, vec![(2, 4), (1, 4), (1, 4)], vec![1, 0, 0]),
+        ];
+        for (strategy, wanted, shares, expected) in rows {
+            let shares: Vec<_> = shares.into_iter().map(share).collect();
+            assert_eq!(spread(strategy, wanted, &shares), expected, "{wanted} {shares:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn scaling_gives_exactly_what_there_may_be(
+            strategy in strategy(),
+            wanted in 0u32..40,
+            shares in prop::collection::vec((1u32..20, 0u32..60), 1..5),
+        ) {
+            let shares: Vec<_> =
+                shares.into_iter().map(|(replicas, most)| Share { replicas, most }).collect();
+            let sizes = spread(strategy, wanted, &shares);
+            let most = if wanted == 0 { 0 } else { Bounds::of(strategy, wanted).most };
+            let sum: u32 = sizes.iter().sum();
+            prop_assert!(sum == most || sizes.contains(&0), "{sizes:?} of {most}");
         }
     }
 

@@ -20,7 +20,9 @@ pub(crate) use revision::Revision;
 pub(crate) use service::{Distribution, Family, Service};
 pub(crate) use slice::{Endpoint, Hints, Manager, Port, Slice, Target, weights};
 pub(crate) use stateful_set::StatefulSet;
-pub(crate) use workload::{Amount, Deployment, REVISION, ReplicaSet, Strategy, TEMPLATE_HASH};
+pub(crate) use workload::{
+    Amount, DESIRED, Deployment, MOST, REVISION, ReplicaSet, Strategy, TEMPLATE_HASH,
+};
 
 use jiff::Timestamp;
 use model::{Meta, ObjectKey};

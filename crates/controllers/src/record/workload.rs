@@ -2,11 +2,16 @@ use super::{Owner, count, meta, part, seconds, text, time, version};
 use jiff::Timestamp;
 use model::{Meta, Object};
 use serde_json::Value;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Annotation with the number of a rollout, on Deployments and ReplicaSets.
 pub(crate) const REVISION: &str = "deployment.kubernetes.io/revision";
+/// Annotations with what a ReplicaSet was last sized for: `spec.replicas` of its Deployment, and how many pods all sets
+/// together could have.
+pub(crate) const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
+pub(crate) const MOST: &str = "deployment.kubernetes.io/max-replicas";
 /// Label that tells the pods of one template from those of another.
 pub(crate) const TEMPLATE_HASH: &str = "pod-template-hash";
 
@@ -21,7 +26,8 @@ pub(crate) struct Deployment {
     /// How many old ReplicaSets to keep.
     pub(crate) history: usize,
     pub(crate) min_ready: Duration,
-    pub(crate) progress_deadline: Duration,
+    /// `None`: however long it takes.
+    pub(crate) progress_deadline: Option<Duration>,
     /// The whole `spec` and `status`.
     pub(crate) spec: Arc<Value>,
     pub(crate) status: Arc<Value>,
@@ -64,8 +70,7 @@ impl Deployment {
             paused: value.pointer("/spec/paused") == Some(&Value::Bool(true)),
             history: super::history(value),
             min_ready: seconds(value, "/spec/minReadySeconds").unwrap_or_default(),
-            progress_deadline: seconds(value, "/spec/progressDeadlineSeconds")
-                .unwrap_or(Duration::from_secs(600)),
+            progress_deadline: progress_deadline(value),
             spec: part(value, "spec"),
             status: part(value, "status"),
         })
@@ -74,6 +79,12 @@ impl Deployment {
     pub(crate) fn template(&self) -> &Value {
         &self.spec["template"]
     }
+}
+
+/// The highest number stands for none.
+fn progress_deadline(value: &Value) -> Option<Duration> {
+    let deadline = count(value, "/spec/progressDeadlineSeconds").unwrap_or(600);
+    (deadline < i32::MAX.unsigned_abs()).then_some(Duration::from_secs(deadline.into()))
 }
 
 impl Strategy {
@@ -135,6 +146,20 @@ impl ReplicaSet {
     }
 
     pub(crate) fn revision(&self) -> u64 {
-        self.meta.annotations.get(REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
+        self.annotated(REVISION).unwrap_or(0)
+    }
+
+    /// [`DESIRED`]
+    pub(crate) fn sized_for(&self) -> Option<u32> {
+        self.annotated(DESIRED)
+    }
+
+    /// [`MOST`]
+    pub(crate) fn most_then(&self) -> Option<u32> {
+        self.annotated(MOST)
+    }
+
+    fn annotated<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.meta.annotations.get(name)?.parse().ok()
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::names::Names;
 use crate::reconcile::{Now, plan as plan_task};
+use crate::record::stamp;
 use crate::settings::Settings;
 use crate::task::Task;
 use proptest::prelude::{
@@ -8,6 +9,7 @@ use proptest::prelude::{
 };
 use proptest::strategy::Strategy as Generator;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A cluster with an API server, kubelets and a clock, all in memory.
 struct Bench {
@@ -283,10 +285,96 @@ fn nothing_moves_while_paused() {
     bench.apply(manifest.clone());
     bench.converge();
     assert_eq!(bench.images(), ["a"; 3]);
+    let paused = ("Unknown".into(), "DeploymentPaused".into());
+    assert_eq!(condition(&bench.deployment(), "Progressing"), paused);
+    // The pause does not count against the deadline.
+    bench.now += Duration::from_secs(5000);
     manifest["spec"]["paused"] = false.into();
     bench.apply(manifest);
+    bench.settle();
+    assert_eq!(condition(&bench.deployment(), "Progressing").1, "ReplicaSetUpdated");
     bench.converge();
     assert_eq!(bench.images(), ["b"; 3]);
+    assert_eq!(condition(&bench.deployment(), "Progressing").1, "NewReplicaSetAvailable");
+}
+
+/// Sizes of the sets by image.
+fn sizes(bench: &Bench) -> BTreeMap<String, u64> {
+    let size = |set: Value| {
+        let image = set["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap();
+        (image.to_owned(), set["spec"]["replicas"].as_u64().unwrap())
+    };
+    bench.all(Kind::REPLICA_SET).into_iter().map(size).collect()
+}
+
+/// The example of the documentation: a rollout that hangs, scaled meanwhile.
+#[test]
+fn scaling_during_a_rollout_keeps_the_parts() {
+    let mut bench = Bench::new();
+    let strategy = json!({"rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}});
+    bench.apply(deployment(10, "a", &strategy));
+    bench.converge();
+    bench.apply(deployment(10, "bad", &strategy));
+    bench.settle();
+    assert_eq!(sizes(&bench), [("a".to_owned(), 8), ("bad".to_owned(), 5)].into());
+    bench.apply(deployment(15, "bad", &strategy));
+    bench.settle();
+    assert_eq!(sizes(&bench), [("a".to_owned(), 11), ("bad".to_owned(), 7)].into());
+    for set in bench.all(Kind::REPLICA_SET) {
+        let annotations = &set["metadata"]["annotations"];
+        assert_eq!((&annotations[DESIRED], &annotations[MOST]), (&json!("15"), &json!("18")));
+    }
+    bench.make_ready(usize::MAX);
+    bench.converge();
+    assert_eq!(bench.images(), vec!["bad"; 15]);
+}
+
+#[test]
+fn a_rollout_says_how_far_it_is() {
+    let mut bench = Bench::new();
+    bench.apply(deployment(1, "a", &json!({})));
+    bench.work(1);
+    assert_eq!(condition(&bench.deployment(), "Progressing").1, "NewReplicaSetCreated");
+    bench.converge();
+    bench.apply(deployment(1, "b", &json!({"type": "Recreate"})));
+    bench.work(1);
+    let status = bench.deployment()["status"].clone();
+    assert_eq!(
+        (&status["unavailableReplicas"], &status["observedGeneration"]),
+        (&json!(0), &json!(2))
+    );
+    bench.converge();
+    assert_eq!(bench.images(), ["b"]);
+    // Without a deadline nobody judges.
+    let mut manifest = deployment(1, "c", &json!({}));
+    manifest["spec"]["progressDeadlineSeconds"] = i32::MAX.into();
+    bench.apply(manifest);
+    bench.converge();
+    let status = bench.deployment()["status"].clone();
+    let listed = status["conditions"].as_array().unwrap().iter();
+    assert_eq!(listed.map(|it| &it["type"]).collect::<Vec<_>>(), ["Available"]);
+}
+
+#[test]
+fn a_set_that_comes_back_knows_its_former_revisions() {
+    let mut bench = Bench::new();
+    for image in ["a", "b", "a", "b", "a"] {
+        let mut manifest = deployment(1, image, &json!({}));
+        manifest["spec"]["minReadySeconds"] = u64::from(image == "b").into();
+        bench.apply(manifest);
+        bench.converge();
+        bench.now += Duration::from_secs(2);
+        bench.cluster.mark(Task::Deployment(web()));
+        bench.converge();
+    }
+    let told = bench.all(Kind::REPLICA_SET).into_iter().map(|set| {
+        let annotations = &set["metadata"]["annotations"];
+        let text = |name| annotations[name].as_str().unwrap_or_default().to_owned();
+        (text(REVISION), text(REVISION_HISTORY), set["spec"]["minReadySeconds"].clone())
+    });
+    let told: BTreeMap<_, _> = told.map(|(now, before, wait)| (now, (before, wait))).collect();
+    assert_eq!(told["5"], ("1,3".to_owned(), json!(0)));
+    assert_eq!(told["4"], ("2".to_owned(), json!(1)));
 }
 
 #[test]
@@ -365,6 +453,8 @@ proptest! {
                     bench.settle();
                     wish = (replicas, image);
                     bench.apply(deployment(replicas, image, &strategy));
+                    // Scaling keeps the parts that the sets have, whichever of them has ready pods.
+                    bench.settle();
                 }
                 Event::Work(tasks) => {
                     bench.work(tasks);
