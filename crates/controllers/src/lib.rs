@@ -6,6 +6,8 @@
 //! the kubelet (crate `lab`), anything about packets.
 //! *Start at* [`run`], then `reconcile/mod.rs`.
 
+#[cfg(test)]
+mod bench;
 mod cluster;
 mod cron;
 mod election;

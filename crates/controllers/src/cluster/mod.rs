@@ -36,6 +36,8 @@ pub(crate) struct Cluster {
     /// By the uid of the owner.
     pods_of: Index<String, ObjectKey>,
     sets_of: Index<String, ObjectKey>,
+    /// Pods that a Job has to count, by its name.
+    counted_by: Index<ObjectKey, ObjectKey>,
     /// By who keeps them, and Service.
     slices_of: Index<(Manager, ObjectKey), ObjectKey>,
     /// Pods that have not ended, by node.

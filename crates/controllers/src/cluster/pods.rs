@@ -15,6 +15,11 @@ impl Cluster {
         self.pods_of.of(uid).filter_map(|key| self.pods.get(key))
     }
 
+    /// The pods that a Job of this name has to count, there or not.
+    pub(crate) fn counted_by<'a>(&'a self, job: &ObjectKey) -> impl Iterator<Item = &'a Pod> {
+        self.counted_by.of(job).filter_map(|key| self.pods.get(key))
+    }
+
     /// The pods on a node that have not ended.
     pub(crate) fn pods_on<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Pod> {
         self.pods_on.of(node).filter_map(|key| self.pods.get(key))
@@ -137,6 +142,7 @@ impl Cluster {
             self.dirty.insert(Task::Deployment(ObjectKey::new(&set.namespace, &above.name)));
         }
         self.dirty.extend(owner);
+        self.dirty.extend(pod.counted_by().map(Task::Job));
     }
 
     fn touch_others(&mut self, pod: &Pod, now: Duration) {
@@ -158,6 +164,9 @@ impl Cluster {
         if let Some(owner) = &pod.owner {
             self.pods_of.insert(owner.uid.clone(), meta.key.clone());
         }
+        if let Some(job) = pod.counted_by() {
+            self.counted_by.insert(job, meta.key.clone());
+        }
         if let Some(node) = running_on(&pod) {
             self.pods_on.insert(node.clone(), meta.key.clone());
             if let Some(owner) = &pod.owner {
@@ -173,6 +182,9 @@ impl Cluster {
         self.pending.remove(key);
         if let Some(owner) = &pod.owner {
             self.pods_of.remove(&owner.uid, key);
+        }
+        if let Some(job) = pod.counted_by() {
+            self.counted_by.remove(&job, key);
         }
         if let Some(node) = running_on(&pod) {
             self.pods_on.remove(node, key);

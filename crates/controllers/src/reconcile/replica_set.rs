@@ -49,7 +49,7 @@ fn scale(set: &ReplicaSet, pods: &[&Pod], names: &mut Names) -> Vec<Write> {
 }
 
 /// The least valuable first: those that serve nobody yet, then the cheap, the crowded, the young.
-fn by_worth(mut pods: Vec<&Pod>) -> Vec<&Pod> {
+pub(super) fn by_worth(mut pods: Vec<&Pod>) -> Vec<&Pod> {
     let mut crowd = BTreeMap::<&str, usize>::new();
     for node in pods.iter().filter_map(|pod| pod.base.node.as_deref()) {
         *crowd.entry(node).or_default() += 1;

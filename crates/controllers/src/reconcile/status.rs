@@ -1,7 +1,6 @@
 //! Counting pods, and saying so.
 
 use crate::record::Pod;
-use crate::write::Condition;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -67,17 +66,6 @@ pub(crate) fn differences(old: &Value, new: Map<String, Value>) -> Map<String, V
         None => *value == 0,
     };
     new.into_iter().filter(|(name, value)| !says(name, value)).collect()
-}
-
-/// The conditions of `status` with these in it; `None` if it says so already.
-pub(crate) fn conditions(status: &Value, set: &[Condition], now: Timestamp) -> Option<Vec<Value>> {
-    let old = status["conditions"].as_array().cloned().unwrap_or_default();
-    let mut changed = None;
-    for condition in set {
-        let so_far = changed.as_ref().unwrap_or(&old);
-        changed = condition.set_in(so_far, now).or(changed);
-    }
-    changed
 }
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
-use super::{Owner, count, items, meta, number, owned_text, part, seconds, text, time, version};
+use super::{
+    FailureRule, Owner, SuccessRule, count, items, meta, number, owned_text, part, seconds, text,
+    time, version,
+};
 use crate::cron::Schedule;
 use jiff::Timestamp;
 use model::Meta;
@@ -17,6 +20,19 @@ pub(crate) struct Job {
     pub(crate) parallelism: u32,
     /// So many failures are borne.
     pub(crate) backoff_limit: u32,
+    /// The same of each number by itself.
+    pub(crate) limit_per_index: Option<u32>,
+    /// So many numbers may fail.
+    pub(crate) max_failed_indices: Option<u32>,
+    /// The first that a failed pod meets counts.
+    pub(crate) failure_rules: Vec<FailureRule>,
+    pub(crate) success_rules: Vec<SuccessRule>,
+    /// A pod gets its successor when it has ended, not when it begins to.
+    pub(crate) replaces_ended_only: bool,
+    /// Containers that fail are started again in their pod.
+    pub(crate) restarts: bool,
+    /// Some other controller looks after it.
+    pub(crate) foreign: bool,
     /// From its start to its end.
     pub(crate) deadline: Option<Duration>,
     /// How long it stays when it is over.
@@ -42,6 +58,21 @@ impl Job {
             completions: if single { Some(1) } else { completions },
             parallelism: parallelism.unwrap_or(1),
             backoff_limit: count(value, "/spec/backoffLimit").unwrap_or(6),
+            limit_per_index: count(value, "/spec/backoffLimitPerIndex"),
+            max_failed_indices: count(value, "/spec/maxFailedIndexes"),
+            replaces_ended_only: text(value, "/spec/podReplacementPolicy") == Some("Failed")
+                || value.pointer("/spec/podFailurePolicy").is_some_and(Value::is_object),
+            failure_rules: items(value, "/spec/podFailurePolicy/rules")
+                .iter()
+                .filter_map(FailureRule::parse)
+                .collect(),
+            success_rules: items(value, "/spec/successPolicy/rules")
+                .iter()
+                .map(SuccessRule::parse)
+                .collect(),
+            restarts: text(value, "/spec/template/spec/restartPolicy") == Some("OnFailure"),
+            foreign: text(value, "/spec/managedBy")
+                .is_some_and(|it| it != "kubernetes.io/job-controller"),
             deadline: seconds(value, "/spec/activeDeadlineSeconds"),
             ttl: seconds(value, "/spec/ttlSecondsAfterFinished"),
             suspended: value.pointer("/spec/suspend") == Some(&Value::Bool(true)),
@@ -49,6 +80,18 @@ impl Job {
             template: Arc::new(value.pointer("/spec/template").cloned().unwrap_or_default()),
             status: part(value, "status"),
         })
+    }
+
+    /// The uids in a list of `status.uncountedTerminatedPods`: pods that are in no number of the status yet.
+    pub(crate) fn uncounted(&self, list: &str) -> Vec<&str> {
+        let pointer = format!("/uncountedTerminatedPods/{list}");
+        items(&self.status, &pointer).iter().filter_map(Value::as_str).collect()
+    }
+
+    /// A condition that holds.
+    pub(crate) fn holding(&self, kind: &str) -> Option<&Value> {
+        let mut conditions = items(&self.status, "/conditions").iter();
+        conditions.find(|it| it["type"] == kind && it["status"] == "True")
     }
 
     /// The condition by which it is over, `Complete` or `Failed`, and since when.

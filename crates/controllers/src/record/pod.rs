@@ -1,8 +1,12 @@
-use super::{Owner, condition, items, owned_text, strings, text, time, version};
-use jiff::Timestamp;
-use model::Object;
+use super::policy::kind_and_status;
+use super::{Owner, condition, items, number, owned_text, strings, text, time, version};
+use jiff::{SignedDuration, Timestamp};
+use model::{Object, ObjectKey};
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// Finalizer of a Job's pod: it stays until the Job has counted it.
+pub(crate) const COUNTED: &str = "batch.kubernetes.io/job-tracking";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pod {
@@ -22,10 +26,25 @@ pub(crate) struct Pod {
     pub(crate) pinned: Option<String>,
     /// Of all its containers.
     pub(crate) restarts: u32,
+    /// When it ended, or began to.
+    pub(crate) ended: Option<Timestamp>,
+    /// Of a Job that has not counted it yet.
+    pub(crate) tracked: Option<Box<Tracked>>,
     /// For us to schedule: no other scheduler named, no gate closed.
     pub(crate) schedulable: bool,
     /// Kept by the kubelet from a file on the node: deleting it here ends nothing.
     pub(crate) mirror: bool,
+}
+
+/// What its Job must know of a pod with finalizer [`COUNTED`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tracked {
+    /// The other finalizers.
+    pub(crate) others: Vec<String>,
+    /// Containers that have ended, those of `initContainers` last: name and exit code.
+    pub(crate) exits: Vec<(String, i64)>,
+    /// Type and status of each condition.
+    pub(crate) conditions: Vec<(String, String)>,
 }
 
 /// Empty key: every taint. No value: any value. No effect: every effect.
@@ -50,10 +69,11 @@ impl Pod {
             deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or(0),
             weight: weight(&base),
             pinned: pinned(value),
-            restarts: items(value, "/status/containerStatuses")
-                .iter()
+            restarts: containers(value)
                 .filter_map(|status| super::count(status, "/restartCount"))
                 .sum(),
+            ended: ended(value, base.phase.is_over() || base.meta.terminating),
+            tracked: Tracked::parse(value).map(Box::new),
             node_selector: strings(value, "/spec/nodeSelector"),
             tolerations: items(value, "/spec/tolerations").iter().map(Toleration::parse).collect(),
             schedulable: matches!(scheduler, "" | "default-scheduler")
@@ -73,10 +93,65 @@ impl Pod {
         !self.base.phase.is_over() && !self.base.meta.terminating
     }
 
+    /// The Job that has to count it, there or not.
+    pub(crate) fn counted_by(&self) -> Option<ObjectKey> {
+        self.tracked.as_ref()?;
+        let meta = &self.base.meta;
+        let name = match &self.owner {
+            Some(owner) => Some(&owner.name).filter(|_| owner.kind == "Job"),
+            None => meta.labels.get("batch.kubernetes.io/job-name"),
+        };
+        name.map(|name| ObjectKey::new(&meta.key.namespace, name))
+    }
+
     /// The same for everybody but the API server.
     pub(crate) fn is_same(&self, other: &Pod) -> bool {
         let others_version = Pod { version: other.version, ..self.clone() };
         others_version == *other
+    }
+}
+
+/// Statuses of its containers, those of `initContainers` last.
+fn containers(value: &Value) -> impl Iterator<Item = &Value> {
+    let lists = ["/status/containerStatuses", "/status/initContainerStatuses"];
+    lists.into_iter().flat_map(|list| items(value, list))
+}
+
+/// When all containers have ended, else since when it is not ready, else when its deletion was asked for.
+fn ended(value: &Value, over: bool) -> Option<Timestamp> {
+    if !over {
+        return None;
+    }
+    let ends = items(value, "/status/containerStatuses").iter();
+    let ends: Option<Vec<_>> = ends.map(|it| time(it, "/state/terminated/finishedAt")).collect();
+    let unready = condition(value, "Ready").filter(|ready| ready["status"] == "False");
+    let asked = || {
+        let grace = number(value, "/metadata/deletionGracePeriodSeconds").unwrap_or(0);
+        let grace = SignedDuration::from_secs(grace.try_into().ok()?);
+        time(value, "/metadata/deletionTimestamp")?.checked_sub(grace).ok()
+    };
+    ends.and_then(|ends| ends.into_iter().max())
+        .or_else(|| time(unready?, "/lastTransitionTime"))
+        .or_else(asked)
+        .or_else(|| time(value, "/metadata/creationTimestamp"))
+}
+
+impl Tracked {
+    fn parse(value: &Value) -> Option<Self> {
+        let finalizers = items(value, "/metadata/finalizers").iter().filter_map(Value::as_str);
+        if !finalizers.clone().any(|it| it == COUNTED) {
+            return None;
+        }
+        let exit = |status: &Value| {
+            let code = status.pointer("/state/terminated/exitCode")?.as_i64()?;
+            Some((text(status, "/name")?.to_owned(), code))
+        };
+        let conditions = items(value, "/status/conditions").iter();
+        Some(Tracked {
+            others: finalizers.filter(|it| *it != COUNTED).map(str::to_owned).collect(),
+            exits: containers(value).filter_map(exit).collect(),
+            conditions: conditions.filter_map(kind_and_status).collect(),
+        })
     }
 }
 

@@ -1,8 +1,6 @@
 use super::*;
-use crate::names::Names;
-use crate::reconcile::{Now, plan as plan_task};
+use crate::bench::Bench;
 use crate::record::stamp;
-use crate::settings::Settings;
 use crate::task::Task;
 use proptest::prelude::{
     Just, ProptestConfig, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
@@ -10,15 +8,6 @@ use proptest::prelude::{
 use proptest::strategy::Strategy as Generator;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// A cluster with an API server, kubelets and a clock, all in memory.
-struct Bench {
-    cluster: Cluster,
-    stored: BTreeMap<(Kind, ObjectKey), Value>,
-    version: u64,
-    names: Names,
-    now: Duration,
-}
 
 fn web() -> ObjectKey {
     ObjectKey::new("default", "web")
@@ -41,101 +30,6 @@ fn deployment(replicas: u32, image: &str, strategy: &Value) -> Value {
 }
 
 impl Bench {
-    fn new() -> Self {
-        let (cluster, stored) = (Cluster::default(), BTreeMap::new());
-        Bench { cluster, stored, version: 0, names: Names::new(1), now: Duration::ZERO }
-    }
-
-    fn now(&self) -> Now {
-        let seconds = i64::try_from(self.now.as_secs()).unwrap();
-        Now { uptime: self.now, wall: Timestamp::from_second(1_800_000_000 + seconds).unwrap() }
-    }
-
-    /// Stores the object as an API server does: uid, version, generation.
-    fn store(&mut self, kind: Kind, key: &ObjectKey, mut object: Value) {
-        let old = self.stored.get(&(kind, key.clone()));
-        let generation = old.map_or(1, |old| {
-            let same = old["spec"] == object["spec"];
-            old["metadata"]["generation"].as_u64().unwrap() + u64::from(!same)
-        });
-        self.version += 1;
-        object["metadata"]["generation"] = generation.into();
-        object["metadata"]["resourceVersion"] = self.version.to_string().into();
-        object["metadata"]["uid"] = format!("uid-{}", key.name).into();
-        self.cluster.apply(kind, &object, self.now);
-        self.stored.insert((kind, key.clone()), object);
-    }
-
-    fn remove(&mut self, kind: Kind, key: &ObjectKey) {
-        self.stored.remove(&(kind, key.clone()));
-        self.cluster.remove(kind, key, self.now);
-    }
-
-    /// Spec of the user; status and annotations stay.
-    fn apply(&mut self, manifest: Value) {
-        let key = crate::record::key(&manifest).unwrap();
-        let mut object =
-            self.stored.get(&(Kind::DEPLOYMENT, key.clone())).cloned().unwrap_or(json!({}));
-        for field in ["apiVersion", "kind", "spec"] {
-            object[field] = manifest[field].clone();
-        }
-        crate::fixture::merge(&mut object["metadata"], manifest["metadata"].clone());
-        self.store(Kind::DEPLOYMENT, &key, object);
-    }
-
-    /// Works off up to `most` dirty tasks; false when there were none.
-    fn work(&mut self, most: usize) -> bool {
-        let settings = Settings::default();
-        let dirty = self.cluster.take_dirty();
-        let ours = |task: &&Task| matches!(task, Task::Deployment(_) | Task::ReplicaSet(_));
-        let tasks: Vec<_> = dirty.iter().filter(ours).cloned().collect();
-        for task in tasks.iter().take(most) {
-            let now = self.now();
-            let outcome = plan_task(&mut self.cluster, task, &settings, &mut self.names, now);
-            for write in outcome.writes {
-                self.execute(write);
-            }
-        }
-        for task in tasks.iter().skip(most) {
-            self.cluster.mark(task.clone());
-        }
-        !tasks.is_empty()
-    }
-
-    fn settle(&mut self) {
-        let mut turns = 0;
-        while self.work(usize::MAX) {
-            turns += 1;
-            assert!(turns < 100, "the controllers go on writing for ever");
-        }
-    }
-
-    fn execute(&mut self, write: Write) {
-        let (kind, key) = (write.kind().unwrap(), write.key().unwrap());
-        match write {
-            Write::Create(object) => {
-                assert!(!self.stored.contains_key(&(kind, key.clone())), "{key} exists");
-                self.store(kind, &key, object);
-            }
-            Write::Patch { patch, .. } | Write::PatchStatus { patch, .. } => {
-                let mut object = self.stored[&(kind, key.clone())].clone();
-                crate::fixture::merge(&mut object, patch);
-                self.store(kind, &key, object);
-            }
-            Write::Delete { .. } => self.remove(kind, &key),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn all(&self, kind: Kind) -> Vec<Value> {
-        let found = self.stored.iter().filter(|((found, _), _)| *found == kind);
-        found.map(|(_, object)| object.clone()).collect()
-    }
-
-    fn pods(&self) -> Vec<Value> {
-        self.all(Kind::POD)
-    }
-
     fn is_ready(pod: &Value) -> bool {
         pod.pointer("/status/conditions/0/status") == Some(&"True".into())
     }
