@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 pub(crate) const NOT_READY: [&str; 2] =
     ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
-/// One write. The writes of one reconcile are independent: they go out together, in any order.
+/// One write. The writes of one reconcile go out together, in any order, but that [`Write::Ensure`] comes first.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Write {
     Create(Value),
-    /// Creates the object where there is none of its name; one that is there stays as it is.
+    /// Creates the object where there is none of its name; one that is there stays as it is. Others need it.
     Ensure(Value),
     /// JSON merge patch; with `metadata.resourceVersion` in it only if nobody else wrote since.
     Patch {

@@ -178,7 +178,20 @@ impl Controllers {
         doubted
     }
 
+    /// What others need goes first; a task that failed there waits with the rest.
     async fn carry_out(&mut self, orders: Vec<Order>) {
+        let (first, then): (Vec<_>, Vec<_>) =
+            orders.into_iter().partition(|(_, write)| matches!(write, Write::Ensure(_)));
+        let mut failed = self.send(first).await;
+        let then = then.into_iter().filter(|(task, _)| !failed.contains_key(task)).collect();
+        failed.extend(self.send(then).await);
+        for (task, failure) in failed {
+            self.postpone(task, &failure);
+        }
+    }
+
+    /// Sends them all at once; gives back the tasks that failed.
+    async fn send(&mut self, orders: Vec<Order>) -> BTreeMap<Task, Failure> {
         let client = &self.client;
         let sent = orders.into_iter().map(|(task, write)| async move {
             let answer = execute(client, &write).await;
@@ -197,9 +210,7 @@ impl Controllers {
                 }
             }
         }
-        for (task, failure) in failed {
-            self.postpone(task, &failure);
-        }
+        failed
     }
 
     /// Takes in what the API made of a write.

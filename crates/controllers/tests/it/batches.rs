@@ -42,7 +42,14 @@ fn ready(view: &View) -> usize {
 
 #[tokio::test]
 async fn a_stateful_set_keeps_its_names_through_an_update() {
-    let cluster = Cluster::with_nodes().await;
+    let mut cluster = Cluster::start().await;
+    stateful_set(&mut cluster).await;
+    cluster.delete(Kind::STATEFUL_SET, "db").await;
+    cluster.view().until("none", |view| names(view).is_empty()).await;
+}
+
+pub(crate) async fn stateful_set(cluster: &mut Cluster) {
+    cluster.add_nodes().await;
     let mut view = cluster.view();
     cluster.create(set("StatefulSet", json!({"replicas": 3, "serviceName": "db"}))).await;
     // One after the other: the second is not there before the first is ready.
@@ -82,15 +89,19 @@ async fn a_stateful_set_keeps_its_names_through_an_update() {
     numbers.sort_unstable();
     assert_eq!(numbers, [2, 3]);
 
-    cluster.patch(Kind::STATEFUL_SET, "db", json!({"spec": {"replicas": 1}})).await;
+    let one = json!({"spec": {"replicas": 1, "revisionHistoryLimit": 0}});
+    cluster.patch(Kind::STATEFUL_SET, "db", one).await;
+    view.until("no way back", |view| view.all(Kind::CONTROLLER_REVISION).count() == 1).await;
     view.until("one", |view| names(view) == ["db-0"].into()).await;
-    cluster.delete(Kind::STATEFUL_SET, "db").await;
-    view.until("none", |view| names(view).is_empty()).await;
 }
 
 #[tokio::test]
 async fn a_daemon_set_has_a_pod_on_every_node_that_suits() {
-    let mut cluster = Cluster::with_nodes().await;
+    daemon_set(&mut Cluster::start().await).await;
+}
+
+pub(crate) async fn daemon_set(cluster: &mut Cluster) {
+    cluster.add_nodes().await;
     let mut view = cluster.view();
     cluster.create(set("DaemonSet", json!({}))).await;
     view.until("three", |view| ready(view) == 3).await;
@@ -152,28 +163,69 @@ fn has(job: &Value, condition: &str) -> bool {
 
 #[tokio::test]
 async fn jobs_complete_or_fail() {
-    let cluster = Cluster::with_nodes().await;
+    let mut cluster = Cluster::start().await;
+    jobs(&mut cluster).await;
+    for job in ["hopeless", "numbered", "paused"] {
+        cluster.delete(Kind::JOB, job).await;
+    }
+    cluster.view().until("gone", |view| names(view).is_empty()).await;
+}
+
+pub(crate) async fn jobs(cluster: &mut Cluster) {
+    cluster.add_nodes().await;
     let mut view = cluster.view();
+    let named = |name: &str, mut job: Value| {
+        job["metadata"]["name"] = name.into();
+        job
+    };
+    let is = |view: &View, name: &str, condition: &str| {
+        view.all(Kind::JOB).any(|job| job["metadata"]["name"] == name && has(job, condition))
+    };
     cluster.create(job(json!({"completions": 5, "parallelism": 2}), "Succeeded")).await;
     let two_at_once = |view: &View| {
         let active = view.all(Kind::POD).filter(|pod| pod["status"]["phase"] != "Succeeded");
         active.count() <= 2
     };
-    view.through("complete", |view| view.all(Kind::JOB).any(|it| has(it, "Complete")), two_at_once)
-        .await;
+    view.through("complete", |view| is(view, "work", "Complete"), two_at_once).await;
     let status = &view.one(Kind::JOB, "work")["status"];
     assert_eq!((&status["succeeded"], names(&view).len()), (&json!(5), 5));
     assert!(status["completionTime"].is_string());
-    cluster.delete(Kind::JOB, "work").await;
-    view.until("gone", |view| names(view).is_empty()).await;
+    assert!(is(&view, "work", "SuccessCriteriaMet"));
+    let is_free = |view: &View| {
+        view.all(Kind::POD)
+            .all(|pod| pod["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty))
+    };
+    view.until("all pods may go", is_free).await;
+    let at_once = json!({"spec": {"ttlSecondsAfterFinished": 0}});
+    cluster.patch(Kind::JOB, "work", at_once).await;
+    let is_gone = |view: &View| view.all(Kind::JOB).all(|job| job["metadata"]["name"] != "work");
+    view.until("gone by itself", is_gone).await;
 
-    cluster.create(job(json!({"backoffLimit": 0}), "Failed")).await;
-    view.until("failed", |view| view.all(Kind::JOB).any(|it| has(it, "Failed"))).await;
+    cluster.create(named("hopeless", job(json!({"backoffLimit": 0}), "Failed"))).await;
+    view.until("failed", |view| is(view, "hopeless", "Failed")).await;
+    let status = &view.one(Kind::JOB, "hopeless")["status"];
+    assert_eq!((&status["failed"], status["active"].as_u64().unwrap_or(0)), (&json!(1), 0));
+
+    let numbers = json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed",
+        "backoffLimitPerIndex": 0, "successPolicy": {"rules": [{"succeededCount": 3}]}});
+    cluster.create(named("numbered", job(numbers, "Succeeded"))).await;
+    view.until("numbered", |view| is(view, "numbered", "Complete")).await;
+    assert_eq!(view.one(Kind::JOB, "numbered")["status"]["completedIndexes"], "0-2");
+
+    let paused = json!({"suspend": true, "completions": 1, "ttlSecondsAfterFinished": 1000});
+    cluster.create(named("paused", job(paused, "Succeeded"))).await;
+    view.until("suspended", |view| is(view, "paused", "Suspended")).await;
+    cluster.patch(Kind::JOB, "paused", json!({"spec": {"suspend": false}})).await;
+    view.until("resumed and complete", |view| is(view, "paused", "Complete")).await;
 }
 
 #[tokio::test]
 async fn a_cron_job_begins_what_is_due() {
-    let cluster = Cluster::with_nodes().await;
+    cron_job(&mut Cluster::start().await).await;
+}
+
+pub(crate) async fn cron_job(cluster: &mut Cluster) {
+    cluster.add_nodes().await;
     let mut view = cluster.view();
     let template = job(json!({}), "Succeeded")["spec"].clone();
     let cron = json!({

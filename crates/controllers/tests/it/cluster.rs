@@ -1,6 +1,7 @@
 //! A cluster on loopback: the API, the controllers, nodes.
 
 use crate::kubelet::kubelet;
+use crate::real::RealServer;
 use crate::view::View;
 use apiserver::{ApiServer, Config};
 use client::{Client, Kind, connect, create};
@@ -12,12 +13,18 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
+enum Api {
+    Embedded(SocketAddr, JoinHandle<()>),
+    Real(RealServer),
+}
+
 /// Everything in it ends when it is dropped.
 pub(crate) struct Cluster {
     pub(crate) client: Client,
+    /// The same API with the rights of the controllers.
+    pub(crate) theirs: Client,
     settings: Settings,
-    address: SocketAddr,
-    api: JoinHandle<()>,
+    api: Api,
     tasks: JoinSet<()>,
     controllers: AbortHandle,
     kubelets: BTreeMap<String, AbortHandle>,
@@ -26,32 +33,62 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) async fn start() -> Self {
         let (address, api) = spawn_api("127.0.0.1:0".parse().unwrap()).await;
-        let mut tasks = JoinSet::new();
         let client = connect(None, Some(&format!("http://{address}"))).await.unwrap();
+        Self::of(client.clone(), client, Api::Embedded(address, api))
+    }
+
+    /// With a real API server, and controllers that may do there what `deploy/` lets them.
+    pub(crate) async fn real() -> Self {
+        let server = RealServer::start().await;
+        let (client, theirs) = server.clients().await;
+        Self::of(client, theirs, Api::Real(server))
+    }
+
+    fn of(client: Client, theirs: Client, api: Api) -> Self {
+        let mut tasks = JoinSet::new();
         // Grace enough for a test machine that has much else to do.
         let settings = Settings {
             node_monitor_grace: Duration::from_secs(3),
             pod_eviction: Duration::from_secs(1),
             ..Settings::lab()
         };
-        let controllers = spawn_controllers(&mut tasks, &client, &settings);
-        Cluster { client, settings, address, api, tasks, controllers, kubelets: BTreeMap::new() }
+        let controllers = spawn_controllers(&mut tasks, &theirs, &settings);
+        Cluster { client, theirs, settings, api, tasks, controllers, kubelets: BTreeMap::new() }
+    }
+
+    /// What was asked of the real server, by whom.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let Api::Real(server) = &self.api else { panic!("no real server") };
+        server.audit()
     }
 
     /// An API that nobody stands behind.
     pub(crate) async fn without_controllers() -> Self {
         let cluster = Self::start().await;
-        cluster.controllers.abort();
+        cluster.stop_controllers();
         cluster
+    }
+
+    pub(crate) fn stop_controllers(&self) {
+        self.controllers.abort();
     }
 
     /// With nodes a, b and c.
     pub(crate) async fn with_nodes() -> Self {
         let mut cluster = Self::start().await;
-        for name in ["a", "b", "c"] {
-            cluster.add_node(name, json!({})).await;
-        }
+        cluster.add_nodes().await;
         cluster
+    }
+
+    /// Three that take pods.
+    pub(crate) async fn add_nodes(&mut self) {
+        for name in ["a", "b", "c"] {
+            self.add_node(name, json!({})).await;
+        }
+        let takes_pods = |node: &Value| node["spec"]["taints"].as_array().is_none_or(Vec::is_empty);
+        let all =
+            |view: &View| view.all(Kind::NODE).count() == 3 && view.all(Kind::NODE).all(takes_pods);
+        self.view().until("the nodes take pods", all).await;
     }
 
     pub(crate) async fn add_node(&mut self, name: &str, labels: Value) {
@@ -71,14 +108,15 @@ impl Cluster {
 
     /// Another API server at the same place, which knows nothing.
     pub(crate) async fn restart_api_empty(&mut self) {
-        self.api.abort();
-        assert!((&mut self.api).await.is_err_and(|error| error.is_cancelled()));
-        (_, self.api) = spawn_api(self.address).await;
+        let Api::Embedded(address, api) = &mut self.api else { panic!("a real one keeps all") };
+        api.abort();
+        assert!((&mut *api).await.is_err_and(|error| error.is_cancelled()));
+        (_, *api) = spawn_api(*address).await;
     }
 
     pub(crate) fn restart_controllers(&mut self) {
         self.controllers.abort();
-        self.controllers = spawn_controllers(&mut self.tasks, &self.client, &self.settings);
+        self.controllers = spawn_controllers(&mut self.tasks, &self.theirs, &self.settings);
     }
 
     pub(crate) async fn create(&self, object: Value) -> Value {
@@ -102,7 +140,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.api.abort();
+        if let Api::Embedded(_, api) = &self.api {
+            api.abort();
+        }
     }
 }
 

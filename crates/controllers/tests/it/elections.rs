@@ -27,8 +27,12 @@ async fn lease(client: &Client) -> Value {
 
 #[tokio::test]
 async fn one_leads_and_another_one_takes_over() {
-    let cluster = Cluster::without_controllers().await;
-    let client = cluster.client.clone();
+    election(&mut Cluster::start().await).await;
+}
+
+pub(crate) async fn election(cluster: &mut Cluster) {
+    cluster.stop_controllers();
+    let client = cluster.theirs.clone();
     let mut view = cluster.view();
     let (first, _keep) = candidate(&client, "first");
     let named = |name: &str| {

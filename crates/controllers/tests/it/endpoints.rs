@@ -24,7 +24,10 @@ fn endpoints(slice: &Value) -> Vec<(String, bool)> {
 
 #[tokio::test]
 async fn endpoints_written_by_hand_become_slices_and_go_with_them() {
-    let cluster = Cluster::start().await;
+    mirror(&mut Cluster::start().await).await;
+}
+
+pub(crate) async fn mirror(cluster: &mut Cluster) {
     let mut view = cluster.view();
     cluster
         .create(json!({

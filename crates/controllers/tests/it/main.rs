@@ -14,6 +14,7 @@ mod endpoints;
 mod kubelet;
 #[cfg(test)]
 mod nodes;
+mod real;
 #[cfg(test)]
 mod view;
 #[cfg(test)]

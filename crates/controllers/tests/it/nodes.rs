@@ -23,7 +23,11 @@ async fn every_node_gets_a_subnet_of_its_own() {
 
 #[tokio::test]
 async fn after_a_power_cut_the_pods_come_up_elsewhere() {
-    let mut cluster = Cluster::with_nodes().await;
+    power_cut(&mut Cluster::start().await).await;
+}
+
+pub(crate) async fn power_cut(cluster: &mut Cluster) {
+    cluster.add_nodes().await;
     let mut view = cluster.view();
     cluster.create(service()).await;
     cluster.create(deployment(3)).await;

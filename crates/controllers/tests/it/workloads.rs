@@ -1,10 +1,31 @@
 use crate::cluster::{Cluster, deployment, service};
+use crate::view::View;
 use client::Kind;
 use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_deployment_comes_up_scales_rolls_and_goes() {
-    let cluster = Cluster::with_nodes().await;
+    let mut cluster = Cluster::start().await;
+    rollout(&mut cluster).await;
+    let mut view = cluster.view();
+    cluster.delete(Kind::DEPLOYMENT, "web").await;
+    view.until("no pods", |view| {
+        view.all(Kind::POD).count() == 0 && view.all(Kind::REPLICA_SET).count() == 0
+    })
+    .await;
+    view.until("no endpoints", |view| {
+        view.slices("web")
+            .iter()
+            .all(|slice| slice["endpoints"].as_array().is_none_or(Vec::is_empty))
+    })
+    .await;
+    cluster.delete(Kind::SERVICE, "web").await;
+    view.until("no slices", |view| view.slices("web").is_empty()).await;
+}
+
+/// Up, scaled, rolled to another template, back again, and down to one pod.
+pub(crate) async fn rollout(cluster: &mut Cluster) {
+    cluster.add_nodes().await;
     let mut view = cluster.view();
     cluster.create(service()).await;
     view.until("an empty slice", |view| view.slices("web").len() == 1).await;
@@ -21,36 +42,50 @@ async fn a_deployment_comes_up_scales_rolls_and_goes() {
     let new = json!({"spec": {"template": {"spec": {"containers":
         [{"name": "echo", "image": "two", "ports": [{"name": "http", "containerPort": 8080}]}]}}}});
     cluster.patch(Kind::DEPLOYMENT, "web", new).await;
-    let is_over = |view: &crate::view::View| {
-        let deployment = view.one(Kind::DEPLOYMENT, "web");
-        let status = &deployment["status"];
-        status["updatedReplicas"] == 6
-            && status["availableReplicas"] == 6
-            && status["observedGeneration"] == deployment["metadata"]["generation"]
+    let is_over = |view: &View| {
+        is_complete(view, 6)
             && view.images() == ["two"].into()
             && view.ready_endpoints("web").len() == 6
     };
     // A quarter of six, rounded down, may be missing.
-    let enough = |view: &crate::view::View| view.ready_endpoints("web").len() >= 5;
+    let enough = |view: &View| view.ready_endpoints("web").len() >= 5;
     view.through("all new", is_over, enough).await;
     view.until("one set of ports", |view| view.slices("web").len() == 1).await;
     assert_eq!(view.slices("web")[0]["ports"][0]["port"], 8080);
 
+    assert_eq!(outcome(&view), ("2".to_owned(), "NewReplicaSetAvailable".to_owned()));
+
+    let old = deployment(6)["spec"]["template"].clone();
+    cluster.patch(Kind::DEPLOYMENT, "web", json!({"spec": {"template": old}})).await;
+    let is_back = |view: &View| {
+        view.images() == ["one"].into() && outcome(view).0 == "3" && is_complete(view, 6)
+    };
+    view.through("all old", is_back, enough).await;
+    assert_eq!(view.all(Kind::REPLICA_SET).count(), 2);
+    cluster.patch(Kind::DEPLOYMENT, "web", json!({"spec": {"revisionHistoryLimit": 0}})).await;
+    view.until("no way back", |view| view.all(Kind::REPLICA_SET).count() == 1).await;
+
     cluster.patch(Kind::DEPLOYMENT, "web", json!({"spec": {"replicas": 1}})).await;
-    view.until("one left", |view| view.all(Kind::POD).count() == 1).await;
-    cluster.delete(Kind::DEPLOYMENT, "web").await;
-    view.until("no pods", |view| {
-        view.all(Kind::POD).count() == 0 && view.all(Kind::REPLICA_SET).count() == 0
-    })
-    .await;
-    view.until("no endpoints", |view| {
-        view.slices("web")
-            .iter()
-            .all(|slice| slice["endpoints"].as_array().is_none_or(Vec::is_empty))
-    })
-    .await;
-    cluster.delete(Kind::SERVICE, "web").await;
-    view.until("no slices", |view| view.slices("web").is_empty()).await;
+    view.until("one left", |view| view.all(Kind::POD).count() == 1 && is_complete(view, 1)).await;
+}
+
+fn is_complete(view: &View, replicas: u32) -> bool {
+    let deployment = view.one(Kind::DEPLOYMENT, "web");
+    let status = &deployment["status"];
+    let counts = ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"];
+    counts.iter().all(|count| status[count] == replicas)
+        && status["observedGeneration"] == deployment["metadata"]["generation"]
+        && outcome(view).1 == "NewReplicaSetAvailable"
+}
+
+/// The revision of the Deployment, and why it says that it progresses.
+fn outcome(view: &View) -> (String, String) {
+    let deployment = view.one(Kind::DEPLOYMENT, "web");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let conditions = deployment["status"]["conditions"].as_array().into_iter().flatten();
+    let progressing = conditions.into_iter().find(|it| it["type"] == "Progressing");
+    let revision = &deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"];
+    (text(revision), progressing.map(|it| text(&it["reason"])).unwrap_or_default())
 }
 
 #[tokio::test]
@@ -78,7 +113,7 @@ async fn a_pod_waits_for_its_node_and_says_why() {
         "spec": {"nodeSelector": {"disk": "ssd"}, "containers": [{"name": "c", "image": "i"}]},
     });
     cluster.create(pod).await;
-    let scheduled = |view: &crate::view::View| {
+    let scheduled = |view: &View| {
         let picky = view.all(Kind::POD).find(|pod| pod["metadata"]["name"] == "picky")?;
         let conditions = picky["status"]["conditions"].as_array()?;
         conditions.iter().find(|found| found["type"] == "PodScheduled").cloned()
@@ -109,7 +144,7 @@ async fn controllers_that_start_again_find_nothing_to_do() {
     })
     .await;
     cluster.restart_controllers();
-    let versions = |view: &crate::view::View| {
+    let versions = |view: &View| {
         let kinds = [Kind::POD, Kind::REPLICA_SET, Kind::DEPLOYMENT];
         let objects = kinds.into_iter().flat_map(|kind| view.all(kind));
         let objects = objects.chain(view.slices("web"));
@@ -158,7 +193,11 @@ async fn a_big_workload_fills_slices() {
 
 #[tokio::test]
 async fn pods_of_a_stateful_set_have_claims_that_stay() {
-    let cluster = Cluster::with_nodes().await;
+    claims(&mut Cluster::start().await).await;
+}
+
+pub(crate) async fn claims(cluster: &mut Cluster) {
+    cluster.add_nodes().await;
     let mut view = cluster.view();
     let claim = json!({"metadata": {"name": "data", "labels": {"x": "y"}}, "spec": {
         "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
@@ -172,8 +211,7 @@ async fn pods_of_a_stateful_set_have_claims_that_stay() {
         }))
         .await;
     view.until("both pods", |view| view.all(Kind::POD).count() == 2).await;
-    let volume =
-        |view: &crate::view::View| view.one(Kind::POD, "db-1")["spec"]["volumes"][0].clone();
+    let volume = |view: &View| view.one(Kind::POD, "db-1")["spec"]["volumes"][0].clone();
     assert_eq!(volume(&view)["persistentVolumeClaim"], json!({"claimName": "data-db-1"}));
     let kind = Kind::PERSISTENT_VOLUME_CLAIM;
     let found =
