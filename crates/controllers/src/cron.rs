@@ -1,5 +1,6 @@
 //! `spec.schedule` of a CronJob: when it is time. Five fields as in crontab(5), or a word like `@hourly`.
 
+use crate::record::stamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan};
@@ -25,6 +26,15 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
+    /// RFC 3339, as clocks show it in the schedule's zone.
+    pub(crate) fn told(&self, time: Timestamp) -> String {
+        let there = self.zone.to_offset(time);
+        match there.is_zero() {
+            true => stamp(time),
+            false => time.to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        }
+    }
+
     /// `zone` is a name of the IANA database; without one it is UTC.
     pub(crate) fn parse(text: &str, zone: Option<&str>) -> Option<Self> {
         let zone = match zone {

@@ -20,6 +20,9 @@ const WINDOWS: [Duration; 4] = [
     Duration::MAX,
 ];
 
+/// Annotation of a Job with the time that it was to begin at.
+const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
+
 pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, now: Timestamp) -> Outcome {
     let Some(cron) = cluster.workloads.cron_jobs.get(key) else { return Outcome::default() };
     if cron.meta.terminating {
@@ -39,7 +42,7 @@ pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, now: Timestamp) -> Outcom
         if cron.overlap == Overlap::Replace {
             writes.extend(active.iter().map(|job| delete(job)));
         }
-        let job = new_job(cron, time);
+        let job = new_job(cron, time, schedule);
         let name = job["metadata"]["name"].as_str().unwrap_or_default();
         if !jobs.iter().any(|job| &*job.meta.key.name == name) {
             writes.push(Write::Create(job));
@@ -84,14 +87,14 @@ fn forget(cron: &CronJob, jobs: &[&Job]) -> Vec<Write> {
     writes
 }
 
-fn new_job(cron: &CronJob, time: Timestamp) -> Value {
+fn new_job(cron: &CronJob, time: Timestamp, schedule: &Schedule) -> Value {
     let key = &cron.meta.key;
     let minutes = time.as_second() / 60;
     let template = &cron.template["metadata"];
     let mut metadata = json!({
         "name": format!("{}-{minutes}", key.name),
         "namespace": &*key.namespace,
-        "annotations": {"batch.kubernetes.io/cronjob-scheduled-timestamp": stamp(time)},
+        "annotations": {SCHEDULED: schedule.told(time)},
         "ownerReferences": [owner_reference("batch/v1", "CronJob", &key.name, &cron.meta.uid)],
     });
     if let Some(labels) = template.get("labels").filter(|labels| labels.is_object()) {
@@ -133,3 +136,6 @@ fn report(
     let patch = json!({"status": changed});
     (!changed.is_empty()).then_some(Write::PatchStatus { kind: Kind::CRON_JOB, key, patch })
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,24 +136,21 @@ fn steps(rules: &Rules, members: &BTreeMap<u32, Member>) -> Vec<Step> {
     steps
 }
 
-/// Old pods to take away, the highest number first; the next look makes them anew.
+/// Old pods to take away, the highest number first; the next look makes them anew. Those that are away already, from the
+/// highest number down to there, count: so the next one goes when they serve again, whatever the lower ones do.
 fn renewals(rules: &Rules, members: &BTreeMap<u32, Member>) -> Vec<Step> {
     let Some((from, at_once)) = rules.update else { return Vec::new() };
-    let serves = |number: u32| {
-        members.get(&number).is_some_and(|member| member.available && !member.terminating)
-    };
-    let away = rules.wanted.clone().filter(|number| !serves(*number)).count();
-    let mut budget = usize::try_from(at_once).unwrap_or(usize::MAX).saturating_sub(away);
-    let mut steps = Vec::new();
+    let (mut steps, mut away) = (Vec::new(), 0);
     for number in rules.wanted.clone().rev().filter(|number| *number >= from) {
-        let Some(member) = members.get(&number).filter(|it| !it.updated && !it.terminating) else {
-            continue;
-        };
-        if member.available && budget == 0 {
+        if away >= at_once {
             break;
         }
-        budget -= usize::from(member.available);
-        steps.push(Step::Delete(number));
+        let member = members.get(&number).filter(|member| !member.terminating);
+        if member.is_some_and(|member| !member.updated) {
+            steps.push(Step::Delete(number));
+        }
+        let serves = member.is_some_and(|member| member.available && member.updated);
+        away += u32::from(!serves);
     }
     steps
 }
@@ -244,7 +241,8 @@ fn report(set: &StatefulSet, pods: &[&Pod], tally: Tally, versions: &Versions) -
         pods.iter().filter(|pod| pod.is_active() && revision_of(pod) == Some(name)).count()
     };
     let (replicas, updated) = (set.replicas, made_from(&versions.update));
-    let complete = usize::try_from(replicas).is_ok_and(|wanted| wanted == updated)
+    let complete = set.rolling.is_some()
+        && usize::try_from(replicas).is_ok_and(|wanted| wanted == updated)
         && tally.ready == replicas
         && tally.present == replicas;
     let current = if complete { &versions.update } else { &versions.current };
@@ -299,7 +297,7 @@ mod tests {
 
     proptest! {
         /// From any state: it ends with exactly the wanted pods, all up to date that shall be; on the way one after the
-        /// other, and an update takes no more away than it may.
+        /// other, and an update takes no more away at once than it may, and in order of their numbers none but those.
         #[test]
         fn sets_converge_in_order(
             start in 0u32..3,
@@ -322,8 +320,10 @@ mod tests {
                 prop_assert!(parallel || steps.len() <= update.map_or(1, |(_, at_once)| at_once as usize).max(1), "{steps:?}");
                 apply(&steps, &mut members);
                 let taken = before - serving(&members, &wanted);
-                let least = wanted.len() - update.map_or(0, |(_, at_once)| at_once as usize).min(wanted.len());
-                prop_assert!(taken == 0 || serving(&members, &wanted) >= least, "{steps:?}");
+                let most = update.map_or(0, |(_, at_once)| at_once as usize);
+                prop_assert!(taken <= most, "{steps:?}");
+                let least = wanted.len() - most.min(wanted.len());
+                prop_assert!(taken == 0 || parallel || serving(&members, &wanted) >= least, "{steps:?}");
                 if steps.is_empty() || !parallel {
                     settle(&mut members);
                 }
@@ -334,6 +334,38 @@ mod tests {
                 prop_assert!(member.updated || update.is_none_or(|(from, _)| *number < from));
             }
             prop_assert_eq!(steps(&rules, &members), vec![], "nothing is left to do");
+        }
+    }
+
+    #[test]
+    fn updates_go_from_the_highest_number_down() {
+        let up = Member { available: true, ..NEW };
+        let old = Member { updated: false, ..up };
+        let broken = Member { available: false, ..old };
+        let going = Member { terminating: true, ..old };
+        let rules = |parallel, from, at_once| Rules {
+            wanted: 0..3,
+            parallel,
+            update: Some((from, at_once)),
+        };
+        let rows = [
+            (rules(false, 0, 1), [old, old, old], vec![2]),
+            (rules(false, 0, 1), [old, old, going], vec![]),
+            (rules(false, 0, 1), [old, old, up], vec![1]),
+            (rules(false, 1, 1), [old, up, up], vec![]),
+            (rules(false, 2, 1), [old, old, old], vec![2]),
+            // In order, one that does not serve is waited for, as ever; else only those above count.
+            (rules(false, 0, 1), [broken, old, old], vec![]),
+            (rules(true, 0, 1), [broken, old, old], vec![2]),
+            (rules(true, 0, 1), [broken, broken, broken], vec![2]),
+            (rules(true, 0, 1), [old, old, NEW], vec![]),
+            (rules(true, 0, 2), [old, old, NEW], vec![1]),
+            (rules(true, 0, 2), [old, old, old], vec![2, 1]),
+        ];
+        for (rules, members, expected) in rows {
+            let found = steps(&rules, &(0..).zip(members).collect());
+            let expected: Vec<_> = expected.into_iter().map(Step::Delete).collect();
+            assert_eq!(found, expected, "{rules:?} {members:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! A cluster on loopback: the API, the controllers, nodes.
 
 use crate::kubelet::kubelet;
-use crate::real::RealServer;
+use crate::real_server::{RealServer, audit};
 use crate::view::View;
 use apiserver::{ApiServer, Config};
 use client::{Client, Kind, connect, create};
@@ -39,7 +39,7 @@ impl Cluster {
 
     /// With a real API server, and controllers that may do there what `deploy/` lets them.
     pub(crate) async fn real() -> Self {
-        let server = RealServer::start().await;
+        let server = RealServer::start();
         let (client, theirs) = server.clients().await;
         Self::of(client, theirs, Api::Real(server))
     }
@@ -59,7 +59,7 @@ impl Cluster {
     /// What was asked of the real server, by whom.
     pub(crate) fn audit(&self) -> Vec<Value> {
         let Api::Real(server) = &self.api else { panic!("no real server") };
-        server.audit()
+        audit(&server.folder)
     }
 
     /// An API that nobody stands behind.

@@ -14,7 +14,10 @@ mod endpoints;
 mod kubelet;
 #[cfg(test)]
 mod nodes;
+#[cfg(test)]
 mod real;
+#[cfg(test)]
+mod real_server;
 #[cfg(test)]
 mod view;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::clients::{KUBECTLS, clients, root};
 use crate::labs::{Done, Lab, PODWAY, new_name};
+use crate::real_server::{RealServer, Right, audit, deployed, granted, is_given, used};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -108,12 +109,50 @@ fn the_api_of_a_lab_takes_the_manifests() {
     are_accepted(&kubeconfig, &folder.0);
 }
 
+/// helm installs the chart and changes it, and kubectl applies what kustomize makes; every object is there after.
+#[test]
+fn a_real_server_takes_the_manifests() {
+    if !is_given() {
+        return;
+    }
+    let server = RealServer::start();
+    let with = |program: &str| {
+        let mut command = Command::new(clients().join(program));
+        command.env("KUBECONFIG", server.folder.join("kubeconfig")).env("HOME", &server.folder);
+        command
+    };
+    let chart = root().join("deploy/helm/podway");
+    for (verb, set) in
+        [("install", "clusterCIDR=10.0.0.0/8"), ("upgrade", "controllers.names={all}")]
+    {
+        let mut helm = with("helm");
+        helm.args([verb, "podway"]).arg(&chart).args(["--namespace", "kube-system", "--set", set]);
+        assert!(run(&mut helm).stdout.contains("STATUS: deployed"));
+    }
+    let roles = run(with(KUBECTLS[1]).args(["get", "clusterroles", "-o", "name"])).stdout;
+    let controllers = roles.lines().filter(|line| line.contains("/podway-")).count();
+    assert_eq!(controllers, 13, "agent, edge and eleven controllers: {roles}");
+    run(with("helm").args(["uninstall", "podway", "--namespace", "kube-system"]));
+    for folder in ["deploy/base", "deploy/all-controllers"] {
+        let mut kubectl = with(KUBECTLS[1]);
+        run(kubectl.args(["apply", "--validate=strict", "-k"]).arg(root().join(folder)));
+    }
+    let daemons =
+        run(with(KUBECTLS[1]).args(["-n", "kube-system", "get", "ds,deploy", "-o", "name"]));
+    let expected = "daemonset.apps/podway-agent\ndaemonset.apps/podway-edge\ndeployment.apps/podway-controllers\n";
+    assert_eq!(daemons.stdout, expected);
+}
+
+/// What does not show: repairs and somebody else's changes are told when there are some.
+fn is_for_rare_moments(right: &Right) -> bool {
+    right.ends_with(" events")
+}
+
 /// With a real API server, and no more rights than `deploy/` gives: Services answer, also while the server is away and
-/// when it is back, an address is held, and no request is refused.
+/// when it is back, an address is held, by service accounts as by kubeconfig, and no request is refused.
 #[test]
 fn a_node_of_a_real_cluster_works() {
-    if std::env::var_os("PODWAY_KUBE_APISERVER").is_none() {
-        eprintln!("left out: PODWAY_KUBE_APISERVER names no kube-apiserver");
+    if !is_given() {
         return;
     }
     let folder = Folder::new();
@@ -130,8 +169,21 @@ fn a_node_of_a_real_cluster_works() {
     cluster.arg(root().join("crates/podway/tests/real/cluster")).arg(PODWAY);
     cluster.arg(clients().join(KUBECTLS[1])).arg(root().canonicalize().unwrap()).arg(&folder.0);
     let done = run(&mut cluster);
-    let expected = "served\nserved without the API\nserved after the API was away\nrefused: 0\n";
+    let expected =
+        "served\nserved by kubeconfig\nserved without the API\nserved after the API was away\n";
     assert_eq!(done.stdout, expected, "{}", done.stderr);
+    let audit = audit(&folder.0);
+    for (account, file) in [("podway-agent", "base/agent.yaml"), ("podway-edge", "base/edge.yaml")]
+    {
+        let (granted, used) = (granted(&deployed(file)), used(&audit, account));
+        let idle = granted.into_iter().filter(|it| !used.contains(it) && !is_for_rare_moments(it));
+        assert_eq!(
+            idle.collect::<Vec<_>>(),
+            Vec::<Right>::new(),
+            "{account} has it and needs it not"
+        );
+    }
+    assert!(!used(&audit, "podway-controllers").is_empty());
 }
 
 /// Gone with everything in it.

@@ -17,6 +17,8 @@ mod kept;
 mod labs;
 mod lifetimes;
 mod proxies;
+#[path = "../../../controllers/tests/it/real_server.rs"]
+mod real_server;
 mod refusals;
 mod relays;
 mod rollouts;
