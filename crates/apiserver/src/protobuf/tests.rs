@@ -52,6 +52,11 @@ fn types_that_write_themselves() {
     let options = number(1, 0);
     let decoded = decode(&envelope("apps/v1", "DeleteOptions", &options)).unwrap();
     assert_eq!(decoded["gracePeriodSeconds"], 0);
+    let about = field(8, &field(1, b"Pod"));
+    let event = [field(2, &number(1, 60)), field(4, b"example.com/a"), about, field(10, b"m")];
+    let decoded = decode(&envelope("events.k8s.io/v1", "Event", &event.concat())).unwrap();
+    assert_eq!(decoded["eventTime"], "1970-01-01T00:01:00.000000Z");
+    assert_eq!([&decoded["note"], &decoded["regarding"]["kind"]], ["m", "Pod"]);
     let renewed = [number(1, 60), number(2, 5_000)].concat();
     let decoded =
         decode(&envelope("coordination.k8s.io/v1", "Lease", &field(2, &field(4, &renewed))))

@@ -22,6 +22,7 @@ import (
 	coordination "k8s.io/api/coordination/v1"
 	core "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
+	events "k8s.io/api/events/v1"
 	flowcontrol "k8s.io/api/flowcontrol/v1"
 	networking "k8s.io/api/networking/v1"
 	node "k8s.io/api/node/v1"
@@ -35,7 +36,7 @@ import (
 
 var roots = []any{
 	core.Namespace{}, core.Node{}, core.Pod{}, core.Service{}, core.Endpoints{}, core.ConfigMap{}, core.Secret{},
-	core.ServiceAccount{}, core.Event{}, core.ReplicationController{}, core.PersistentVolume{},
+	core.ServiceAccount{}, core.Event{}, events.Event{}, core.ReplicationController{}, core.PersistentVolume{},
 	core.PersistentVolumeClaim{}, core.ResourceQuota{}, core.LimitRange{}, core.Binding{},
 	apps.Deployment{}, apps.ReplicaSet{}, apps.StatefulSet{}, apps.DaemonSet{}, apps.ControllerRevision{},
 	batch.Job{}, batch.CronJob{}, autoscaling.HorizontalPodAutoscaler{}, autoscaling1.Scale{},
