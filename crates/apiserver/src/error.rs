@@ -40,6 +40,8 @@ pub enum Error {
     /// Options of a request that contradict each other or the request.
     #[error("{kind}.meta.k8s.io \"\" is invalid: {}", listed(causes))]
     Options { kind: &'static str, causes: Vec<Cause> },
+    #[error("Scale.autoscaling {name:?} is invalid: {}", listed(causes))]
+    Scale { name: String, causes: Vec<Cause> },
     /// A question that is asked wrongly.
     #[error("{kind}.{group} \"\" is invalid: {}", listed(causes))]
     Review { group: &'static str, kind: &'static str, causes: Vec<Cause> },
@@ -60,6 +62,9 @@ pub enum Error {
     Internal { message: String },
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
+    /// Of a kind whose definition was deleted.
+    #[error("{verb} not allowed while custom resource definition is terminating")]
+    Ending { verb: &'static str },
     #[error("only the following media types are accepted: application/json")]
     NotAcceptable,
     #[error("415: Unsupported Media Type")]
@@ -232,6 +237,7 @@ impl Error {
             | Self::BadPatch { .. }
             | Self::Inapplicable
             | Self::Review { .. }
+            | Self::Scale { .. }
             | Self::Options { .. } => 422,
             Self::Untyped { .. } | Self::Internal { .. } => 500,
             Self::Forbidden { .. } | Self::Denied { .. } => 403,
@@ -240,7 +246,7 @@ impl Error {
             Self::Unauthorized => 401,
             Self::Expired { .. } => 410,
             Self::FutureVersion { .. } => 504,
-            Self::MethodNotAllowed => 405,
+            Self::MethodNotAllowed | Self::Ending { .. } => 405,
             Self::NotAcceptable => 406,
             Self::UnknownPatch | Self::UnsupportedMediaType { .. } => 415,
             Self::TooLarge { .. } => 413,
@@ -256,6 +262,7 @@ impl Error {
             | Self::BadPatch { .. }
             | Self::Inapplicable
             | Self::Review { .. }
+            | Self::Scale { .. }
             | Self::Options { .. } => "Invalid",
             Self::Untyped { .. } => "",
             Self::Internal { .. } => "InternalError",
@@ -265,7 +272,7 @@ impl Error {
             Self::Unauthorized => "Unauthorized",
             Self::Expired { .. } => "Expired",
             Self::FutureVersion { .. } => "Timeout",
-            Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::MethodNotAllowed | Self::Ending { .. } => "MethodNotAllowed",
             Self::NotAcceptable => "NotAcceptable",
             Self::UnknownPatch | Self::UnsupportedMediaType { .. } => "UnsupportedMediaType",
             Self::TooLarge { .. } => "RequestEntityTooLarge",
@@ -337,6 +344,12 @@ impl Error {
             Self::Options { kind, causes } => json!({
                 "group": "meta.k8s.io",
                 "kind": kind,
+                "causes": causes.iter().map(Cause::json).collect::<Vec<_>>(),
+            }),
+            Self::Scale { name, causes } => json!({
+                "name": name,
+                "group": "autoscaling",
+                "kind": "Scale",
                 "causes": causes.iter().map(Cause::json).collect::<Vec<_>>(),
             }),
             Self::Review { group, kind, causes } => json!({

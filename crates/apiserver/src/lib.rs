@@ -19,6 +19,7 @@ mod http;
 mod managed;
 mod patch;
 mod protobuf;
+mod quantity;
 mod registry;
 pub mod resources;
 mod rights;

@@ -43,6 +43,16 @@ impl Selector {
         Ok(Self { labels: parse_labels(labels)?, fields: parse_fields(fields)? })
     }
 
+    /// The same selector of objects as they are stored, of one that uses the names of a form.
+    #[must_use]
+    pub(crate) fn stored(mut self, form: &Resource) -> Self {
+        for field in &mut self.fields {
+            let path = field.path.join(".");
+            field.path = form.stored_path(&path).split('.').map(str::to_owned).collect();
+        }
+        self
+    }
+
     /// Whether the kind's objects can be selected by these fields.
     pub(crate) fn check(&self, resource: &Resource) -> Result<(), Error> {
         let known = |field: &&Field| {
@@ -134,6 +144,8 @@ fn parse_fields(text: &str) -> Result<Vec<Field>, Error> {
         .into_iter()
         .filter(|term| !term.is_empty())
         .map(|term| parse_field(&term))
+        // Nothing that equals nothing selects everything.
+        .filter(|field| !field.as_ref().is_ok_and(|it| it.path == [""] && it.value.is_empty()))
         .collect()
 }
 
@@ -195,7 +207,12 @@ fn split_outside_brackets(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn parse_label(term: &str) -> Result<Label, Error> {
-    let bad = || Error::BadRequest { message: format!("unable to parse requirement: {term:?}") };
+    let sign = ["==", "=", "!=", "<", ">", "("].into_iter().find(|sign| term.starts_with(sign));
+    let message = match sign {
+        Some(sign) => format!("found '{sign}', expected: !, identifier, or 'end of string'"),
+        None => format!("unable to parse requirement: {term:?}"),
+    };
+    let bad = || Error::BadRequest { message: message.clone() };
     if let Some(key) = term.strip_prefix('!') {
         return Ok(Label { key: label_key(key).ok_or_else(bad)?, test: Test::Absent });
     }

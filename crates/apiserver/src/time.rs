@@ -1,5 +1,7 @@
 //! Seconds since 1970 and their text form (RFC 3339, UTC), as object metadata has it.
 
+use std::ops::RangeInclusive;
+
 const DAY: i64 = 86_400;
 
 /// `2026-01-31T12:00:00Z`.
@@ -21,6 +23,73 @@ pub(crate) fn seconds(text: &str) -> Option<i64> {
     }
     let day = days(field(0..4)?, field(5..7)?, field(8..10)?);
     Some(day * DAY + field(11..13)? * 3600 + field(14..16)? * 60 + field(17..19)?)
+}
+
+/// Why text is no moment, in the words of Go's package `time`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoTime {
+    #[error("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {part:?}")]
+    Form { text: String, layout: &'static str, rest: String, part: &'static str },
+    #[error("parsing time {text:?}: {part} out of range")]
+    Range { text: String, part: &'static str },
+    #[error("parsing time {text:?}: extra text: {rest:?}")]
+    Extra { text: String, rest: String },
+}
+
+/// Reads RFC 3339, with a fraction of at least six digits where `micro`; whether it is that is all there is to know.
+pub(crate) fn parse(text: &str, micro: bool) -> Result<(), NoTime> {
+    const PARTS: [(&str, &str, RangeInclusive<u32>); 6] = [
+        ("2006", "year", 0..=9999),
+        ("-01", "month", 1..=12),
+        ("-02", "day", 1..=31),
+        ("T15", "hour", 0..=23),
+        (":04", "minute", 0..=59),
+        (":05", "second", 0..=59),
+    ];
+    let layout =
+        if micro { "2006-01-02T15:04:05.000000Z07:00" } else { "2006-01-02T15:04:05Z07:00" };
+    let form = |rest: &str, part: &'static str| {
+        let (text, rest) = (text.to_owned(), rest.to_owned());
+        Err(NoTime::Form { text, layout, rest, part })
+    };
+    let mut rest = text;
+    for (part, name, range) in PARTS {
+        let digits = part.trim_start_matches(['-', 'T', ':']);
+        let sign = &part[..part.len() - digits.len()];
+        let Some(after) = rest.strip_prefix(sign) else { return form(rest, sign) };
+        let number = after.get(..digits.len()).filter(|it| it.bytes().all(|b| b.is_ascii_digit()));
+        let Some(number) = number else { return form(after, digits) };
+        if !number.parse().is_ok_and(|number| range.contains(&number)) {
+            return Err(NoTime::Range { text: text.to_owned(), part: name });
+        }
+        rest = &after[digits.len()..];
+    }
+    let fraction = rest.strip_prefix('.').map(|rest| {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len());
+        rest.split_at(end)
+    });
+    match fraction {
+        Some((digits, _)) if micro && digits.len() < 6 => return form(rest, ".000000"),
+        Some((_, after)) => rest = after,
+        None if micro => return form(rest, ".000000"),
+        None => {}
+    }
+    match zone(rest) {
+        Some("") => Ok(()),
+        Some(extra) => Err(NoTime::Extra { text: text.to_owned(), rest: extra.to_owned() }),
+        None => form(rest, "Z07:00"),
+    }
+}
+
+/// What stands behind `Z` or `+01:00`.
+fn zone(text: &str) -> Option<&str> {
+    if let Some(rest) = text.strip_prefix('Z') {
+        return Some(rest);
+    }
+    let (offset, rest) = text.split_at_checked(6)?;
+    let digit = |at: usize| offset.as_bytes()[at].is_ascii_digit();
+    let good = offset.starts_with(['+', '-']) && offset.as_bytes()[3] == b':';
+    (good && [1, 2, 4, 5].into_iter().all(digit)).then_some(rest)
 }
 
 /// Year, month and date of a day counted from 1970-01-01 in the proleptic Gregorian calendar: eras of 400 years
@@ -85,6 +154,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_a_moment() {
+        for (text, micro, fault) in [
+            ("2026-01-02T03:04:05Z", false, None),
+            ("2026-01-02T03:04:05.123456789+01:00", false, None),
+            ("2026-01-02T03:04:05.123456Z", true, None),
+            ("2026-01-02T03:04:05.12Z", true, Some(r#"cannot parse ".12Z" as ".000000""#)),
+            ("2026-13-02T03:04:05Z", false, Some("month out of range")),
+            ("2026-01-02 03:04:05Z", false, Some(r#"cannot parse " 03:04:05Z" as "T""#)),
+            ("2026-01-02T03:04:05", false, Some(r#"cannot parse "" as "Z07:00""#)),
+            ("2026-01-02T03:04:05Zoo", false, Some(r#"extra text: "oo""#)),
+        ] {
+            let found = parse(text, micro).err().map(|fault| fault.to_string());
+            let same = match (&found, fault) {
+                (Some(found), Some(fault)) => found.ends_with(fault),
+                (found, fault) => found.is_none() == fault.is_none(),
+            };
+            assert!(same, "{text}: {found:?}");
+        }
+    }
+
+    #[test]
     fn ages() {
         for (seconds, text) in [
             (5, "5s"),
@@ -107,7 +197,7 @@ mod tests {
 
         #[test]
         fn any_text_is_safe(text in "\\PC*") {
-            let _seen = seconds(&text);
+            let _seen = (seconds(&text), parse(&text, true), parse(&text, false));
         }
     }
 }

@@ -5,49 +5,33 @@ use super::{child, items, preset, text};
 use serde_json::{Map, Value, json};
 
 const SCOPES: [&str; 2] = ["Cluster", "Namespaced"];
+const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 
-pub(super) fn admit(
-    definition: &mut Map<String, Value>,
-    old: Option<&Value>,
-    now: &str,
-    causes: &mut Causes,
-) {
-    let name = definition["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+pub(super) fn complete(definition: &mut Map<String, Value>) {
     let spec = child(definition, "spec");
-    complete(spec);
-    check(&name, spec, old, causes);
-    let (names, versions) =
-        (spec["names"].clone(), spec.get("versions").cloned().unwrap_or_default());
-    let status = child(definition, "status");
-    status.insert("acceptedNames".into(), names);
-    let stored =
-        versions.as_array().into_iter().flatten().find(|version| version["storage"] == true);
-    let stored = stored.map(|version| version["name"].clone()).unwrap_or_default();
-    preset(status, "storedVersions", || json!([]));
-    if let Some(Value::Array(known)) = status.get_mut("storedVersions")
-        && !known.contains(&stored)
-    {
-        known.push(stored);
-    }
-    preset(status, "conditions", || {
-        let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message});
-        json!([
-            condition("NamesAccepted", "NoConflicts", "no conflicts found"),
-            condition(
-                "Established",
-                "InitialNamesAccepted",
-                "the initial names have been accepted"
-            ),
-        ])
-    });
-}
-
-fn complete(spec: &mut Map<String, Value>) {
     let names = child(spec, "names");
     let kind = text(names, "kind").to_owned();
     preset(names, "singular", || kind.to_lowercase().into());
     preset(names, "listKind", || format!("{kind}List").into());
     preset(child(spec, "conversion"), "strategy", || "None".into());
+    let stored = items(spec, "versions").find(|it| it.get("storage") == Some(&true.into()));
+    let Some(stored) = stored.and_then(|version| version.get("name").cloned()) else { return };
+    let versions = child(definition, "status").entry("storedVersions").or_insert(Value::Null);
+    match versions.as_array_mut() {
+        Some(known) if known.contains(&stored) => {}
+        Some(known) => known.push(stored),
+        None => *versions = json!([stored]),
+    }
+}
+
+pub(super) fn admit(definition: &Map<String, Value>, old: Option<&Value>, causes: &mut Causes) {
+    let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+    let none = Map::new();
+    check(name, definition["spec"].as_object().unwrap_or(&none), old, causes);
+    if definition["status"]["storedVersions"].is_null() {
+        let detail = "must have at least one stored version";
+        causes.invalid("status.storedVersions", &Value::Null, detail);
+    }
 }
 
 fn check(name: &str, spec: &Map<String, Value>, old: Option<&Value>, causes: &mut Causes) {
@@ -92,29 +76,98 @@ fn check(name: &str, spec: &Map<String, Value>, old: Option<&Value>, causes: &mu
             }
         }
     }
-    check_versions(&mut spec.clone(), causes);
+    check_versions(spec, causes);
 }
 
-fn check_versions(spec: &mut Map<String, Value>, causes: &mut Causes) {
-    let (mut stored, mut count) = (0, 0);
-    for (index, version) in items(spec, "versions").enumerate() {
-        count += 1;
-        stored += usize::from(version.get("storage") == Some(&Value::Bool(true)));
+fn check_versions(spec: &Map<String, Value>, causes: &mut Causes) {
+    let versions = spec.get("versions").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let schema = |version: &Value| version["schema"]["openAPIV3Schema"].clone();
+    // Versions that have it in common have it in one place, inside the real server.
+    let common = versions.iter().all(|version| schema(version) == schema(&versions[0]));
+    for (index, version) in versions.iter().enumerate() {
         let field = format!("spec.versions[{index}]");
-        if text(version, "name").is_empty() {
+        if version["name"].as_str().is_none_or(str::is_empty) {
             causes.required(&format!("{field}.name"), "");
         }
-        if !version.get("schema").is_some_and(|schema| schema["openAPIV3Schema"].is_object()) {
-            causes.required(&format!("{field}.schema.openAPIV3Schema"), "schemas are required");
+        let own = format!("{field}.schema.openAPIV3Schema");
+        match schema(version) {
+            Value::Object(_) if common && index > 0 => {}
+            schema if schema.is_object() => {
+                let place = if common { "spec.validation.openAPIV3Schema" } else { &own };
+                check_schema(&schema, place, causes);
+            }
+            _ => causes.required(&own, ""),
         }
     }
-    if count == 0 {
-        causes.required("spec.versions", "");
-    } else if stored != 1 {
-        causes.invalid(
-            "spec.versions",
-            &Value::Null,
-            "must have exactly one version marked as storage version",
-        );
+    let stored = versions.iter().filter(|version| version["storage"] == true).count();
+    if stored != 1 {
+        let shown: Vec<String> = versions.iter().map(|version| in_go(version, common)).collect();
+        let detail = "must have exactly one version marked as storage version";
+        causes.invalid_shown("spec.versions", &format!("[{}]", shown.join(",")), detail);
     }
+}
+
+/// As the real server holds it.
+fn in_go(version: &Value, common: bool) -> String {
+    let flag = |field: &str| version[field].as_bool().unwrap_or(false);
+    let schema = if common { &Value::Null } else { &version["schema"] };
+    format!(
+        r#"{{"Name":{},"Served":{},"Storage":{},"Deprecated":{},"DeprecationWarning":{},"Schema":{schema},"Subresources":{},"AdditionalPrinterColumns":{},"SelectableFields":{}}}"#,
+        version["name"],
+        flag("served"),
+        flag("storage"),
+        flag("deprecated"),
+        version["deprecationWarning"],
+        version["subresources"],
+        version["additionalPrinterColumns"],
+        version["selectableFields"],
+    )
+}
+
+/// A schema has to be structural: <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema>
+fn check_schema(schema: &Value, path: &str, causes: &mut Causes) {
+    let parts = parts(schema, path, "at the root");
+    for Part { schema, path, place } in &parts {
+        let kind = schema["type"].as_str().unwrap_or_default();
+        let free = ["x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields"];
+        if kind.is_empty() && free.iter().all(|field| schema[*field] != true) {
+            let detail = match *place {
+                "at the root" => "must not be empty at the root".to_owned(),
+                place => format!("must not be empty for specified {place}"),
+            };
+            causes.required(&format!("{path}.type"), &detail);
+        }
+        if *place == "at the root" && !matches!(kind, "" | "object") {
+            causes.invalid(&format!("{path}.type"), &kind.into(), "must be object at the root");
+        }
+        if kind == "array" && !schema["items"].is_object() {
+            causes.required(&format!("{path}.items"), "must be specified");
+        }
+    }
+    for Part { schema, path, .. } in &parts {
+        if let Some(kind) = schema["type"].as_str().filter(|kind| !kind.is_empty()) {
+            causes.one_of(&format!("{path}.type"), kind, &TYPES);
+        }
+    }
+}
+
+/// A schema within another.
+struct Part<'a> {
+    schema: &'a Value,
+    path: String,
+    place: &'static str,
+}
+
+fn parts<'a>(schema: &'a Value, path: &str, place: &'static str) -> Vec<Part<'a>> {
+    let mut all = vec![Part { schema, path: path.to_owned(), place }];
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.properties[{name}]");
+        all.extend(parts(schema, &path, "object fields"));
+    }
+    for (field, place) in [("items", "array items"), ("additionalProperties", "object fields")] {
+        if schema[field].is_object() {
+            all.extend(parts(&schema[field], &format!("{path}.{field}"), place));
+        }
+    }
+    all
 }

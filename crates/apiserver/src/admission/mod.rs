@@ -7,11 +7,13 @@ mod causes;
 mod config;
 mod definition;
 mod endpoints;
+mod event;
 mod metadata;
 mod names;
 mod network;
 mod node;
 mod pod;
+mod policy;
 mod pools;
 mod ranges;
 mod rights;
@@ -23,12 +25,14 @@ pub(crate) use pools::Pools;
 
 use crate::error::Error;
 use crate::resources::{Kind, Resource};
+use crate::schema::zeros;
 use causes::Causes;
 use serde_json::{Map, Value, json};
 
 /// Fills in what a missing field means. What the server decides by itself, as addresses, is no part of it: the
 /// object is now as its writer meant it.
-pub(crate) fn complete(resource: &'static Resource, object: &mut Value) {
+/// `old` is what the object replaces.
+pub(crate) fn complete(resource: &'static Resource, object: &mut Value, old: Option<&Value>) {
     // A custom kind's null may mean something, and a definition may hold one as a default.
     match resource.kind {
         Kind::Custom(_) | Kind::CustomResourceDefinition => drop_nulls(&mut object["metadata"]),
@@ -43,13 +47,21 @@ pub(crate) fn complete(resource: &'static Resource, object: &mut Value) {
         | Kind::StatefulSet
         | Kind::DaemonSet
         | Kind::Job
-        | Kind::CronJob => workload::complete(resource.kind, fields),
+        | Kind::CronJob => workload::complete(resource.kind, fields, old),
         Kind::EndpointSlice => endpoints::complete_slice(fields),
         Kind::Endpoints => endpoints::complete_endpoints(fields),
         Kind::NetworkPolicy => network::complete_policy(child(fields, "spec")),
         Kind::Secret => config::complete_secret(fields),
         Kind::RoleBinding | Kind::ClusterRoleBinding => rights::complete_binding(fields),
+        Kind::Namespace => name_namespace(fields),
+        Kind::HorizontalPodAutoscaler => policy::complete_autoscaler(child(fields, "spec")),
+        Kind::CustomResourceDefinition => definition::complete(fields),
         _ => {}
+    }
+    if !resource.is_custom()
+        && let Some(root) = resource.root()
+    {
+        zeros::fill(root, object);
     }
 }
 
@@ -67,11 +79,7 @@ pub(crate) fn admit(
     metadata::check(&object["metadata"], old.map(|old| &old["metadata"]), core, &mut causes);
     let fields = object.as_object_mut().expect("the registry adopts objects only");
     match resource.kind {
-        Kind::CustomResourceDefinition => {
-            let born =
-                fields["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
-            definition::admit(fields, old, &born, &mut causes);
-        }
+        Kind::CustomResourceDefinition => definition::admit(fields, old, &mut causes),
         Kind::Namespace => complete_namespace(fields),
         Kind::Role | Kind::ClusterRole => {
             rights::role(fields, resource.namespaced, &mut causes);
@@ -83,9 +91,6 @@ pub(crate) fn admit(
         Kind::IPAddress => ranges::address(fields.get("spec").unwrap_or(&Value::Null), &mut causes),
         Kind::ServiceCIDR => {
             ranges::range(fields.get("spec").unwrap_or(&Value::Null), old, &mut causes);
-            if old.is_none() {
-                complete_range(fields);
-            }
         }
         Kind::Service => service::admit(fields, old, &mut causes),
         Kind::Pod => pod::admit(fields, old, &mut causes),
@@ -103,6 +108,9 @@ pub(crate) fn admit(
         Kind::Secret => config::secret(fields, old, &mut causes),
         Kind::Node => node::admit(fields, old, &mut causes),
         Kind::VirtualIP => virtual_ip::admit(fields, &mut causes),
+        Kind::HorizontalPodAutoscaler => policy::check_autoscaler(&fields["spec"], &mut causes),
+        Kind::PodDisruptionBudget => policy::check_budget(&fields["spec"], &mut causes),
+        Kind::Event => event::admit(resource, fields, old, &mut causes),
         _ => {}
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -135,18 +143,14 @@ pub(crate) fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// A range is ready as soon as it is there: addresses are given out here.
-fn complete_range(range: &mut Map<String, Value>) {
-    let born = range["metadata"]["creationTimestamp"].clone();
-    let ready = json!({"type": "Ready", "status": "True", "reason": "", "lastTransitionTime": born,
-        "message": "Kubernetes Service CIDR is ready"});
-    preset(child(range, "status"), "conditions", || json!([ready]));
-}
-
-fn complete_namespace(namespace: &mut Map<String, Value>) {
+/// Selectors of namespaces may name them.
+fn name_namespace(namespace: &mut Map<String, Value>) {
     let name = namespace["metadata"]["name"].clone();
     let metadata = child(namespace, "metadata");
     child(metadata, "labels").insert("kubernetes.io/metadata.name".into(), name);
+}
+
+fn complete_namespace(namespace: &mut Map<String, Value>) {
     let spec = child(namespace, "spec");
     preset(spec, "finalizers", || json!(["kubernetes"]));
     preset(child(namespace, "status"), "phase", || "Active".into());

@@ -32,6 +32,18 @@ pub(super) fn admit(node: &mut Fields, old: Option<&Value>, causes: &mut Causes)
     }
     if old.is_none() {
         check_cidrs(spec, causes);
+        repel(spec);
+    }
+}
+
+/// A node takes pods once somebody has seen that it is ready (admission plugin `TaintNodesByCondition`).
+fn repel(spec: &mut Fields) {
+    let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+    let same = |it: &Value| it["key"] == taint["key"] && it["effect"] == taint["effect"];
+    if let Value::Array(taints) = spec.entry("taints").or_insert_with(|| json!([]))
+        && !taints.iter().any(same)
+    {
+        taints.push(taint);
     }
 }
 

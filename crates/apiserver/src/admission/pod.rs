@@ -1,8 +1,10 @@
 //! Pods, and the pod templates of workloads.
 
+mod change;
 mod check;
 mod container;
 mod defaults;
+mod resources;
 
 pub(super) use check::check;
 pub(super) use defaults::{complete, complete_pod};
@@ -18,7 +20,7 @@ pub(super) fn admit(pod: &mut Map<String, Value>, old: Option<&Value>, causes: &
     defaults::add(spec);
     check(spec, "spec", true, causes);
     if let Some(old) = old.and_then(|old| old["spec"].as_object()) {
-        check::change(spec, old, causes);
+        change::check(spec, old, causes);
     }
     let quality = quality(spec);
     if old.is_none() {

@@ -95,7 +95,8 @@ fn unknown(path: &str, customs: &[Custom]) -> Error {
     };
     let is_there = resources::served(customs)
         .any(|it| it.group == group && version.is_none_or(|version| version == it.version));
-    match path.starts_with(&format!("/{root}/")) && version.is_some() && is_there {
+    let served = path.starts_with(&format!("/{root}/")) && version.is_some() && is_there;
+    match served || path.starts_with("/version/") {
         true => Error::UnknownPath,
         false => Error::NoPage,
     }
@@ -144,9 +145,10 @@ async fn handle(
 async fn handle_objects(
     server: Arc<ApiServer>,
     place: Place,
-    query: Query,
+    mut query: Query,
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
+    query.selector = query.selector.stored(place.resource);
     let view = accept::view(accept::header(&request))?;
     let method = request.method().clone();
     match (&place.name, place.subresource) {

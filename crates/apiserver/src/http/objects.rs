@@ -9,10 +9,11 @@ use crate::error::{Cause, Error, Reason};
 use crate::patch::Patch;
 use crate::protobuf;
 use crate::registry::{Deleted, Part, Registry, Write};
-use crate::resources::{Kind, Resource};
 use crate::server::{ApiServer, now};
 use crate::store::{Key, Object};
 use crate::table;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{DecodeError, Engine};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::Request;
@@ -37,7 +38,7 @@ pub(super) fn get(
 ) -> Result<Reply, Error> {
     let object = server.read(|registry| registry.get(place.resource.kind, &place.key()))?;
     Ok(match view {
-        View::Json => Reply::bytes(shown(place.resource, &object)),
+        View::Json => Reply::bytes(place.resource.text(&object)),
         View::Metadata => Reply::bytes(table::metadata_only(&object.look(&["metadata"])).into()),
         View::Table => {
             let metadata = json!({"resourceVersion": object.value["metadata"]["resourceVersion"]});
@@ -83,7 +84,7 @@ impl Page {
         let (store, kind) = (&registry.store, place.resource.kind);
         let current = store.revision();
         let (revision, after) = match &query.continued {
-            Some(token) => parse_token(token).ok_or_else(bad_token)?,
+            Some(token) => parse_token(token)?,
             None => (current, None),
         };
         match query.resource_version {
@@ -117,8 +118,7 @@ impl Page {
     fn metadata(&self) -> Value {
         let mut metadata = json!({"resourceVersion": self.revision.to_string()});
         if let Some(key) = &self.next {
-            metadata["continue"] =
-                format!("{}/{}/{}", self.revision, key.namespace, key.name).into();
+            metadata["continue"] = token(self.revision, key).into();
         }
         metadata
     }
@@ -130,17 +130,33 @@ fn in_full(place: &Place, metadata: &Value, objects: impl Iterator<Item = Arc<Ob
     let head = format!(
         r#"{{"kind":"{kind}List","apiVersion":"{version}","metadata":{metadata},"items":["#
     );
-    table::list(&head, objects.map(|object| shown(place.resource, &object)))
+    table::list(&head, objects.map(|object| place.resource.text(&object)))
 }
 
-fn parse_token(token: &str) -> Option<(u64, Option<Key>)> {
-    let mut parts = token.splitn(3, '/');
-    let revision = parts.next()?.parse().ok()?;
-    Some((revision, Some(Key::new(parts.next()?, parts.next()?))))
+/// Where a list goes on: the number of its first piece, and the last object so far.
+fn token(revision: u64, last: &Key) -> String {
+    let plain = format!("{revision}/{}/{}", last.namespace, last.name);
+    URL_SAFE_NO_PAD.encode(plain)
 }
 
-fn bad_token() -> Error {
-    Error::BadRequest { message: "continue key is not valid".into() }
+fn parse_token(token: &str) -> Result<(u64, Option<Key>), Error> {
+    let bad = |why: String| {
+        let message = format!("invalid continue token: continue key is not valid{why}");
+        Error::BadRequest { message }
+    };
+    let plain = URL_SAFE_NO_PAD.decode(token).map_err(|error| {
+        let at = match error {
+            DecodeError::InvalidByte(at, _) => at,
+            _ => token.len().saturating_sub(1),
+        };
+        bad(format!(": illegal base64 data at input byte {at}"))
+    })?;
+    let parts = || {
+        let mut parts = std::str::from_utf8(&plain).ok()?.splitn(3, '/');
+        let revision = parts.next()?.parse().ok()?;
+        Some((revision, Some(Key::new(parts.next()?, parts.next()?))))
+    };
+    parts().ok_or_else(|| bad(String::new()))
 }
 
 fn expired_token() -> Error {
@@ -155,18 +171,18 @@ pub(super) async fn create(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
-    let object = stored(place, body(request).await?);
+    let object = whole(place, request).await?;
     if object["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
         return Err(Error::Untyped {
             message: "resourceVersion should not be set on objects to be created".into(),
         });
     }
     let namespace = place.namespace.as_deref().unwrap_or_default();
-    let write = write(query);
+    let write = write(place, query);
     let kind = place.resource.kind;
     let (created, warnings) =
         server.write(|registry| told(registry, |it| it.create(kind, namespace, object, write)))?;
-    Ok(Reply::bytes(shown(place.resource, &created)).code(201).warn(warnings))
+    Ok(Reply::bytes(place.resource.text(&created)).code(201).warn(warnings))
 }
 
 pub(super) async fn replace(
@@ -176,8 +192,8 @@ pub(super) async fn replace(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
-    let object = stored(place, body(request).await?);
-    let (kind, write, key) = (place.resource.kind, write(query), place.key());
+    let object = whole(place, request).await?;
+    let (kind, write, key) = (place.resource.kind, write(place, query), place.key());
     let makes = part == Part::Main && place.resource.is_made_by_replacing();
     let ((replaced, new), warnings) = server.write(|registry| {
         told(registry, |it| match it.get(kind, &key) {
@@ -188,7 +204,7 @@ pub(super) async fn replace(
         })
     })?;
     let code = if new { 201 } else { 200 };
-    Ok(Reply::bytes(shown(place.resource, &replaced)).code(code).warn(warnings))
+    Ok(Reply::bytes(place.resource.text(&replaced)).code(code).warn(warnings))
 }
 
 pub(super) async fn patch(
@@ -210,14 +226,10 @@ pub(super) async fn patch(
         return Err(bad_options(Reason::Forbidden, "force", message));
     }
     let patch = parse_patch(&media, &bytes(request).await?, place.resource.is_custom())?;
-    let patch = match patch {
-        Patch::Merge(value) => Patch::Merge(stored(place, value)),
-        patch => patch,
-    };
-    let (kind, write) = (place.resource.kind, write(query));
+    let (kind, write) = (place.resource.kind, write(place, query));
     let (patched, warnings) = server
         .write(|registry| told(registry, |it| it.patch(kind, &place.key(), part, &patch, write)))?;
-    Ok(Reply::bytes(shown(place.resource, &patched)).warn(warnings))
+    Ok(Reply::bytes(place.resource.text(&patched)).warn(warnings))
 }
 
 fn apply(
@@ -231,33 +243,12 @@ fn apply(
         let message = "Required value: is required for apply patch";
         return Err(bad_options(Reason::Required, "fieldManager", message));
     }
-    let (config, force) = (stored(place, parse_yaml(text)?), query.force.unwrap_or(false));
-    let (kind, write) = (place.resource.kind, write(query));
+    let (config, force) = (parse_yaml(text)?, query.force.unwrap_or(false));
+    let (kind, write) = (place.resource.kind, write(place, query));
     let ((applied, new), warnings) = server.write(|registry| {
         told(registry, |it| it.apply(kind, &place.key(), part, config, force, write))
     })?;
-    Ok(Reply::bytes(shown(place.resource, &applied))
-        .code(if new { 201 } else { 200 })
-        .warn(warnings))
-}
-
-/// An object in the version that the request asks for: versions of custom kinds differ in name only.
-pub(super) fn shown(resource: &Resource, object: &Object) -> Bytes {
-    if resource.version == resource.kind.resource().version {
-        return object.json();
-    }
-    let mut value = object.value.clone();
-    value["apiVersion"] = resource.api_version().into();
-    value.to_string().into()
-}
-
-/// The reverse of [`shown`].
-fn stored(place: &Place, mut value: Value) -> Value {
-    let resource = place.resource;
-    if value["apiVersion"] == resource.api_version() && matches!(resource.kind, Kind::Custom(_)) {
-        value["apiVersion"] = resource.kind.resource().api_version().into();
-    }
-    value
+    Ok(Reply::bytes(place.resource.text(&applied)).code(if new { 201 } else { 200 }).warn(warnings))
 }
 
 fn bad_options(reason: Reason, field: &str, message: &str) -> Error {
@@ -278,17 +269,33 @@ fn told<T>(
 /// `plain`: strategic merge patches are not understood.
 pub(super) fn parse_patch(media: &str, text: &[u8], plain: bool) -> Result<Patch, Error> {
     match media {
-        "application/merge-patch+json" => Ok(Patch::Merge(parse(text)?)),
+        "application/merge-patch+json" => match parse(text)? {
+            Value::Array(_) => {
+                let wanted = "map[string]interface {}";
+                Err(undecodable(&format!("cannot unmarshal array into Go value of type {wanted}")))
+            }
+            patch => Ok(Patch::Merge(patch)),
+        },
         "application/strategic-merge-patch+json" if !plain => Ok(Patch::Strategic(parse(text)?)),
         "application/json-patch+json" => {
-            let bad = |error: serde_json::Error| Error::BadRequest { message: error.to_string() };
-            Ok(Patch::Json(Box::new(serde_json::from_slice(text).map_err(bad)?)))
+            let operations = parse(text)?;
+            if operations.is_object() {
+                let wanted = "[]handlers.jsonPatchOp";
+                let why = format!("cannot unmarshal object into Go value of type {wanted}");
+                return Err(undecodable(&why));
+            }
+            let unknown = |_: serde_json::Error| Error::Inapplicable;
+            Ok(Patch::Json(Box::new(serde_json::from_value(operations).map_err(unknown)?)))
         }
         _ => {
             let accepted = if plain { CUSTOM_PATCHES } else { PATCHES };
             Err(Error::UnsupportedMediaType { accepted })
         }
     }
+}
+
+fn undecodable(why: &str) -> Error {
+    Error::BadRequest { message: format!("error decoding patch: json: {why}") }
 }
 
 pub(super) async fn delete(
@@ -300,15 +307,20 @@ pub(super) async fn delete(
     let (deletion, dry) = query.deletion(&options(request).await?)?;
     let kind = place.resource.kind;
     let deleted = server.write(|registry| {
-        registry.delete(kind, &place.key(), &deletion, Write { dry_run: dry, ..write(query) })
+        registry.delete(
+            kind,
+            &place.key(),
+            &deletion,
+            Write { dry_run: dry, ..write(place, query) },
+        )
     })?;
     Ok(match deleted {
         // Of some kinds the real server gives the last state.
         Deleted::Gone(object) if place.resource.is_shown_when_deleted() => {
-            Reply::bytes(shown(place.resource, &object))
+            Reply::bytes(place.resource.text(&object))
         }
         Deleted::Gone(object) => Reply::json(&success(place, &object.uid())),
-        Deleted::Going(object) => Reply::bytes(shown(place.resource, &object)),
+        Deleted::Going(object) => Reply::bytes(place.resource.text(&object)),
     })
 }
 
@@ -329,7 +341,7 @@ pub(super) async fn delete_collection(
                 kind,
                 &Key::new(text("namespace"), text("name")),
                 &deletion,
-                Write { dry_run: dry, ..write(query) },
+                Write { dry_run: dry, ..write(place, query) },
             ) {
                 Ok(_) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
@@ -349,10 +361,15 @@ pub(super) async fn evict(
 ) -> Result<Reply, Error> {
     let eviction = body(request).await?;
     let (deletion, dry) = query.deletion(&eviction["deleteOptions"])?;
-    let write = Write { dry_run: dry, ..write(query) };
+    let write = Write { dry_run: dry, ..write(place, query) };
     server.write(|it| it.evict(&place.key(), &deletion, write))?;
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
-    Ok(Reply::json(&status).code(201))
+    Ok(done())
+}
+
+/// The answer to what makes no object.
+fn done() -> Reply {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    Reply::json(&status).code(201)
 }
 
 pub(super) async fn bind(
@@ -369,15 +386,13 @@ pub(super) async fn bind(
     let Some(node) = binding["target"]["name"].as_str().filter(|name| !name.is_empty()) else {
         return Err(Error::BadRequest { message: "target.name: Required value".into() });
     };
-    server.write(|registry| registry.bind(&place.key(), node, write(query)))?;
-    Ok(Reply::json(
-        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}),
-    )
-    .code(201))
+    server.write(|registry| registry.bind(&place.key(), node, write(place, query)))?;
+    Ok(done())
 }
 
-pub(super) fn write(query: &Query) -> Write<'_> {
+pub(super) fn write<'a>(place: &Place, query: &'a Query) -> Write<'a> {
     Write {
+        form: Some(place.resource),
         now: now(),
         dry_run: query.dry_run,
         validation: query.validation,
@@ -395,11 +410,69 @@ pub(super) fn media(request: &Request<Incoming>) -> String {
 }
 
 pub(super) async fn body(request: Request<Incoming>) -> Result<Value, Error> {
-    match media(&request).as_str() {
-        "" | "application/json" => parse(&bytes(request).await?),
-        "application/yaml" => parse_yaml(&bytes(request).await?),
-        PROTOBUF => parse_protobuf(&bytes(request).await?),
+    let media = media(&request);
+    parse_body(&media, &bytes(request).await?)
+}
+
+fn parse_body(media: &str, text: &[u8]) -> Result<Value, Error> {
+    match media {
+        "" | "application/json" => parse(text),
+        "application/yaml" => parse_yaml(text),
+        PROTOBUF => parse_protobuf(text),
         _ => Err(Error::UnsupportedMediaType { accepted: BODIES }),
+    }
+}
+
+/// A whole object, in the words of Go where it is none.
+async fn whole(place: &Place, request: Request<Incoming>) -> Result<Value, Error> {
+    let media = media(&request);
+    let (resource, text) = (place.resource, bytes(request).await?);
+    let refuse = |why: &str| {
+        let (kind, shown) = (resource.name, summary(&text));
+        let message = format!(
+            "the object provided is unrecognized (must be of type {kind}): {why} ({shown})"
+        );
+        Error::BadRequest { message }
+    };
+    let no_json =
+        |why: &str| refuse(&format!("couldn't get version/kind; json parse error: {why}"));
+    let object = match media.as_str() {
+        "" | "application/json" => {
+            serde_json::from_slice(&text).map_err(|error| match error.is_eof() {
+                true => no_json("unexpected end of JSON input"),
+                false => no_json(&error.to_string()),
+            })?
+        }
+        _ => parse_body(&media, &text)?,
+    };
+    let found = match &object {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        Value::Object(_) | Value::Null => {
+            let kind = object["kind"].as_str().unwrap_or_default();
+            if resource.is_defined() && kind.is_empty() {
+                let text = String::from_utf8_lossy(&text);
+                return Err(refuse(&format!("Object 'Kind' is missing in '{text}'")));
+            }
+            return Ok(object);
+        }
+    };
+    Err(no_json(&format!(
+        r#"json: cannot unmarshal {found} into Go value of type struct {{ APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }}"#
+    )))
+}
+
+/// The beginning of a body, as errors show it: what does not look like JSON in hexadecimal digits.
+fn summary(text: &[u8]) -> String {
+    const LIMIT: usize = 30;
+    let more = if text.len() > LIMIT { " ..." } else { "" };
+    let start = &text[..text.len().min(LIMIT)];
+    match text.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => String::from_utf8_lossy(start).into_owned() + more,
+        Some(_) => start.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + more,
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Query {
     pub(super) exact: bool,
     pub(super) not_older: bool,
     unknown_match: Option<String>,
+    /// What is no number.
+    unknown_version: Option<String>,
     pub(super) timeout_seconds: Option<u64>,
     pub(super) bookmarks: bool,
     pub(super) initial_events: Option<bool>,
@@ -50,7 +52,12 @@ impl Query {
             "watch" => self.watch = flag(value),
             "limit" => self.limit = limit(value)?,
             "continue" => self.continued = Some(value.to_owned()).filter(|token| !token.is_empty()),
-            "resourceVersion" => self.resource_version = number(name, value)?,
+            "resourceVersion" => match value.parse() {
+                Ok(version) => self.resource_version = Some(version),
+                Err(_no_number) => {
+                    self.unknown_version = Some(value.to_owned()).filter(|it| !it.is_empty());
+                }
+            },
             "resourceVersionMatch" => {
                 self.exact = value == "Exact";
                 self.not_older = value == "NotOlderThan";
@@ -89,6 +96,10 @@ impl Query {
             Err(bad("ListOptions", Reason::Forbidden, field, format!("Forbidden: {message}")))
         };
         const MATCH: &str = "resourceVersionMatch";
+        if let Some(version) = self.no_version() {
+            let message = format!("invalid resource version: {version}");
+            return Err(Error::BadRequest { message });
+        }
         if self.initial_events.is_some() {
             return refuse("sendInitialEvents", "sendInitialEvents is forbidden for list".into());
         }
@@ -106,6 +117,13 @@ impl Query {
             return refuse(MATCH, message.into());
         }
         Ok(())
+    }
+
+    /// What is wrong with the number of a write.
+    pub(super) fn no_version(&self) -> Option<String> {
+        let text = self.unknown_version.as_ref()?;
+        let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
+        Some(format!("resourceVersion: Invalid value: {text:?}: {why}"))
     }
 
     /// How to delete: `DeleteOptions` in the body over those in the query. Also says whether it is a dry run.

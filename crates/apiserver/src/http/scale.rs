@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 pub(super) fn get(server: &ApiServer, place: &Place) -> Result<Reply, Error> {
     let (kind, scale) = (place.resource.kind, scale_of(place.resource)?);
     let object = server.read(|registry| registry.get(kind, &place.key()))?;
-    Ok(Reply::json(&view(scale, &object.value)))
+    Ok(Reply::json(&view(scale, &place.resource.shown(&object.value))))
 }
 
 pub(super) async fn replace(
@@ -35,7 +35,7 @@ pub(super) async fn patch(
 ) -> Result<Reply, Error> {
     let media = media(&request);
     let patch = parse_patch(&media, &bytes(request).await?, place.resource.is_custom())?;
-    change(server, place, query, |scale| patch.apply(place.resource.kind, &scale))
+    change(server, place, query, |scale| patch.apply(place.resource, &scale))
 }
 
 /// Reads, changes and writes in one go under the lock, so that no other write comes between.
@@ -48,10 +48,10 @@ fn change(
     let (kind, scale, key) = (place.resource.kind, scale_of(place.resource)?, place.key());
     let changed = server.write(|registry| {
         let old = registry.get(kind, &key)?;
-        let wanted = decide(view(scale, &old.value))?;
-        registry.rescale(kind, &key, scale, &wanted, write(query))
+        let wanted = decide(view(scale, &place.resource.shown(&old.value)))?;
+        registry.rescale(kind, &key, scale, &wanted, write(place, query))
     })?;
-    Ok(Reply::json(&view(scale, &changed.value)))
+    Ok(Reply::json(&view(scale, &place.resource.shown(&changed.value))))
 }
 
 fn scale_of(resource: &Resource) -> Result<Scale, Error> {

@@ -4,7 +4,6 @@
 //! what the store remembers is told so (410) and lists again.
 
 use super::accept::View;
-use super::objects;
 use super::query::Query;
 use super::reply::Reply;
 use super::route::Place;
@@ -87,6 +86,9 @@ pub(super) fn start(
 
 /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-watch>
 fn start_of(query: &Query) -> Result<Start, Error> {
+    if let Some(message) = query.no_version() {
+        return Err(Error::Untyped { message });
+    }
     let forbidden = |message: &str| {
         let (field, message) = ("resourceVersionMatch".into(), format!("Forbidden: {message}"));
         let causes = vec![Cause { reason: Reason::Forbidden, field, message }];
@@ -217,7 +219,7 @@ impl Watcher {
             Action::Deleted => "DELETED",
         };
         let json: Bytes = match self.view {
-            View::Json => objects::shown(self.resource, &object),
+            View::Json => self.resource.text(&object),
             View::Metadata => table::metadata_only(&object.look(&["metadata"])).into(),
             View::Table => {
                 let metadata =

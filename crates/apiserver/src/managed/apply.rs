@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn root() -> Root<'static> {
-        builtin::root(Kind::Pod).expect("a root")
+        builtin::root(Kind::Pod.resource()).expect("a root")
     }
 
     fn run(

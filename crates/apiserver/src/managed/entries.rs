@@ -4,6 +4,7 @@ use super::set::Set;
 use super::walk::Changes;
 use crate::time;
 use serde_json::{Value, json};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// More managers than these that only update are remembered as one.
@@ -11,13 +12,41 @@ const UPDATERS: usize = 10;
 const ANCIENT: &str = "ancient-changes";
 
 /// Whose fields they are.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone)]
 pub(crate) struct Owner {
     pub(crate) manager: String,
     /// By server-side apply, else by any other write.
     pub(crate) applies: bool,
     pub(crate) api_version: String,
     pub(crate) subresource: String,
+}
+
+impl Owner {
+    /// Whoever applies stays the same from one version of the API to the next.
+    fn identity(&self) -> (&str, bool, &str, &str) {
+        let version = if self.applies { "" } else { self.api_version.as_str() };
+        (&self.manager, self.applies, version, &self.subresource)
+    }
+}
+
+impl PartialEq for Owner {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for Owner {}
+
+impl PartialOrd for Owner {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Owner {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.identity().cmp(&other.identity())
+    }
 }
 
 impl Owner {
@@ -34,8 +63,10 @@ impl Owner {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Owned {
     set: Set,
-    /// As text; empty until it is written.
+    /// As text; empty where it is not known.
     time: String,
+    /// Not yet [stamped](Managers::stamp).
+    new: bool,
 }
 
 /// All owners of an object's fields.
@@ -55,7 +86,8 @@ impl Managers {
                 api_version: text("apiVersion"),
                 subresource: text("subresource"),
             };
-            (owner, Owned { set: Set::from_json(&entry["fieldsV1"]), time: text("time") })
+            let set = Set::from_json(&entry["fieldsV1"]);
+            (owner, Owned { set, time: text("time"), new: false })
         };
         let owners = entries.map(of).filter(|(_, owned)| !owned.set.is_empty());
         Self { owners: owners.collect() }
@@ -70,12 +102,13 @@ impl Managers {
                 "manager": owner.manager,
                 "operation": if owner.applies { "Apply" } else { "Update" },
                 "apiVersion": owner.api_version,
-                "time": owned.time,
                 "fieldsType": "FieldsV1",
                 "fieldsV1": owned.set.to_json(),
             });
-            if !owner.subresource.is_empty() {
-                entry["subresource"] = owner.subresource.as_str().into();
+            for (field, text) in [("time", &owned.time), ("subresource", &owner.subresource)] {
+                if !text.is_empty() {
+                    entry[field] = text.as_str().into();
+                }
             }
             entry
         };
@@ -100,12 +133,18 @@ impl Managers {
     }
 
     pub(super) fn give(&mut self, owner: Owner, set: Set) {
-        if set.is_empty() {
-            self.owners.remove(&owner);
-        } else {
-            let time = self.owners.get(&owner).filter(|owned| owned.set == set);
-            let time = time.map(|owned| owned.time.clone()).unwrap_or_default();
-            self.owners.insert(owner, Owned { set, time });
+        // Of equal owners the map would keep the one with the older version.
+        let known = self.owners.remove(&owner).filter(|owned| owned.set == set);
+        if !set.is_empty() {
+            let owned = known.unwrap_or(Owned { set, time: String::new(), new: true });
+            self.owners.insert(owner, owned);
+        }
+    }
+
+    /// Gives fields of the whole object the names that `names` has for them, by the owner's version of the API.
+    pub(crate) fn rename(&mut self, names: impl Fn(&str) -> Vec<(&'static str, &'static str)>) {
+        for (owner, owned) in &mut self.owners {
+            owned.set.rename(&names(&owner.api_version));
         }
     }
 
@@ -153,8 +192,9 @@ impl Managers {
 
     /// Marks what is new with the time of the write.
     pub(crate) fn stamp(&mut self, now: i64) {
-        for owned in self.owners.values_mut().filter(|owned| owned.time.is_empty()) {
+        for owned in self.owners.values_mut().filter(|owned| owned.new) {
             owned.time = time::rfc3339(now);
+            owned.new = false;
         }
     }
 }

@@ -6,6 +6,7 @@
 mod apply;
 pub(crate) mod entries;
 mod set;
+pub(crate) mod typed;
 mod walk;
 
 pub(crate) use apply::{Collision, apply};

@@ -62,6 +62,15 @@ impl Set {
         result
     }
 
+    /// Renames first steps: `note` is `f:note`.
+    pub(super) fn rename(&mut self, names: &[(&str, &str)]) {
+        for (from, to) in names {
+            if let Some(node) = self.steps.remove(&format!("f:{from}")) {
+                self.steps.insert(format!("f:{to}"), node);
+            }
+        }
+    }
+
     /// The members of both.
     #[must_use]
     pub(crate) fn intersection(&self, other: &Set) -> Set {
@@ -150,7 +159,7 @@ impl Set {
     }
 }
 
-fn readable(step: &str) -> String {
+pub(super) fn readable(step: &str) -> String {
     let (kind, rest) = step.split_at(step.len().min(2));
     match kind {
         "f:" => format!(".{rest}"),

@@ -35,11 +35,9 @@ pub(super) fn parts<'a, 'v>(root: Root<'a>, value: &'v Value) -> Option<Parts<'a
 }
 
 fn fields_of<'a, 'v>(root: Root<'a>, fields: &'v Map<String, Value>) -> Parts<'a, 'v> {
-    let fields = fields.iter().filter(|(_, value)| !value.is_null());
-    // What an open struct does not name is one thing each, so any type without parts will do.
-    let other: Root<'a> = Root::opaque();
-    let of = |name: &str| root.field(name).unwrap_or(other);
-    fields.map(|(name, value)| (format!("f:{name}"), (of(name), value))).collect()
+    let untyped: Root<'a> = Root::untyped();
+    let of = |name: &str| root.field(name).unwrap_or(untyped);
+    fields.iter().map(|(name, value)| (format!("f:{name}"), (of(name), value))).collect()
 }
 
 /// The step to a list's item; none where items have no identity.
@@ -72,18 +70,27 @@ pub(super) fn extract(root: Root<'_>, value: &Value) -> Set {
 
 /// A value that was not there before: all that is in it, and the value itself, unless Go's types have it `inline` in
 /// the empty object already, as a `spec` is.
-fn appear(set: &mut Set, step: String, root: Root<'_>, value: &Value, inline: bool) {
-    // The one list that even an empty spec has.
-    let inline = inline && (root.is_inline() || step == "f:containers");
-    let mut below = Set::default();
-    for (step, (root, value)) in parts(root, value).into_iter().flatten() {
-        let inline = inline && !step.starts_with("k:");
-        appear(&mut below, step, root, value, inline);
+///
+/// `zero`: what is there before anybody sets it.
+fn appear(set: &mut Set, step: String, root: Root<'_>, value: &Value, zero: Option<Value>) {
+    if zero.as_ref() == Some(value) {
+        return;
     }
-    if below.is_empty() || !inline {
+    let mut below = Set::default();
+    for (step, (part, value)) in parts(root, value).into_iter().flatten() {
+        let zero = zero.as_ref().and_then(|_| zero_of(root, &step));
+        appear(&mut below, step, part, value, zero);
+    }
+    if zero.is_none() || below.is_empty() {
         set.insert(step.clone());
     }
     set.graft(step, below);
+}
+
+fn zero_of(parent: Root<'_>, step: &str) -> Option<Value> {
+    // The one list that even an empty spec has.
+    let list = (step == "f:containers").then_some(Value::Null);
+    list.or_else(|| parent.zero(step.strip_prefix("f:")?))
 }
 
 fn add(set: &mut Set, step: String, root: Root<'_>, value: &Value) {
@@ -99,21 +106,24 @@ pub(crate) fn compare(root: Root<'_>, old: &Value, new: &Value) -> Changes {
     let (Some(before), Some(after)) = (parts(root, old), parts(root, new)) else {
         return changes;
     };
-    for (step, (root, new)) in &after {
+    for (step, (part, new)) in &after {
         match before.get(step) {
-            None => appear(&mut changes.written, step.clone(), *root, new, true),
+            None => {
+                appear(&mut changes.written, step.clone(), *part, new, zero_of(root, step));
+            }
             Some((_, old)) if old == new => {}
-            Some((_, old)) if parts(*root, old).is_some() && parts(*root, new).is_some() => {
-                let below = compare(*root, old, new);
+            Some((_, old)) if parts(*part, old).is_some() && parts(*part, new).is_some() => {
+                let below = compare(*part, old, new);
                 changes.written.graft(step.clone(), below.written);
                 changes.removed.graft(step.clone(), below.removed);
             }
-            Some(_) => add(&mut changes.written, step.clone(), *root, new),
+            Some(_) => add(&mut changes.written, step.clone(), *part, new),
         }
     }
-    for (step, (root, old)) in before {
+    for (step, (part, old)) in before {
         if !after.contains_key(&step) {
-            appear(&mut changes.removed, step, root, old, true);
+            let zero = zero_of(root, &step);
+            appear(&mut changes.removed, step, part, old, zero);
         }
     }
     changes
@@ -128,7 +138,7 @@ mod tests {
 
     #[test]
     fn fields_of_an_object() {
-        let root = builtin::root(Kind::Deployment).expect("a root");
+        let root = builtin::root(Kind::Deployment.resource()).expect("a root");
         let ports = json!([{"containerPort": 80}]);
         let containers = json!([{"name": "c", "image": "i", "ports": ports, "args": ["x"]}]);
         let object = json!({"metadata": {"labels": {"a": "b"}, "finalizers": ["f"]},
@@ -150,7 +160,7 @@ mod tests {
 
     #[test]
     fn differences() {
-        let root = builtin::root(Kind::ConfigMap).expect("a root");
+        let root = builtin::root(Kind::ConfigMap.resource()).expect("a root");
         let old = json!({"data": {"a": "1", "b": "1", "c": "1"}});
         let new = json!({"data": {"a": "1", "b": "2", "d": "1"}, "metadata": {"labels": {}}});
         let changes = compare(root, &old, &new);

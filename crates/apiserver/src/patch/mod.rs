@@ -5,7 +5,8 @@
 mod strategic;
 
 use crate::error::Error;
-use crate::resources::Kind;
+use crate::managed::typed;
+use crate::resources::Resource;
 use crate::schema::Root;
 use json_patch::PatchOperation;
 use serde_json::Value;
@@ -25,13 +26,17 @@ pub(crate) enum Patch {
 
 impl Patch {
     /// The changed copy of `object`.
-    pub(crate) fn apply(&self, kind: Kind, object: &Value) -> Result<Value, Error> {
+    pub(crate) fn apply(&self, resource: &Resource, object: &Value) -> Result<Value, Error> {
         let mut changed = object.clone();
         match self {
             Self::Merge(patch) => json_patch::merge(&mut changed, patch),
             Self::Json(patch) => operate(&mut changed, patch)?,
             Self::Strategic(patch) => {
-                let root = kind.resource().root().unwrap_or(Root::opaque());
+                let root = resource.root().unwrap_or(Root::untyped());
+                if let Some(misfit) = strategic::misfit(root, patch) {
+                    let why = format!("cannot restore struct from: {}", typed::go_type(misfit));
+                    return Err(Error::BadPatch { patched: typed::in_go(patch), why });
+                }
                 strategic::merge(root, &mut changed, patch);
             }
         }
@@ -78,6 +83,7 @@ fn depth(value: &Value) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resources::Kind;
     use serde_json::json;
 
     #[test]
@@ -115,7 +121,7 @@ mod tests {
                 json!({"metadata": {"finalizers": ["b"], "labels": {}}, "spec": {"affinity": {"b": 2}, "tolerations": [2]}}),
             ),
         ] {
-            assert_eq!(Patch::Strategic(patch).apply(kind, &object).unwrap(), expected);
+            assert_eq!(Patch::Strategic(patch).apply(kind.resource(), &object).unwrap(), expected);
         }
     }
 
@@ -127,7 +133,8 @@ mod tests {
                 (0..120).map(|_| json!({"op": "copy", "from": from, "path": path})).collect();
             let patch = Patch::Json(Box::new(serde_json::from_value(copies.into()).unwrap()));
             let object = json!({"data": {"x": {}}, "list": ["x".repeat(100)]});
-            let outcome = patch.apply(Kind::ConfigMap, &object).map_err(|error| error.code());
+            let outcome =
+                patch.apply(Kind::ConfigMap.resource(), &object).map_err(|error| error.code());
             assert_eq!(outcome.unwrap_err(), code, "{path}");
         }
     }
@@ -136,7 +143,7 @@ mod tests {
     fn json_patches_that_do_not_apply_are_refused() {
         let patch =
             serde_json::from_value(json!([{"op": "test", "path": "/a", "value": 1}])).unwrap();
-        let refused = Patch::Json(Box::new(patch)).apply(Kind::Pod, &json!({}));
+        let refused = Patch::Json(Box::new(patch)).apply(Kind::Pod.resource(), &json!({}));
         assert!(matches!(refused, Err(Error::Inapplicable)));
     }
 }

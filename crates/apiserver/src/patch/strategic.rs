@@ -20,6 +20,18 @@ pub(super) fn merge(root: Root<'_>, target: &mut Value, patch: &Value) {
     }
 }
 
+/// What a patch has in the place of a struct.
+pub(super) fn misfit<'v>(root: Root<'_>, patch: &'v Value) -> Option<&'v Value> {
+    match (root.node(), patch) {
+        (_, Value::Null) => None,
+        (Type::Struct(_), Value::Object(fields)) => fields
+            .iter()
+            .find_map(|(name, value)| root.field(name).and_then(|root| misfit(root, value))),
+        (Type::Struct(_), other) => Some(other),
+        _ => None,
+    }
+}
+
 fn merge_maps(root: Root<'_>, target: &mut Map<String, Value>, patch: &Map<String, Value>) {
     if patch.get("$patch").is_some_and(|directive| directive == "replace") {
         target.clear();
@@ -53,7 +65,7 @@ fn merge_maps(root: Root<'_>, target: &mut Map<String, Value>, patch: &Map<Strin
 }
 
 fn field<'a>(root: Root<'a>, name: &str) -> Root<'a> {
-    root.field(name).unwrap_or(Root::opaque())
+    root.field(name).unwrap_or(Root::untyped())
 }
 
 enum Rule<'a> {

@@ -2,10 +2,9 @@
 
 use super::{Part, Registry, Validation, Write, meta, track};
 use crate::error::{Contest, Error};
-use crate::managed::entries::{Managers, Owner};
+use crate::managed::entries::Owner;
 use crate::managed::{self, Collision, Set};
 use crate::resources::{Kind, Resource};
-use crate::schema::decode;
 use crate::store::{Key, Object};
 use serde_json::Value;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ impl Registry {
         force: bool,
         write: Write<'_>,
     ) -> Result<(Arc<Object>, bool), Error> {
-        let resource = kind.resource();
+        let resource = write.resource(kind);
         if config["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
             return Err(Error::BadRequest { message: "metadata.managedFields must be nil".into() });
         }
@@ -35,20 +34,19 @@ impl Registry {
         }
         let own = config["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
         meta::adopt(resource, &key.namespace, &mut config)?;
-        check_declared(resource, &Key::new(&own, &key.name), &mut config)?;
+        check_declared(resource, &Key::new(&own, &key.name), &config)?;
         crate::admission::drop_nulls(&mut config);
-        let subresource = if part == Part::Status { "status" } else { "" };
-        let owner = Owner::apply(write.manager, &resource.api_version(), subresource);
+        let owner = Owner::apply(write.manager, &resource.api_version(), part.subresource());
         let scope = |set: &Set| track::scope(resource, part, set);
         let empty = Value::Object(serde_json::Map::new());
         let old = self.store.get(kind, key);
         let live = match &old {
-            Some(old) => bare(&old.value),
+            Some(old) => bare(&resource.shown(&old.value)),
             None if part == Part::Status => return self.get(kind, key).map(|it| (it, false)),
             None => empty,
         };
         let managers = old.as_ref().map(|old| &old.value["metadata"]["managedFields"]);
-        let managers = managers.map(Managers::from_json).unwrap_or_default();
+        let managers = managers.map(|it| track::managers(resource, it)).unwrap_or_default();
         let root = resource.root().ok_or(Error::UnknownPath)?;
         if let Some(old) = &old {
             meta::check_same(resource, key, &config, &old.value)?;
@@ -100,32 +98,19 @@ fn with_group(version: &str) -> String {
 }
 
 /// A manifest to apply has to be understood in full: who knows which field a slip of the pen was meant to be?
-fn check_declared(resource: &Resource, key: &Key, config: &mut Value) -> Result<(), Error> {
+fn check_declared(resource: &Resource, key: &Key, config: &Value) -> Result<(), Error> {
     let Some(root) = resource.root() else { return Ok(()) };
     let (kind, version) = (resource.name, with_group(&resource.api_version()));
-    let mut unknown = Vec::new();
-    let refused = |why: String| Error::Untyped {
-        message: format!(
-            "failed to create typed patch object ({}; {version}, Kind={kind}): {why}",
-            [&*key.namespace, &*key.name].join("/"),
-        ),
+    let faults = managed::typed::check(root, config);
+    let why = match faults.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        several => format!("errors:\n  {}", several.join("\n  ")),
     };
-    match resource.kind {
-        Kind::Custom(_) => decode::prune(root, config, &mut unknown),
-        _ => decode::decode(root, config, &mut unknown).map_err(refused)?,
-    }
-    let name = |sentence: &String| {
-        let path = sentence.split('"').nth(1).unwrap_or_default();
-        format!(".{path}: field not declared in schema")
-    };
-    match unknown.as_slice() {
-        [] => Ok(()),
-        [one] => Err(refused(name(one))),
-        several => {
-            let lines: Vec<String> = several.iter().map(|one| format!("  {}", name(one))).collect();
-            Err(refused(format!("errors:\n{}", lines.join("\n"))))
-        }
-    }
+    let place = [&*key.namespace, &*key.name].join("/");
+    let message =
+        format!("failed to create typed patch object ({place}; {version}, Kind={kind}): {why}");
+    Err(Error::Untyped { message })
 }
 
 /// Without what the server keeps about the owners.

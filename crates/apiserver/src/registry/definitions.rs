@@ -1,11 +1,12 @@
 //! CustomResourceDefinitions: a stored definition makes a kind, a deleted one takes the kind and its objects away.
 
-use super::Registry;
-use crate::error::Error;
-use crate::resources::{Custom, Kind, Resource, StatusRule, custom};
-use crate::schema::decode;
-use crate::store::Change;
-use serde_json::Value;
+use super::{Part, Registry, Write, meta};
+use crate::error::{Cause, Error, Reason};
+use crate::managed::typed;
+use crate::resources::{Custom, Kind, Resource, Scale, StatusRule};
+use crate::store::{Change, Key, Object};
+use crate::time;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The custom kinds of a moment.
@@ -20,7 +21,10 @@ impl Customs {
         &self.kinds
     }
 
-    fn find(&self, group: &Value, plural: &Value) -> Option<Custom> {
+    /// The kind that a definition declares.
+    fn find(&self, definition: &Value) -> Option<Custom> {
+        let (group, plural) =
+            (&definition["spec"]["group"], &definition["spec"]["names"]["plural"]);
         let mut kinds = self.kinds.iter();
         let same = |kind: &&Custom| {
             let resource = Kind::Custom(**kind).resource();
@@ -30,17 +34,31 @@ impl Customs {
     }
 }
 
+/// Holds a definition until the last object of its kind is gone.
+const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+
 impl Registry {
     /// Declares, declares anew, or takes back the kind of a definition that changed.
     pub(super) fn settle_definition(&mut self, change: &Change, now: i64) {
+        if let (Kind::Custom(kind), None) = (change.kind, &change.new) {
+            let resource = change.kind.resource();
+            self.release_definition(&Key::new("", &resource.qualified()), kind);
+        }
         if change.kind != Kind::CustomResourceDefinition {
             return;
         }
-        let spec = |object: &Value| {
-            (object["spec"]["group"].clone(), object["spec"]["names"]["plural"].clone())
-        };
-        let old = change.old.as_ref().map(|old| spec(&old.value));
-        let known = old.and_then(|(group, plural)| self.customs.find(&group, &plural));
+        self.declare(change, now);
+        let Some(new) = &change.new else { return };
+        if new.value["metadata"]["deletionTimestamp"].is_null() {
+            self.accept(&change.key, new, now);
+        } else if let Some(kind) = self.customs.find(&new.value) {
+            self.end_all(Kind::Custom(kind), now);
+            self.release_definition(&change.key, kind);
+        }
+    }
+
+    fn declare(&mut self, change: &Change, now: i64) {
+        let known = change.old.as_ref().and_then(|old| self.customs.find(&old.value));
         let same = matches!((&change.old, &change.new), (Some(old), Some(new)) if old.value["spec"] == new.value["spec"]);
         if same {
             return;
@@ -64,7 +82,57 @@ impl Registry {
         self.customs.kinds = Arc::new(kinds);
     }
 
-    /// The objects of a kind that goes do not outlive it, whatever they wait for.
+    /// Says that the kind is served.
+    fn accept(&mut self, key: &Key, definition: &Object, now: i64) {
+        let mut object = definition.value.clone();
+        let status = &mut object["status"];
+        status["acceptedNames"] = definition.value["spec"]["names"].clone();
+        for (kind, reason, message) in [
+            ("NamesAccepted", "NoConflicts", "no conflicts found"),
+            ("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+        ] {
+            set_condition(status, kind, reason, message, now);
+        }
+        if object == definition.value {
+            return;
+        }
+        let write = Write::own(now);
+        let kind = Kind::CustomResourceDefinition;
+        if let Err(error) = self.update(kind, key, Part::Status, object, write) {
+            tracing::warn!(%error, name = key.name, "a definition does not say that it is served");
+        }
+    }
+
+    fn end_all(&mut self, kind: Kind, now: i64) {
+        let keys: Vec<_> = self.store.list(kind, None, None).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.end_if_there(kind, &key, now);
+        }
+    }
+
+    /// Lets a deleted definition go when the last object of its kind has gone.
+    fn release_definition(&mut self, key: &Key, kind: Custom) {
+        let found = self.store.get(Kind::CustomResourceDefinition, key);
+        let Some(definition) = found.filter(|it| is_ending(&it.value)) else { return };
+        if self.store.list(Kind::Custom(kind), None, None).next().is_some() {
+            return;
+        }
+        let mut object = definition.value.clone();
+        if let Some(Value::Array(finalizers)) = object["metadata"].get_mut("finalizers") {
+            let before = finalizers.len();
+            finalizers.retain(|finalizer| finalizer != CLEANUP);
+            if finalizers.len() == before {
+                return;
+            }
+        }
+        if meta::is_finished(&object) {
+            self.store.remove(Kind::CustomResourceDefinition, key);
+        } else {
+            self.store.put(Kind::CustomResourceDefinition, key.clone(), object);
+        }
+    }
+
+    /// The objects of a kind that nobody serves any more do not outlive it, whatever they wait for.
     fn drop_all(&mut self, kind: Kind, now: i64) {
         let keys: Vec<_> = self.store.list(kind, None, None).map(|(key, _)| key.clone()).collect();
         for key in keys {
@@ -73,16 +141,17 @@ impl Registry {
         self.settle(now);
     }
 
-    /// Prunes and completes a custom object.
-    pub(super) fn complete_custom(
-        &mut self,
-        version: &'static custom::Version,
-        object: &mut Value,
-    ) -> Vec<String> {
-        let mut unknown = Vec::new();
-        decode::prune(version.root(), object, &mut unknown);
-        version.schema().complete(object);
-        unknown
+    /// Nothing new is made of a kind that ends.
+    pub(super) fn check_definition(&self, resource: &'static Resource) -> Result<(), Error> {
+        let Kind::Custom(_) = resource.kind else { return Ok(()) };
+        let key = Key::new("", &resource.qualified());
+        let definition = self.store.get(Kind::CustomResourceDefinition, &key);
+        match definition {
+            Some(definition) if is_ending(&definition.value) => {
+                Err(Error::Ending { verb: "create" })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Checks a custom object by its schema and the schema's rules.
@@ -94,7 +163,8 @@ impl Registry {
     ) -> Result<(), Error> {
         let Kind::Custom(kind) = resource.kind else { return Ok(()) };
         let Some(version) = kind.version(resource.version) else { return Ok(()) };
-        let verdict = version.schema().validate(object, old);
+        let mut verdict = version.schema().validate(object, old);
+        verdict.causes.extend(resource.scale.iter().flat_map(|scale| check_scale(*scale, object)));
         self.warnings.extend(verdict.unchecked);
         if verdict.causes.is_empty() {
             return Ok(());
@@ -102,6 +172,65 @@ impl Registry {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         Err(Error::Invalid { resource, name, causes: verdict.causes })
     }
+}
+
+/// What the scale subresource shows has to be numbers.
+fn check_scale(scale: Scale, object: &Value) -> Vec<Cause> {
+    let check = |pointer: &str| {
+        let path = pointer.replace('/', ".");
+        let value = object.pointer(pointer)?;
+        let message = match value.as_i64() {
+            None => {
+                let (shown, kind) = (typed::in_go(value), typed::go_type(value));
+                format!("0: {path} accessor error: {shown} is of the type {kind}, expected int64")
+            }
+            Some(number) if number < 0 => format!("{number}: should be a non-negative integer"),
+            Some(number) if number > i64::from(i32::MAX) => {
+                format!("{number}: should be less than or equal to {}", i32::MAX)
+            }
+            Some(_) => return None,
+        };
+        let message = format!("Invalid value: {message}");
+        Some(Cause { reason: Reason::Invalid, field: path, message })
+    };
+    [scale.wanted, scale.current].into_iter().filter_map(check).collect()
+}
+
+/// A definition that was deleted: it waits for the objects of its kind.
+pub(super) fn ended(definition: &Value, now: i64) -> Value {
+    let mut object = definition.clone();
+    let metadata = meta::metadata(&mut object);
+    metadata.insert("deletionTimestamp".into(), time::rfc3339(now).into());
+    let finalizers = metadata.entry("finalizers").or_insert_with(|| json!([]));
+    if let Value::Array(list) = finalizers
+        && !list.contains(&CLEANUP.into())
+    {
+        list.push(CLEANUP.into());
+    }
+    let message =
+        "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    set_condition(&mut object["status"], "Terminating", "InstanceDeletionPending", message, now);
+    object
+}
+
+pub(super) fn is_ending(definition: &Value) -> bool {
+    !definition["metadata"]["deletionTimestamp"].is_null()
+}
+
+/// Makes a condition true; one that is so already stays as it is.
+fn set_condition(status: &mut Value, kind: &str, reason: &str, message: &str, now: i64) {
+    let conditions = &mut status["conditions"];
+    if conditions.is_null() {
+        *conditions = json!([]);
+    }
+    let Some(list) = conditions.as_array_mut() else { return };
+    if list.iter().any(|it| it["type"] == kind && it["status"] == "True" && it["reason"] == reason)
+    {
+        return;
+    }
+    list.retain(|it| it["type"] != kind);
+    list.push(json!({"type": kind, "status": "True", "lastTransitionTime": time::rfc3339(now),
+        "reason": reason, "message": message}));
 }
 
 /// Whether a status write has to be checked too: a custom kind's schema covers it.

@@ -1,6 +1,6 @@
 //! Deletion: preconditions, grace, finalizers.
 
-use super::{Registry, Write, meta};
+use super::{Registry, Write, definitions, meta};
 use crate::error::{Clash, Error, Prohibition};
 use crate::resources::Kind;
 use crate::store::{Key, Object};
@@ -69,8 +69,13 @@ impl Registry {
                 self.orphan(&old.uid());
                 self.end(kind, key, &old, deletion.grace, write.now)
             }
-            Propagation::Foreground if self.waits_for_dependents(&old.uid()) => {
-                Deleted::Going(self.hold(kind, key, &old, write.now))
+            // A pod's own end takes time anyway.
+            Propagation::Foreground
+                if kind != Kind::Pod || self.waits_for_dependents(&old.uid()) =>
+            {
+                let held = self.hold(kind, key, &old, write.now);
+                self.release(&old.uid());
+                Deleted::Going(held)
             }
             _ => self.end(kind, key, &old, deletion.grace, write.now),
         };
@@ -87,28 +92,42 @@ impl Registry {
         grace: Option<i64>,
         now: i64,
     ) -> Deleted {
+        if kind == Kind::CustomResourceDefinition {
+            if definitions::is_ending(&old.value) {
+                return Deleted::Going(old.clone());
+            }
+            let ended = definitions::ended(&old.value, now);
+            return Deleted::Going(self.store.put(kind, key.clone(), ended));
+        }
         let grace = if kind == Kind::Pod { grace_of(&old.value, grace) } else { 0 };
-        if grace == 0 && !meta::has_finalizers(&old.value) {
+        let at_once = grace == 0 && !meta::has_finalizers(&old.value);
+        if at_once && kind != Kind::Pod {
             return Deleted::Gone(self.store.remove(kind, key).unwrap_or_else(|| old.clone()));
         }
         let mut object = old.value.clone();
-        let metadata = meta::metadata(&mut object);
-        let current = metadata.get("deletionGracePeriodSeconds").and_then(Value::as_i64);
-        if current.is_some_and(|current| current <= grace) {
+        let current = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
+        if !at_once && current.is_some_and(|current| current <= grace) {
             return Deleted::Going(old.clone());
         }
+        meta::begin_deletion(&mut object);
+        let metadata = meta::metadata(&mut object);
         metadata
             .insert("deletionTimestamp".into(), time::rfc3339(now.saturating_add(grace)).into());
         metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
         if kind == Kind::Namespace {
             object["status"] = json!({"phase": "Terminating"});
         }
-        Deleted::Going(self.store.put(kind, key.clone(), object))
+        let going = self.store.put(kind, key.clone(), object);
+        if at_once {
+            return Deleted::Gone(self.store.remove(kind, key).unwrap_or(going));
+        }
+        Deleted::Going(going)
     }
 
     /// Marks an object that goes after its dependents, which are deleted now in the same way.
     fn hold(&mut self, kind: Kind, key: &Key, old: &Arc<Object>, now: i64) -> Arc<Object> {
         let mut object = old.value.clone();
+        meta::begin_deletion(&mut object);
         let metadata = meta::metadata(&mut object);
         metadata.entry("deletionTimestamp").or_insert_with(|| time::rfc3339(now).into());
         metadata.insert("deletionGracePeriodSeconds".into(), 0.into());

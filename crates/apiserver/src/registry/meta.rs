@@ -70,9 +70,23 @@ pub(super) fn adopt(resource: &Resource, namespace: &str, object: &mut Value) ->
         *metadata = json!({});
     }
     let Value::Object(metadata) = metadata else {
-        return Err(Error::BadRequest { message: "metadata is not an object".into() });
+        let found = match metadata {
+            Value::Array(_) => "array",
+            Value::String(_) => "string",
+            Value::Bool(_) => "bool",
+            _ => "number",
+        };
+        let (kind, version) = (resource.name, resource.version);
+        let why = format!(
+            "json: cannot unmarshal {found} into Go struct field {kind}.metadata of type v1.ObjectMeta"
+        );
+        let message = format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}");
+        return Err(Error::BadRequest { message });
     };
-    metadata.retain(|_, value| !value.is_null());
+    // Go's types do not write what is empty.
+    let is_empty = |value: &Value| value.is_null() || [json!([]), json!({})].contains(value);
+    // Of owners none at all is a wish.
+    metadata.retain(|name, value| !is_empty(value) || name == "managedFields" && value.is_array());
     if resource.is_custom() {
         check_types(metadata)?;
     }
@@ -100,6 +114,12 @@ fn expect(fields: &mut Map<String, Value>, resource: &Resource) -> Result<(), Er
     };
     let (wanted, name) = (resource.api_version(), resource.name);
     let (version, kind) = (given("apiVersion", &wanted), given("kind", name));
+    if matches!(resource.kind, Kind::Custom(_)) && version != wanted {
+        let message = format!(
+            "the API version in the data ({version}) does not match the expected API version ({wanted})"
+        );
+        return Err(Error::BadRequest { message });
+    }
     if version == wanted && kind == name {
         fields.insert("apiVersion".into(), version.into());
         fields.insert("kind".into(), kind.into());
@@ -209,6 +229,24 @@ pub(super) fn check_same(
     Ok(())
 }
 
+/// Refuses a patch of the uid, which in whole objects is a precondition.
+pub(super) fn check_uid(
+    resource: &'static Resource,
+    key: &Key,
+    object: &Value,
+    old: &Value,
+) -> Result<(), Error> {
+    let uid = &object["metadata"]["uid"];
+    if uid.is_null() || *uid == "" || *uid == old["metadata"]["uid"] {
+        return Ok(());
+    }
+    let message = format!("Invalid value: {uid}: field is immutable");
+    let cause = Cause { reason: Reason::Invalid, field: "metadata.uid".into(), message };
+    // Said twice by the real server about its own kinds.
+    let causes = vec![cause; if resource.is_custom() { 1 } else { 2 }];
+    Err(Error::Invalid { resource, name: key.name.clone(), causes })
+}
+
 /// Metadata that no client changes.
 pub(super) fn keep(object: &mut Value, old: &Value) {
     let fixed = [
@@ -263,6 +301,16 @@ pub(super) fn count_generation(resource: &Resource, object: &mut Value, old: &Va
     }
     let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
     metadata(object).insert("generation".into(), generation.into());
+}
+
+/// Who acts on an object shall see that something is wanted: it is deleted for the first time.
+pub(super) fn begin_deletion(object: &mut Value) {
+    let metadata = metadata(object);
+    if metadata.get("deletionTimestamp").is_none()
+        && let Some(generation) = metadata.get("generation").and_then(Value::as_i64)
+    {
+        metadata.insert("generation".into(), (generation + 1).into());
+    }
 }
 
 fn same_wish(a: &Value, b: &Value) -> bool {

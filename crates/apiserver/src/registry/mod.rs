@@ -41,13 +41,19 @@ pub(crate) struct Write<'a> {
     pub(crate) validation: Validation,
     /// Who writes, as `metadata.managedFields` names it.
     pub(crate) manager: &'a str,
+    /// The form of the object that the client knows; none: the stored one.
+    pub(crate) form: Option<&'static Resource>,
 }
 
 impl Write<'_> {
     /// A write of the server itself.
     pub(crate) fn own(now: i64) -> Self {
         let validation = Validation::Strict;
-        Self { now, dry_run: false, validation, manager: "kube-apiserver" }
+        Self { now, dry_run: false, validation, manager: "kube-apiserver", form: None }
+    }
+
+    fn resource(&self, kind: Kind) -> &'static Resource {
+        self.form.unwrap_or(kind.resource())
     }
 }
 
@@ -66,6 +72,19 @@ pub(crate) enum Part {
     /// All but the status.
     Main,
     Status,
+    /// How many there shall be, which belongs to the main part.
+    Scale,
+}
+
+impl Part {
+    /// As owners of fields say it.
+    pub(super) fn subresource(self) -> &'static str {
+        match self {
+            Self::Main => "",
+            Self::Status => "status",
+            Self::Scale => "scale",
+        }
+    }
 }
 
 /// The store and the rules around it.
@@ -143,21 +162,23 @@ impl Registry {
         managers: Option<Managers>,
         write: Write<'_>,
     ) -> Result<Arc<Object>, Error> {
-        let resource = kind.resource();
+        let resource = write.resource(kind);
         meta::adopt(resource, namespace, &mut object)?;
         self.decode(resource, &mut object, write.validation)?;
         meta::metadata(&mut object).remove("managedFields");
         let key = self.name(resource, namespace, &mut object)?;
         self.check_namespace(resource, &key)?;
+        self.check_definition(resource)?;
         meta::begin(resource, &mut object, &mut self.random, write.now);
         if resource.status != StatusRule::SeparateOnceCreated {
             meta::drop_status(resource, &mut object);
         }
-        admission::complete(resource, &mut object);
+        admission::complete(resource, &mut object, None);
         let given = object.clone();
         admission::admit(resource, &mut object, None)?;
         self.check_custom(resource, &object, None)?;
         track::begin(resource, &given, &mut object, managers, write);
+        let mut object = resource.stored(object);
         self.pools.allocate(kind, &mut object, None)?;
         if self.store.get(kind, &key).is_some() {
             return Err(Error::AlreadyExists { resource, name: key.name });
@@ -187,31 +208,32 @@ impl Registry {
         managers: Option<Managers>,
         write: Write<'_>,
     ) -> Result<Arc<Object>, Error> {
-        let (resource, old) = (kind.resource(), self.get(kind, key)?);
+        let (resource, old) = (write.resource(kind), self.get(kind, key)?);
+        let before = resource.shown(&old.value);
         meta::adopt(resource, &key.namespace, &mut object)?;
         self.decode(resource, &mut object, write.validation)?;
-        meta::check_same(resource, key, &object, &old.value)?;
-        meta::keep(&mut object, &old.value);
+        meta::check_same(resource, key, &object, &before)?;
+        meta::keep(&mut object, &before);
         let claimed = meta::metadata(&mut object).remove("managedFields");
         match part {
-            Part::Main => meta::keep_status(resource, &mut object, &old.value),
-            Part::Status => meta::keep_all_but_status(resource, &mut object, &old.value),
+            Part::Main | Part::Scale => meta::keep_status(resource, &mut object, &before),
+            Part::Status => meta::keep_all_but_status(resource, &mut object, &before),
         }
-        if part == Part::Main || definitions::covers_status(resource) {
-            self.check_custom(resource, &object, Some(&old.value))?;
+        if part != Part::Status || definitions::covers_status(resource) {
+            self.check_custom(resource, &object, Some(&before))?;
         }
-        admission::complete(resource, &mut object);
+        admission::complete(resource, &mut object, Some(&before));
         let given = object.clone();
         if part == Part::Status {
             admission::admit_status(resource, &mut object)?;
+        } else {
+            admission::admit(resource, &mut object, Some(&before))?;
+            self.pools.allocate(kind, &mut object, Some(&before))?;
         }
-        if part == Part::Main {
-            admission::admit(resource, &mut object, Some(&old.value))?;
-            self.pools.allocate(kind, &mut object, Some(&old.value))?;
-        }
-        meta::count_generation(resource, &mut object, &old.value);
+        meta::count_generation(resource, &mut object, &before);
         let managers = managers.ok_or(claimed);
-        track::follow(resource, part, &old.value, &given, &mut object, managers, write);
+        track::follow(resource, part, &before, &given, &mut object, managers, write);
+        let object = resource.stored(object);
         if object == old.value {
             return Ok(old);
         }
@@ -239,7 +261,7 @@ impl Registry {
         match resource.kind {
             Kind::Custom(custom) => {
                 let version = custom.version(version);
-                unknown.extend(version.into_iter().flat_map(|it| self.complete_custom(it, object)));
+                unknown.extend(version.into_iter().flat_map(|it| it.complete(object)));
             }
             _ => schema::decode::decode(root, object, &mut unknown).map_err(refuse)?,
         }
@@ -263,8 +285,9 @@ impl Registry {
         patch: &Patch,
         write: Write<'_>,
     ) -> Result<Arc<Object>, Error> {
-        let old = self.get(kind, key)?;
-        let object = patch.apply(kind, &old.value)?;
+        let (resource, old) = (write.resource(kind), self.get(kind, key)?);
+        let object = patch.apply(resource, &resource.shown(&old.value))?;
+        meta::check_uid(resource, key, &object, &old.value)?;
         let text = |object: &Value| object.to_string();
         let patched = object.clone();
         self.update(kind, key, part, object, write).map_err(|error| match error {
@@ -285,7 +308,7 @@ impl Registry {
         wanted: &Value,
         write: Write<'_>,
     ) -> Result<Arc<Object>, Error> {
-        let (resource, old) = (kind.resource(), self.get(kind, key)?);
+        let (resource, old) = (write.resource(kind), self.get(kind, key)?);
         meta::check_same(resource, key, wanted, &old.value)?;
         let replicas = match &wanted["spec"]["replicas"] {
             Value::Null => 0.into(),
@@ -294,16 +317,16 @@ impl Registry {
                 let message = format!("Invalid value: {other}: must be greater than or equal to 0");
                 let field = "spec.replicas".into();
                 let causes = vec![Cause { reason: Reason::Invalid, field, message }];
-                return Err(Error::Invalid { resource, name: key.name.clone(), causes });
+                return Err(Error::Scale { name: key.name.clone(), causes });
             }
         };
-        let mut object = old.value.clone();
+        let mut object = resource.shown(&old.value).into_owned();
         if let Some(place) = object.pointer_mut(scale.wanted) {
             *place = replicas;
         } else {
             object["spec"]["replicas"] = replicas;
         }
-        self.update(kind, key, Part::Main, object, write)
+        self.update(kind, key, Part::Scale, object, write)
     }
 
     /// Assigns a pod to a node (`pods/binding`).

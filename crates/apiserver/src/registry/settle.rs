@@ -13,6 +13,7 @@ impl Registry {
             self.pools.follow(&change);
             self.settle_definition(&change, now);
             self.settle_addresses(&change, now);
+            self.settle_range(&change, now);
             self.settle_owners(&change, now);
             self.settle_namespace(&change, now);
             self.settle_accounts(&change, now);
@@ -104,7 +105,7 @@ impl Registry {
         }
     }
 
-    fn end_if_there(&mut self, kind: Kind, key: &Key, now: i64) {
+    pub(super) fn end_if_there(&mut self, kind: Kind, key: &Key, now: i64) {
         if let Some(object) = self.store.get(kind, key) {
             self.end(kind, key, &object, None, now);
         }

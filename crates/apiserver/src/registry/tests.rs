@@ -4,8 +4,13 @@ use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeSet;
 
-const WRITE: Write<'static> =
-    Write { now: 1_000_000, dry_run: false, validation: Validation::Strict, manager: "test" };
+const WRITE: Write<'static> = Write {
+    now: 1_000_000,
+    dry_run: false,
+    validation: Validation::Strict,
+    manager: "test",
+    form: None,
+};
 
 fn registry() -> Registry {
     let pools = Pools::new(&["10.96.0.0/28".parse().unwrap()], &(30_000..=30_015));

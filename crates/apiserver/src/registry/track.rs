@@ -26,15 +26,21 @@ const NOBODYS: [&[&str]; 12] = [
 pub(super) fn scope(resource: &Resource, part: Part, set: &Set) -> Set {
     let set = set.without(&NOBODYS);
     match part {
-        Part::Main if resource.has_status() => set.without(&[&["f:status"]]),
-        Part::Main => set,
+        Part::Main | Part::Scale if resource.has_status() => set.without(&[&["f:status"]]),
+        Part::Main | Part::Scale => set,
         Part::Status => set.without(&[&["f:spec"]]),
     }
 }
 
 pub(super) fn owner(resource: &Resource, part: Part, write: Write<'_>) -> Owner {
-    let subresource = if part == Part::Status { "status" } else { "" };
-    Owner::update(write.manager, &resource.api_version(), subresource)
+    Owner::update(write.manager, &resource.api_version(), part.subresource())
+}
+
+/// The owners of an object's fields, which have the names of this form.
+pub(super) fn managers(resource: &Resource, entries: &Value) -> Managers {
+    let mut managers = Managers::from_json(entries);
+    managers.rename(|api_version| resource.names_from(api_version));
+    managers
 }
 
 /// The owners of a new object, `given` so by its creator: him, unless others are named.
@@ -52,7 +58,7 @@ pub(super) fn begin(
         managers.update(&owner(resource, Part::Main, write), &changes);
         managers
     });
-    put(object, managers, write.now);
+    put(resource, object, managers, true, write);
 }
 
 /// The owners after a change to what is `given`: `managers` are decided already, or else what the client says about the old ones.
@@ -66,13 +72,25 @@ pub(super) fn follow(
     write: Write<'_>,
 ) {
     let present = &old["metadata"]["managedFields"];
+    // Whoever applies what is there already owns it since no particular time, and so do those who scale.
+    let timed = part != Part::Scale && (managers.is_err() || !same(old, object));
     let managers = managers.unwrap_or_else(|claimed| {
-        let mut managers = Managers::from_json(claimed.as_ref().unwrap_or(present));
+        let mut managers = self::managers(resource, claimed.as_ref().unwrap_or(present));
         let changes = changes(resource, part, old, given);
         managers.update(&owner(resource, part, write), &changes);
         managers
     });
-    put(object, managers, write.now);
+    put(resource, object, managers, timed, write);
+}
+
+/// Whether two states differ in their owners at most.
+fn same(old: &Value, new: &Value) -> bool {
+    let bare = |object: &Value| {
+        let mut object = object.clone();
+        meta::metadata(&mut object).remove("managedFields");
+        object
+    };
+    bare(old) == bare(new)
 }
 
 fn changes(resource: &Resource, part: Part, old: &Value, new: &Value) -> Changes {
@@ -82,8 +100,19 @@ fn changes(resource: &Resource, part: Part, old: &Value, new: &Value) -> Changes
     Changes { written: scope(&changes.written), removed: scope(&changes.removed) }
 }
 
-fn put(object: &mut Value, mut managers: Managers, now: i64) {
-    managers.stamp(now);
+fn put(
+    resource: &Resource,
+    object: &mut Value,
+    mut managers: Managers,
+    timed: bool,
+    write: Write<'_>,
+) {
+    if timed {
+        managers.stamp(write.now);
+    }
+    managers.rename(|api_version| {
+        resource.names_from(api_version).into_iter().map(|(there, here)| (here, there)).collect()
+    });
     let metadata = meta::metadata(object);
     if managers.is_empty() {
         metadata.remove("managedFields");

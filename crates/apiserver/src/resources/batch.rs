@@ -1,6 +1,6 @@
 //! Groups `batch`, `autoscaling`, `policy`, `coordination.k8s.io` and `scheduling.k8s.io`.
 
-use super::columns::{AGE, NAME, column, number, wide};
+use super::columns::{AGE, Column, NAME, column, number, wide};
 use super::{CORE, Kind, Resource, StatusRule};
 use crate::table::{Cell, cluster, count, workload};
 
@@ -40,12 +40,13 @@ pub(super) const CRON_JOB: Resource = Resource {
         NAME,
         column("Schedule", Cell::At("/spec/schedule")),
         column("Timezone", Cell::At("/spec/timeZone")),
-        column("Suspend", Cell::Of(workload::cron_suspend)),
+        Column { shape: "boolean", ..column("Suspend", Cell::Of(workload::cron_suspend)) },
         number("Active", Cell::Of(workload::cron_active)),
         column("Last Schedule", Cell::Since("/status/lastScheduleTime")),
         AGE,
         wide("Containers", Cell::Of(workload::cron_containers)),
         wide("Images", Cell::Of(workload::cron_images)),
+        wide("Selector", Cell::Of(workload::cron_selector)),
     ],
     ..BATCH
 };

@@ -29,12 +29,12 @@ pub(super) const NODE: Resource = Resource {
         column("Status", Cell::Of(cluster::node_status)),
         column("Roles", Cell::Of(cluster::node_roles)),
         AGE,
-        column("Version", Cell::At("/status/nodeInfo/kubeletVersion")),
+        column("Version", Cell::Of(cluster::node_version)),
         wide("Internal-IP", Cell::Of(cluster::node_internal_ip)),
         wide("External-IP", Cell::Of(cluster::node_external_ip)),
-        wide("OS-Image", Cell::At("/status/nodeInfo/osImage")),
-        wide("Kernel-Version", Cell::At("/status/nodeInfo/kernelVersion")),
-        wide("Container-Runtime", Cell::At("/status/nodeInfo/containerRuntimeVersion")),
+        wide("OS-Image", Cell::Of(cluster::node_image)),
+        wide("Kernel-Version", Cell::Of(cluster::node_kernel)),
+        wide("Container-Runtime", Cell::Of(cluster::node_runtime)),
     ],
     ..CORE
 };

@@ -5,7 +5,7 @@
 
 use super::columns::{AGE, Column, NAME};
 use super::{Kind, Resource, Scale, StatusRule};
-use crate::schema::{Root, custom::Schema};
+use crate::schema::{Root, custom::Schema, decode};
 use crate::table::Cell;
 use crate::table::path::Path;
 use serde_json::Value;
@@ -42,6 +42,14 @@ impl Version {
 
     pub(crate) fn schema(&self) -> &Schema {
         &self.schema
+    }
+
+    /// Drops what the schema does not know, fills in its defaults, and says what was dropped.
+    pub(crate) fn complete(&self, object: &mut Value) -> Vec<String> {
+        let mut unknown = Vec::new();
+        decode::prune(self.root(), object, &mut unknown);
+        self.schema.complete(object);
+        unknown
     }
 }
 
@@ -85,6 +93,7 @@ impl Custom {
             }),
             generation: true,
             columns: columns(&version["additionalPrinterColumns"]),
+            renamed: &[],
         };
         let schema = Schema::compile(&version["schema"]["openAPIV3Schema"]);
         Version { resource, served: version["served"] == true, schema }

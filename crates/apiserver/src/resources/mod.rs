@@ -6,7 +6,9 @@ mod batch;
 mod columns;
 mod core;
 pub(crate) mod custom;
+mod event;
 mod extension;
+mod form;
 mod network;
 mod review;
 mod rights;
@@ -14,87 +16,110 @@ mod storage;
 
 pub(crate) use columns::Column;
 pub use custom::Custom;
+pub(crate) use form::Renamed;
 
 use crate::schema::{Root, builtin};
 
-/// A kind of object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    Namespace,
-    Node,
-    Pod,
-    Service,
-    Endpoints,
-    ConfigMap,
-    Secret,
-    ServiceAccount,
-    Event,
-    ReplicationController,
-    PersistentVolume,
-    PersistentVolumeClaim,
-    ResourceQuota,
-    LimitRange,
-    PodTemplate,
-    Deployment,
-    ReplicaSet,
-    StatefulSet,
-    DaemonSet,
-    ControllerRevision,
-    Job,
-    CronJob,
-    HorizontalPodAutoscaler,
-    PodDisruptionBudget,
-    Ingress,
-    IngressClass,
-    NetworkPolicy,
-    IPAddress,
-    ServiceCIDR,
-    EndpointSlice,
-    Lease,
-    Role,
-    RoleBinding,
-    ClusterRole,
-    ClusterRoleBinding,
-    StorageClass,
-    CSIDriver,
-    CSINode,
-    CSIStorageCapacity,
-    VolumeAttachment,
-    PriorityClass,
-    RuntimeClass,
-    ValidatingWebhookConfiguration,
-    MutatingWebhookConfiguration,
-    ValidatingAdmissionPolicy,
-    ValidatingAdmissionPolicyBinding,
-    FlowSchema,
-    PriorityLevelConfiguration,
-    APIService,
-    SelfSubjectReview,
-    TokenReview,
-    LocalSubjectAccessReview,
-    SelfSubjectAccessReview,
-    SelfSubjectRulesReview,
-    SubjectAccessReview,
-    CustomResourceDefinition,
-    VirtualIP,
-    /// A kind that a CustomResourceDefinition declares.
-    Custom(Custom),
+/// The built-in kinds and their lines of the table, in one list.
+macro_rules! kinds {
+    ($($kind:ident => $line:path,)*) => {
+        /// A kind of object.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $($kind,)*
+            /// A kind that a CustomResourceDefinition declares.
+            Custom(Custom),
+        }
+
+        /// The built-in kinds in the form in which they are stored; a group's kinds stand together.
+        pub static RESOURCES: [Resource; [$(stringify!($kind)),*].len()] = [$($line),*];
+
+        impl Kind {
+            /// Its place in [`RESOURCES`], where it is built in.
+            pub(crate) fn index(self) -> Option<usize> {
+                enum Place {
+                    $($kind,)*
+                }
+                match self {
+                    $(Self::$kind => Some(Place::$kind as usize),)*
+                    Self::Custom(_) => None,
+                }
+            }
+        }
+    };
 }
+
+kinds! {
+    Namespace => core::NAMESPACE,
+    Node => core::NODE,
+    Pod => core::POD,
+    Service => core::SERVICE,
+    Endpoints => core::ENDPOINTS,
+    ConfigMap => core::CONFIG_MAP,
+    Secret => core::SECRET,
+    ServiceAccount => core::SERVICE_ACCOUNT,
+    Event => core::EVENT,
+    ReplicationController => core::REPLICATION_CONTROLLER,
+    PersistentVolume => storage::PERSISTENT_VOLUME,
+    PersistentVolumeClaim => storage::PERSISTENT_VOLUME_CLAIM,
+    ResourceQuota => core::RESOURCE_QUOTA,
+    LimitRange => core::LIMIT_RANGE,
+    PodTemplate => core::POD_TEMPLATE,
+    Deployment => apps::DEPLOYMENT,
+    ReplicaSet => apps::REPLICA_SET,
+    StatefulSet => apps::STATEFUL_SET,
+    DaemonSet => apps::DAEMON_SET,
+    ControllerRevision => apps::CONTROLLER_REVISION,
+    Job => batch::JOB,
+    CronJob => batch::CRON_JOB,
+    HorizontalPodAutoscaler => batch::HORIZONTAL_POD_AUTOSCALER,
+    PodDisruptionBudget => batch::POD_DISRUPTION_BUDGET,
+    Ingress => network::INGRESS,
+    IngressClass => network::INGRESS_CLASS,
+    NetworkPolicy => network::NETWORK_POLICY,
+    IPAddress => network::IP_ADDRESS,
+    ServiceCIDR => network::SERVICE_CIDR,
+    EndpointSlice => network::ENDPOINT_SLICE,
+    Lease => batch::LEASE,
+    Role => rights::ROLE,
+    RoleBinding => rights::ROLE_BINDING,
+    ClusterRole => rights::CLUSTER_ROLE,
+    ClusterRoleBinding => rights::CLUSTER_ROLE_BINDING,
+    StorageClass => storage::STORAGE_CLASS,
+    CSIDriver => storage::CSI_DRIVER,
+    CSINode => storage::CSI_NODE,
+    CSIStorageCapacity => storage::CSI_STORAGE_CAPACITY,
+    VolumeAttachment => storage::VOLUME_ATTACHMENT,
+    PriorityClass => batch::PRIORITY_CLASS,
+    RuntimeClass => extension::RUNTIME_CLASS,
+    ValidatingWebhookConfiguration => extension::VALIDATING_WEBHOOK_CONFIGURATION,
+    MutatingWebhookConfiguration => extension::MUTATING_WEBHOOK_CONFIGURATION,
+    ValidatingAdmissionPolicy => extension::VALIDATING_ADMISSION_POLICY,
+    ValidatingAdmissionPolicyBinding => extension::VALIDATING_ADMISSION_POLICY_BINDING,
+    FlowSchema => extension::FLOW_SCHEMA,
+    PriorityLevelConfiguration => extension::PRIORITY_LEVEL_CONFIGURATION,
+    APIService => extension::API_SERVICE,
+    SelfSubjectReview => review::SELF_SUBJECT_REVIEW,
+    TokenReview => review::TOKEN_REVIEW,
+    LocalSubjectAccessReview => review::LOCAL_SUBJECT_ACCESS_REVIEW,
+    SelfSubjectAccessReview => review::SELF_SUBJECT_ACCESS_REVIEW,
+    SelfSubjectRulesReview => review::SELF_SUBJECT_RULES_REVIEW,
+    SubjectAccessReview => review::SUBJECT_ACCESS_REVIEW,
+    CustomResourceDefinition => rights::CUSTOM_RESOURCE_DEFINITION,
+    VirtualIP => network::VIRTUAL_IP,
+}
+
+/// Forms besides the stored one: the same objects under another group.
+pub static FORMS: [Resource; 1] = [event::EVENT];
 
 impl Kind {
     /// The kind's line of the table.
     #[must_use]
     pub fn resource(self) -> &'static Resource {
-        match self {
-            Self::Custom(custom) => custom.stored(),
-            // The line of a built-in kind is there: a test sees to it.
-            _ => RESOURCES.iter().find(|resource| resource.kind == self).unwrap_or(&RESOURCES[0]),
+        match (self, self.index()) {
+            (Self::Custom(custom), _) => custom.stored(),
+            (_, index) => &RESOURCES[index.unwrap_or(0)],
         }
-    }
-
-    /// Its place in [`RESOURCES`], where it is built in.
-    pub(crate) fn index(self) -> Option<usize> {
-        RESOURCES.iter().position(|resource| resource.kind == self)
     }
 }
 
@@ -121,6 +146,8 @@ pub struct Resource {
     pub generation: bool,
     /// Columns of the Table view, in the order in which they are shown.
     pub(crate) columns: &'static [Column],
+    /// Fields that are called otherwise than in the stored form.
+    pub(crate) renamed: &'static [Renamed],
 }
 
 impl PartialEq for Resource {
@@ -194,6 +221,11 @@ impl Resource {
     #[must_use]
     pub fn is_custom(&self) -> bool {
         self.group == "podway.io" || matches!(self.kind, Kind::Custom(_))
+    }
+
+    /// Whether a CustomResourceDefinition declares the kind.
+    pub(crate) fn is_defined(&self) -> bool {
+        matches!(self.kind, Kind::Custom(_))
     }
 
     /// Whether a `PUT` of an object that is not there makes it (`AllowCreateOnUpdate`).
@@ -273,26 +305,31 @@ impl Resource {
     pub(crate) fn root(&self) -> Option<Root<'static>> {
         match self.kind {
             Kind::Custom(custom) => custom.version(self.version).map(custom::Version::root),
-            kind => builtin::root(kind),
+            _ => builtin::root(self),
         }
     }
+}
+
+/// The built-in kinds in all their forms.
+pub(crate) fn built_in() -> impl Iterator<Item = &'static Resource> {
+    RESOURCES.iter().chain(&FORMS)
 }
 
 /// The resource served under this group, version and plural.
 #[must_use]
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
-    RESOURCES.iter().find(|r| r.group == group && r.version == version && r.plural == plural)
+    built_in().find(|r| r.group == group && r.version == version && r.plural == plural)
 }
 
 /// The resource of manifests with these `apiVersion` and `kind`.
 #[must_use]
 pub fn of_manifest(api_version: &str, kind: &str) -> Option<&'static Resource> {
-    RESOURCES.iter().find(|r| r.name == kind && r.api_version() == api_version)
+    built_in().find(|r| r.name == kind && r.api_version() == api_version)
 }
 
 /// The served resources: the built-in ones, then each version of each custom one.
 pub(crate) fn served(customs: &[Custom]) -> impl Iterator<Item = &'static Resource> {
-    RESOURCES.iter().chain(customs.iter().flat_map(|custom| custom.served()))
+    built_in().chain(customs.iter().flat_map(|custom| custom.served()))
 }
 
 /// Groups with their versions, the preferred one first, in the order of the table, the core group left out.
@@ -325,68 +362,8 @@ const CORE: Resource = Resource {
     scale: None,
     generation: false,
     columns: &[],
+    renamed: &[],
 };
-
-/// Indexed by [`Kind`]; a group's kinds stand together.
-pub static RESOURCES: [Resource; 57] = [
-    core::NAMESPACE,
-    core::NODE,
-    core::POD,
-    core::SERVICE,
-    core::ENDPOINTS,
-    core::CONFIG_MAP,
-    core::SECRET,
-    core::SERVICE_ACCOUNT,
-    core::EVENT,
-    core::REPLICATION_CONTROLLER,
-    storage::PERSISTENT_VOLUME,
-    storage::PERSISTENT_VOLUME_CLAIM,
-    core::RESOURCE_QUOTA,
-    core::LIMIT_RANGE,
-    core::POD_TEMPLATE,
-    apps::DEPLOYMENT,
-    apps::REPLICA_SET,
-    apps::STATEFUL_SET,
-    apps::DAEMON_SET,
-    apps::CONTROLLER_REVISION,
-    batch::JOB,
-    batch::CRON_JOB,
-    batch::HORIZONTAL_POD_AUTOSCALER,
-    batch::POD_DISRUPTION_BUDGET,
-    network::INGRESS,
-    network::INGRESS_CLASS,
-    network::NETWORK_POLICY,
-    network::IP_ADDRESS,
-    network::SERVICE_CIDR,
-    network::ENDPOINT_SLICE,
-    batch::LEASE,
-    rights::ROLE,
-    rights::ROLE_BINDING,
-    rights::CLUSTER_ROLE,
-    rights::CLUSTER_ROLE_BINDING,
-    storage::STORAGE_CLASS,
-    storage::CSI_DRIVER,
-    storage::CSI_NODE,
-    storage::CSI_STORAGE_CAPACITY,
-    storage::VOLUME_ATTACHMENT,
-    batch::PRIORITY_CLASS,
-    extension::RUNTIME_CLASS,
-    extension::VALIDATING_WEBHOOK_CONFIGURATION,
-    extension::MUTATING_WEBHOOK_CONFIGURATION,
-    extension::VALIDATING_ADMISSION_POLICY,
-    extension::VALIDATING_ADMISSION_POLICY_BINDING,
-    extension::FLOW_SCHEMA,
-    extension::PRIORITY_LEVEL_CONFIGURATION,
-    extension::API_SERVICE,
-    review::SELF_SUBJECT_REVIEW,
-    review::TOKEN_REVIEW,
-    review::LOCAL_SUBJECT_ACCESS_REVIEW,
-    review::SELF_SUBJECT_ACCESS_REVIEW,
-    review::SELF_SUBJECT_RULES_REVIEW,
-    review::SUBJECT_ACCESS_REVIEW,
-    rights::CUSTOM_RESOURCE_DEFINITION,
-    network::VIRTUAL_IP,
-];
 
 #[cfg(test)]
 mod tests {
@@ -414,5 +391,6 @@ mod tests {
         let groups = groups(&[]);
         assert_eq!(groups[0], ("apps", vec!["v1"]));
         assert!(groups.iter().all(|(_, versions)| versions.len() == 1));
+        assert!(groups.iter().any(|(group, _)| *group == "events.k8s.io"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::compile::{Compiler, compile};
 use super::{Id, Root, Types};
-use crate::resources::{Kind, RESOURCES, Resource};
+use crate::resources::{FORMS, Kind, RESOURCES, Resource};
 use k8s_openapi::api;
 use k8s_openapi::api::admissionregistration as admission;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 const RULES: &str = include_str!("lists.txt");
 
 /// Types that are replaced as a whole (`x-kubernetes-map-type: atomic` of the API reference).
-pub(crate) const ATOMIC: [&str; 18] = [
+pub(crate) const ATOMIC: [&str; 19] = [
     "io.k8s.api.core.v1.ConfigMapKeySelector",
     "io.k8s.api.core.v1.EndpointAddress",
     "io.k8s.api.core.v1.EndpointPort",
@@ -33,6 +33,7 @@ pub(crate) const ATOMIC: [&str; 18] = [
     "io.k8s.api.core.v1.SecretReference",
     "io.k8s.api.core.v1.TypedLocalObjectReference",
     "io.k8s.api.discovery.v1.EndpointPort",
+    "io.k8s.api.networking.v1.ServiceBackendPort",
     "io.k8s.api.rbac.v1.RoleRef",
     "io.k8s.api.rbac.v1.Subject",
     "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector",
@@ -49,11 +50,14 @@ struct Compiled {
 
 /// The types of a built-in kind's objects, compiled when the first of them comes: most clusters use few kinds, and all
 /// of them would double the time and the memory that a server needs to start.
-pub(crate) fn root(kind: Kind) -> Option<Root<'static>> {
-    static COMPILED: [OnceLock<Compiled>; RESOURCES.len()] =
-        [const { OnceLock::new() }; RESOURCES.len()];
-    let index = kind.index()?;
-    let Compiled { types, root } = COMPILED[index].get_or_init(|| compiled(&RESOURCES[index]));
+pub(crate) fn root(resource: &Resource) -> Option<Root<'static>> {
+    const COUNT: usize = RESOURCES.len() + FORMS.len();
+    static COMPILED: [OnceLock<Compiled>; COUNT] = [const { OnceLock::new() }; COUNT];
+    let index = match resource.is_stored() {
+        true => resource.kind.index()?,
+        false => RESOURCES.len() + FORMS.iter().position(|it| it.group == resource.group)?,
+    };
+    let Compiled { types, root } = COMPILED[index].get_or_init(|| compiled(resource));
     Some(Root { types, id: *root })
 }
 
@@ -81,7 +85,7 @@ pub(crate) fn definitions(kinds: &mut dyn Iterator<Item = &Resource>) -> Map<Str
     generator.subschema_for::<meta::ListMeta>();
     let mut own = None;
     for resource in kinds {
-        match schema(resource.kind) {
+        match schema(resource) {
             Some(add) => add(&mut generator),
             None if resource.kind == Kind::VirtualIP => own = Some(name(resource)),
             None => {}
@@ -124,8 +128,9 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) {
 }
 
 /// None: the schema is ours.
-fn schema(kind: Kind) -> Option<Add> {
-    Some(match kind {
+fn schema(resource: &Resource) -> Option<Add> {
+    Some(match resource.kind {
+        Kind::Event if !resource.is_stored() => of::<api::events::v1::Event>,
         Kind::Namespace => of::<api::core::v1::Namespace>,
         Kind::Node => of::<api::core::v1::Node>,
         Kind::Pod => of::<api::core::v1::Pod>,
@@ -195,8 +200,8 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_schema() {
-        for resource in &RESOURCES {
-            let root = root(resource.kind).expect("a root");
+        for resource in crate::resources::built_in() {
+            let root = root(resource).expect("a root");
             assert!(matches!(root.node(), Type::Struct(_)), "{}", name(resource));
             assert!(root.field("metadata").is_some(), "{}", name(resource));
         }
@@ -204,7 +209,7 @@ mod tests {
 
     #[test]
     fn every_rule_is_about_a_list_or_a_map() {
-        let root = root(Kind::Service).expect("a root");
+        let root = root(Kind::Service.resource()).expect("a root");
         let ports = root.field("spec").and_then(|spec| spec.field("ports")).expect("ports");
         let Type::List { rule, .. } = ports.node() else { panic!("{:?}", ports.node()) };
         assert_eq!(*rule, ListRule::Keyed(vec!["port".into(), "protocol".into()]));

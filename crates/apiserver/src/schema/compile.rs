@@ -1,6 +1,6 @@
 //! From OpenAPI schemas to types.
 
-use super::{Id, ListRule, Struct, Type, Types};
+use super::{Id, ListRule, Struct, Type, Types, zeros};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -63,6 +63,7 @@ impl Work<'_, '_> {
         let short = name.rsplit('.').next().unwrap_or_default();
         match short {
             "Quantity" => return Type::Quantity,
+            "Time" | "MicroTime" => return Type::Time { micro: short == "MicroTime" },
             "RawExtension"
             | "FieldsV1"
             | "JSON"
@@ -125,6 +126,7 @@ impl Work<'_, '_> {
             fields: fields.collect(),
             open: schema["x-kubernetes-preserve-unknown-fields"] == true,
             atomic: rule == Some("atomic") || self.compiler.atomic.contains(&name),
+            zeros: zeros::of(short),
         }
     }
 }

@@ -125,6 +125,12 @@ impl Place {
                 Some(_) => true,
                 None => false,
             },
+            Type::Time { micro } => match value {
+                Value::String(text) if !self.lenient => {
+                    return crate::time::parse(text, *micro).map_err(|fault| fault.to_string());
+                }
+                value => value.is_string(),
+            },
             Type::Quantity => match value {
                 Value::String(text) if is_quantity(text) => true,
                 Value::String(_) if !self.lenient => return Err(QUANTITY.to_owned()),
@@ -185,7 +191,7 @@ fn go_value(value: &Value, wanted: &Type) -> String {
 
 fn go_type(root: Root<'_>, id: Id) -> String {
     match root.types.of(id) {
-        Type::Text => "string".into(),
+        Type::Text | Type::Time { .. } => "string".into(),
         Type::Integer { long: true } => "int64".into(),
         Type::Integer { long: false } => "int32".into(),
         Type::Number => "float64".into(),
@@ -209,7 +215,8 @@ mod tests {
 
     fn check(kind: Kind, mut value: Value) -> (Result<(), String>, Vec<String>, Value) {
         let mut unknown = Vec::new();
-        let outcome = decode(builtin::root(kind).expect("a root"), &mut value, &mut unknown);
+        let outcome =
+            decode(builtin::root(kind.resource()).expect("a root"), &mut value, &mut unknown);
         (outcome, unknown, value)
     }
 
@@ -263,6 +270,16 @@ mod tests {
                 Kind::Pod,
                 json!({"spec": {"containers": [{"resources": {"limits": {"cpu": "much"}}}]}}),
                 QUANTITY,
+            ),
+            (
+                Kind::Lease,
+                json!({"spec": {"renewTime": "2026-01-02T03:04:05Z"}}),
+                r#"parsing time "2026-01-02T03:04:05Z" as "2006-01-02T15:04:05.000000Z07:00": cannot parse "Z" as ".000000""#,
+            ),
+            (
+                Kind::Lease,
+                json!({"metadata": {"creationTimestamp": "today"}}),
+                r#"parsing time "today" as "2006-01-02T15:04:05Z07:00": cannot parse "today" as "2006""#,
             ),
             (Kind::Secret, json!({"data": {"a": "$"}}), "illegal base64 data at input byte 0"),
             (

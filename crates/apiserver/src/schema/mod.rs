@@ -9,8 +9,11 @@ pub(crate) mod custom;
 pub(crate) mod decode;
 pub(crate) mod document;
 mod virtual_ip;
+pub(crate) mod zeros;
 
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// A type within [`Types`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +38,10 @@ pub(crate) enum Type {
     Quantity,
     /// Base64.
     Bytes,
+    /// RFC 3339, with microseconds (`MicroTime`) or without.
+    Time {
+        micro: bool,
+    },
     /// Anything; nobody looks into it.
     Any,
     Map {
@@ -58,6 +65,8 @@ pub(crate) struct Struct {
     pub(crate) open: bool,
     /// Replaced as a whole, never in part.
     pub(crate) atomic: bool,
+    /// Fields that are always there.
+    pub(crate) zeros: Vec<(&'static str, Value)>,
 }
 
 /// How lists are merged and who owns their items.
@@ -99,14 +108,22 @@ impl<'a> Root<'a> {
         self.types.of(self.id)
     }
 
-    /// A type without parts.
-    pub(crate) fn opaque() -> Root<'static> {
-        static OPAQUE: Types = Types { nodes: Vec::new() };
-        Root { types: &OPAQUE, id: Id(0) }
+    /// The type of what no schema describes: maps have parts, and these are of the same type.
+    pub(crate) fn untyped() -> Root<'static> {
+        static UNTYPED: LazyLock<Types> =
+            LazyLock::new(|| Types { nodes: vec![Type::Map { values: Id(0), atomic: false }] });
+        Root { types: &UNTYPED, id: Id(0) }
     }
 
-    /// Whether Go's type has values of this one in itself, not behind a pointer: even an empty object has them.
-    pub(crate) fn is_inline(self) -> bool {
+    /// What even an empty object has in this field, since Go's type has it in itself, not behind a pointer.
+    pub(crate) fn zero(self, field: &str) -> Option<Value> {
+        let inline = || self.field(field).is_some_and(Self::is_inline);
+        let Type::Struct(node) = self.node() else { return None };
+        let zero = node.zeros.iter().find(|(name, _)| *name == field);
+        zero.map(|(_, zero)| zero.clone()).or_else(|| inline().then(|| Map::new().into()))
+    }
+
+    fn is_inline(self) -> bool {
         const OTHERS: [&str; 10] = [
             "ObjectMeta",
             "DeploymentStrategy",
@@ -131,7 +148,10 @@ impl<'a> Root<'a> {
     /// The type of a field of this struct or of the values of this map.
     pub(crate) fn field(self, name: &str) -> Option<Self> {
         match self.node() {
-            Type::Struct(node) => node.fields.get(name).map(|id| self.at(*id)),
+            Type::Struct(node) => match node.fields.get(name) {
+                None if node.open => Some(Root::untyped()),
+                id => id.map(|id| self.at(*id)),
+            },
             Type::Map { values, .. } => Some(self.at(*values)),
             _ => None,
         }

@@ -1,6 +1,6 @@
 //! Cells of nodes, events and priority classes.
 
-use super::{holds, items, joined, since, text_or_none};
+use super::{UNKNOWN, holds, items, joined, since, text_or_none};
 use serde_json::Value;
 
 pub(crate) fn node_status(node: &Value) -> Value {
@@ -33,6 +33,27 @@ pub(crate) fn node_external_ip(node: &Value) -> Value {
 fn node_address(node: &Value, kind: &str) -> Value {
     let address = items(&node["status"]["addresses"]).find(|address| address["type"] == kind);
     text_or_none(address.and_then(|address| address["address"].as_str()).unwrap_or_default())
+}
+
+pub(crate) fn node_version(node: &Value) -> Value {
+    node["status"]["nodeInfo"]["kubeletVersion"].as_str().unwrap_or_default().into()
+}
+
+pub(crate) fn node_image(node: &Value) -> Value {
+    node_info(node, "osImage")
+}
+
+pub(crate) fn node_kernel(node: &Value) -> Value {
+    node_info(node, "kernelVersion")
+}
+
+pub(crate) fn node_runtime(node: &Value) -> Value {
+    node_info(node, "containerRuntimeVersion")
+}
+
+fn node_info(node: &Value, field: &str) -> Value {
+    let text = node["status"]["nodeInfo"][field].as_str().filter(|text| !text.is_empty());
+    text.unwrap_or(UNKNOWN).into()
 }
 
 pub(crate) fn event_object(event: &Value) -> Value {

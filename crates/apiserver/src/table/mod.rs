@@ -90,14 +90,16 @@ fn definition(column: &Column) -> Value {
 }
 
 fn row(resource: &Resource, object: &Value, include: Include, now: i64) -> String {
-    let cells: Value =
-        resource.columns.iter().map(|column| cell(column.cell, object, now)).collect();
+    let shown = resource.shown(object);
+    // Columns of built-in kinds read what is stored, those of a custom kind's version what that one shows.
+    let read = if resource.is_custom() { &*shown } else { object };
+    let cells: Value = resource.columns.iter().map(|column| cell(column.cell, read, now)).collect();
     match include {
         Include::Nothing => format!(r#"{{"cells":{cells}}}"#),
         Include::Metadata => {
             format!(r#"{{"cells":{cells},"object":{}}}"#, metadata_only(&object["metadata"]))
         }
-        Include::Object => format!(r#"{{"cells":{cells},"object":{object}}}"#),
+        Include::Object => format!(r#"{{"cells":{cells},"object":{shown}}}"#),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Cells of what makes pods.
 
-use super::{NONE, holds, items, joined, pairs, text_or_none};
+use super::{NONE, holds, items, joined, pairs};
 use crate::time;
 use serde_json::Value;
 
@@ -84,8 +84,12 @@ pub(crate) fn job_completions(job: &Value) -> Value {
 
 pub(crate) fn job_duration(job: &Value, now: i64) -> Value {
     let moment = |field: &str| job["status"][field].as_str().and_then(time::seconds);
-    let Some(started) = moment("startTime") else { return text_or_none("") };
+    let Some(started) = moment("startTime") else { return "".into() };
     time::age(moment("completionTime").unwrap_or(now) - started).into()
+}
+
+pub(crate) fn cron_selector(cron: &Value) -> Value {
+    selector(&cron["spec"]["jobTemplate"])
 }
 
 pub(crate) fn cron_suspend(cron: &Value) -> Value {

@@ -1,3 +1,4 @@
+use crate::ask::ask;
 use crate::cluster::{Cluster, in_time, object};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
@@ -44,10 +45,17 @@ async fn objects_come_go_and_change() {
     let running = pods.patch_status("web", &patch, &Patch::Merge(&change)).await.unwrap();
     assert_eq!(running.data["status"]["phase"], "Running");
     assert_eq!(running.data["spec"]["nodeName"], Value::Null);
-    let moved = pods
-        .patch("web", &patch, &Patch::Merge(json!({"spec": {"nodeName": "n1"}, "status": null})))
-        .await;
-    assert_eq!(moved.unwrap().data["status"]["podIP"], "10.244.0.2");
+    let labelled = json!({"metadata": {"labels": {"a": "b"}}, "status": null});
+    let labelled = pods.patch("web", &patch, &Patch::Merge(labelled)).await;
+    assert_eq!(labelled.unwrap().data["status"]["podIP"], "10.244.0.2");
+    let moved = Patch::Merge(json!({"spec": {"nodeName": "n1"}}));
+    let (code, _, message) = status_of(pods.patch("web", &patch, &moved).await.unwrap_err());
+    let begins =
+        "Pod \"web\" is invalid: spec: Forbidden: pod updates may not change fields other than";
+    assert!(code == 422 && message.starts_with(begins), "{message}");
+    let target = json!({"metadata": {"name": "web"}, "target": {"name": "n1"}}).to_string();
+    let path = "/api/v1/namespaces/default/pods/web/binding";
+    assert_eq!(ask(&cluster, "POST", path, "application/json", &target).await.0, 201);
 
     let stale = pods.replace("web", &post, &created).await.unwrap_err();
     let (code, reason, message) = status_of(stale);
@@ -191,7 +199,7 @@ async fn watchers_follow_lists_and_streams() {
         }
         assert_eq!(
             seen,
-            ["init", "init first", "done", "apply second", "delete first"],
+            ["init", "init first", "done", "apply second", "apply first", "delete first"],
             "{config:?}"
         );
     }

@@ -3,11 +3,11 @@
 use crate::ask::ask;
 use crate::cluster::{Cluster, in_time, object};
 use futures::StreamExt;
-use kube::Api;
 use kube::api::{
     DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
 };
 use kube::core::DynamicObject;
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 fn definition() -> Value {
@@ -48,7 +48,8 @@ fn definition() -> Value {
 
 async fn declared(cluster: &Cluster) -> (Api<DynamicObject>, Api<DynamicObject>) {
     let definitions = cluster.all("apiextensions.k8s.io/v1", "CustomResourceDefinition");
-    let made = definitions.create(&PostParams::default(), &object(definition())).await.unwrap();
+    definitions.create(&PostParams::default(), &object(definition())).await.unwrap();
+    let made = definitions.get("kites.example.com").await.unwrap();
     assert_eq!(made.data["status"]["conditions"][1]["type"], "Established");
     assert_eq!(made.data["spec"]["names"]["listKind"], "KiteList");
     (definitions, cluster.api("example.com/v1", "Kite"))
@@ -114,16 +115,108 @@ async fn the_schema_and_its_rules_are_kept() {
 async fn a_kind_goes_with_its_definition() {
     let cluster = Cluster::start(|_| {}).await;
     let (definitions, kites) = declared(&cluster).await;
-    let held =
-        object(json!({"metadata": {"name": "a", "finalizers": ["example.com/hold"]}, "spec": {}}));
+    let mut held = kite("a", json!({}));
+    held.metadata.finalizers = Some(vec!["example.com/hold".into()]);
     kites.create(&PostParams::default(), &held).await.unwrap();
-    definitions.delete("kites.example.com", &DeleteParams::default()).await.unwrap();
+    kites.create(&PostParams::default(), &kite("b", json!({}))).await.unwrap();
+    let ending = definitions.delete("kites.example.com", &DeleteParams::default()).await.unwrap();
+    let ending = ending.left().expect("a definition that waits");
+    assert_eq!(ending.data["status"]["conditions"][2]["type"], "Terminating");
+    let left = kites.list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(left.iter().map(|kite| kite.name_any()).collect::<Vec<_>>(), ["a"]);
+    let late = kites.create(&PostParams::default(), &kite("c", json!({}))).await.unwrap_err();
+    assert!(matches!(late, kube::Error::Api(status) if status.code == 405));
+    let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    kites.patch("a", &PatchParams::default(), &release).await.unwrap();
+    assert!(definitions.get_opt("kites.example.com").await.unwrap().is_none());
     let gone = kites.list(&ListParams::default()).await.unwrap_err();
     assert!(matches!(gone, kube::Error::Api(status) if status.code == 404));
     let (code, _) = ask(&cluster, "GET", "/apis/example.com/v1", "", "").await;
     assert_eq!(code, 404);
     let (_, again) = declared(&cluster).await;
     assert_eq!(again.list(&ListParams::default()).await.unwrap().items.len(), 0);
+}
+
+/// Two versions with schemas of their own; what is stored is the newer one.
+fn two_versions() -> Value {
+    let version = |name: &str, storage: bool, spec: Value| {
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": spec}}});
+        json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": schema}})
+    };
+    let old = json!({
+        "hostnames": {"type": "array", "items": {"type": "string"}, "maxItems": 1},
+        "weight": {"type": "integer", "default": 1, "maximum": 5},
+    });
+    let new = json!({
+        "hostnames": {"type": "array", "items": {"type": "string"}, "maxItems": 2},
+        "weight": {"type": "integer", "default": 10},
+        "mode": {"type": "string", "default": "fast"},
+    });
+    let mut definition = definition();
+    definition["spec"]["versions"] =
+        json!([version("v1alpha2", false, old), version("v1alpha3", true, new)]);
+    definition
+}
+
+#[tokio::test]
+async fn each_version_has_its_own_schema() {
+    let cluster = Cluster::start(|_| {}).await;
+    let definitions = cluster.all("apiextensions.k8s.io/v1", "CustomResourceDefinition");
+    definitions.create(&PostParams::default(), &object(two_versions())).await.unwrap();
+    let api = |version: &str| cluster.api(&format!("example.com/{version}"), "Kite");
+    let (old, new) = (api("v1alpha2"), api("v1alpha3"));
+    let kite = |version: &str, name: &str, spec: Value| {
+        object(json!({"apiVersion": format!("example.com/{version}"), "kind": "Kite",
+            "metadata": {"name": name}, "spec": spec}))
+    };
+    let post = PostParams { field_manager: Some("me".into()), ..PostParams::default() };
+    let refused = |answer: Result<DynamicObject, kube::Error>| match answer {
+        Err(kube::Error::Api(status)) => (status.code, status.message),
+        other => panic!("{other:?}"),
+    };
+
+    // Validated by the version that was asked for.
+    let both = json!({"hostnames": ["a", "b"]});
+    let (code, message) = refused(old.create(&post, &kite("v1alpha2", "x", both.clone())).await);
+    assert!(
+        code == 422 && message.contains("spec.hostnames: Too many: 2: must have at most 1 items"),
+        "{message}"
+    );
+    let made = new.create(&post, &kite("v1alpha3", "x", both)).await.unwrap();
+    assert_eq!(made.data["spec"], json!({"hostnames": ["a", "b"], "weight": 10, "mode": "fast"}));
+    let (code, _) = refused(new.create(&post, &kite("v1alpha2", "y", json!({}))).await);
+    assert_eq!(code, 400, "the version in the path is another one");
+
+    // Completed and pruned by it; what is stored is completed when it is read.
+    let made = old.create(&post, &kite("v1alpha2", "z", json!({"mode": "slow"}))).await.unwrap();
+    assert_eq!(made.data["spec"], json!({"weight": 1}));
+    assert_eq!(
+        made.metadata.managed_fields.unwrap()[0].api_version.as_deref(),
+        Some("example.com/v1alpha2")
+    );
+    assert_eq!(new.get("z").await.unwrap().data["spec"], json!({"weight": 1, "mode": "fast"}));
+    assert_eq!(
+        old.get("x").await.unwrap().data["spec"],
+        json!({"hostnames": ["a", "b"], "weight": 10})
+    );
+
+    // A write through one version leaves out what that one does not know.
+    let patch = Patch::Merge(json!({"spec": {"hostnames": ["c"], "weight": 5}}));
+    let patched = old.patch("x", &PatchParams::default(), &patch).await.unwrap();
+    assert_eq!(patched.data["spec"], json!({"hostnames": ["c"], "weight": 5}));
+    assert_eq!(new.get("x").await.unwrap().data["spec"]["mode"], "fast", "by default again");
+
+    // Whoever applies in two versions is one manager.
+    for (api, version) in [(&old, "v1alpha2"), (&new, "v1alpha3")] {
+        let config = kite(version, "applied", json!({"weight": 2}));
+        let applied =
+            api.patch("applied", &PatchParams::apply("me"), &Patch::Apply(&config)).await.unwrap();
+        let managers = applied.metadata.managed_fields.unwrap();
+        let versions = managers.iter().map(|it| it.api_version.as_deref().unwrap_or_default());
+        assert_eq!(versions.collect::<Vec<_>>(), [format!("example.com/{version}")]);
+    }
+    let listed = old.list(&ListParams::default()).await.unwrap();
+    assert!(listed.items.iter().all(|kite| kite.data["spec"].get("mode").is_none()));
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ mod definitions;
 #[cfg(test)]
 mod durable;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod odd_bodies;

@@ -3,7 +3,7 @@
 
 use super::container;
 use crate::admission::causes::Causes;
-use crate::admission::{items, metadata, names, text};
+use crate::admission::{metadata, names, text};
 use serde_json::{Map, Value};
 
 type Fields = Map<String, Value>;
@@ -38,32 +38,6 @@ pub(in crate::admission) fn check(spec: &Fields, path: &str, is_pod: bool, cause
     check_name(spec, path, "hostname", names::label, causes);
     check_name(spec, path, "subdomain", names::label, causes);
     check_tolerations(spec, path, causes);
-}
-
-/// Only images, the deadline, more tolerations and the like may change.
-pub(super) fn change(spec: &Fields, old: &Fields, causes: &mut Causes) {
-    let fixed = |fields: &Fields| {
-        let mut fixed = fields.clone();
-        for field in ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds"] {
-            fixed.remove(field);
-        }
-        // A gate may be taken away, and a node be given.
-        for field in ["schedulingGates", "nodeName"] {
-            fixed.remove(field);
-        }
-        for containers in ["containers", "initContainers", "ephemeralContainers"] {
-            for container in items(&mut fixed, containers) {
-                container.remove("image");
-            }
-        }
-        fixed
-    };
-    let kept = |field: &str| list(old, field).iter().all(|it| list(spec, field).contains(it));
-    let placed = old.get("nodeName").is_none_or(|node| spec.get("nodeName") == Some(node));
-    if fixed(spec) != fixed(old) || !kept("tolerations") || !placed {
-        let detail = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-        causes.forbidden("spec", detail);
-    }
 }
 
 fn check_name(

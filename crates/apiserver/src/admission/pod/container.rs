@@ -1,6 +1,7 @@
 //! Containers, their ports, environment, mounts and probes.
 
 use super::check::list;
+use super::resources;
 use crate::admission::causes::Causes;
 use crate::admission::{names, text};
 use serde_json::{Map, Value};
@@ -75,6 +76,7 @@ fn check(container: &Fields, path: &str, volumes: &[&str], causes: &mut Causes) 
     check_ports(container, path, causes);
     check_environment(container, path, causes);
     check_mounts(container, path, volumes, causes);
+    resources::check(container, &format!("{path}.resources"), causes);
     causes.one_of(&format!("{path}.imagePullPolicy"), text(container, "imagePullPolicy"), &PULLS);
 }
 

@@ -24,7 +24,7 @@ pub(super) fn check(spec: &Fields, old: Option<&Value>, causes: &mut Causes) {
     addresses::check(spec, causes);
     addresses::check_external(spec, old, causes);
     causes.one_of("spec.type", text(spec, "type"), &TYPES);
-    check_numbers(spec, causes);
+    check_numbers(spec, old.is_none(), causes);
     balancer(spec, causes);
     policies(spec, causes);
 }
@@ -135,7 +135,7 @@ fn affinity(spec: &Fields, causes: &mut Causes) {
 }
 
 /// Node ports where there are none, and numbers that come twice.
-fn check_numbers(spec: &Fields, causes: &mut Causes) {
+fn check_numbers(spec: &Fields, new: bool, causes: &mut Causes) {
     let ports = ports(spec);
     let with_number = || {
         let numbered = ports.iter().enumerate();
@@ -152,7 +152,12 @@ fn check_numbers(spec: &Fields, causes: &mut Causes) {
     for (index, port) in with_number() {
         let own = (&port["nodePort"], &port["protocol"]);
         if seen.contains(&own) {
-            causes.duplicate(&format!("{}.nodePort", path(index)), own.0);
+            let field = format!("{}.nodePort", path(index));
+            match new {
+                // Of a new service ports are given out before anybody looks.
+                true => causes.invalid(&field, own.0, "provided port is already allocated"),
+                false => causes.duplicate(&field, own.0),
+            }
         }
         seen.push(own);
     }

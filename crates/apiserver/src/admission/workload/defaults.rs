@@ -5,7 +5,7 @@ use crate::admission::{child, pod, preset, text};
 use crate::resources::Kind;
 use serde_json::{Value, json};
 
-pub(in crate::admission) fn complete(kind: Kind, workload: &mut Fields) {
+pub(in crate::admission) fn complete(kind: Kind, workload: &mut Fields, old: Option<&Value>) {
     let spec = child(workload, "spec");
     match kind {
         Kind::Deployment => deployment(spec),
@@ -17,6 +17,9 @@ pub(in crate::admission) fn complete(kind: Kind, workload: &mut Fields) {
     }
     if kind != Kind::CronJob {
         template(child(workload, "spec"));
+    }
+    if kind == Kind::DaemonSet {
+        number_template(workload, old);
     }
 }
 
@@ -84,6 +87,21 @@ fn daemon_set(spec: &mut Fields) {
         preset(rolling, "maxSurge", || 0.into());
         preset(rolling, "maxUnavailable", || 1.into());
     }
+}
+
+/// How many templates it has had so far, where the first version of the API counted them.
+fn number_template(set: &mut Fields, old: Option<&Value>) {
+    const NUMBER: &str = "deprecated.daemonset.template.generation";
+    let number = |annotations: &Value| annotations[NUMBER].as_str()?.parse::<i64>().ok();
+    let number = match old {
+        None => number(&set["metadata"]["annotations"]).unwrap_or(0).max(1),
+        Some(old) => {
+            let changed = old["spec"]["template"] != set["spec"]["template"];
+            number(&old["metadata"]["annotations"]).unwrap_or(1) + i64::from(changed)
+        }
+    };
+    let annotations = child(child(set, "metadata"), "annotations");
+    annotations.insert(NUMBER.into(), number.to_string().into());
 }
 
 fn job(job: &mut Fields) {

@@ -4,6 +4,7 @@
 //! <https://kubernetes.io/docs/reference/using-api/cel/#cel-community-libraries>. Values of Kubernetes' own types are
 //! plain ones here: URLs, addresses and networks are their canonical text, quantities are numbers, versions are lists.
 
+use crate::quantity;
 use cel::extractors::This;
 use cel::{Context, Env, ExecutionError, Value};
 use ipnet::IpNet;
@@ -122,9 +123,9 @@ fn networks(context: &mut Context<'_, '_>) -> Declared {
 }
 
 fn numbers(context: &mut Context<'_, '_>) -> Declared {
-    context.add_function("isQuantity", |text: Text| quantity(&text).is_some())?;
+    context.add_function("isQuantity", |text: Text| quantity::parse_text(&text).is_some())?;
     context.add_function("quantity", |text: Text| {
-        quantity(&text).map(Value::Float).ok_or_else(|| no("quantity", &text))
+        quantity::parse_text(&text).map(Value::Float).ok_or_else(|| no("quantity", &text))
     })?;
     context.add_function("isInteger", |This(number): This<f64>| number.fract() == 0.0)?;
     context.add_function("asApproximateFloat", |This(number): This<f64>| number)?;
@@ -283,33 +284,6 @@ impl<'a> Url<'a> {
         }
         self.authority.split_once(':').unwrap_or((self.authority, ""))
     }
-}
-
-/// `100m`, `1.5Gi`, `2e3`: the number that it stands for.
-fn quantity(text: &str) -> Option<f64> {
-    const SUFFIXES: [(&str, f64); 15] = [
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("Pi", 1_125_899_906_842_624.0),
-        ("Ei", 1_152_921_504_606_846_976.0),
-        ("n", 1e-9),
-        ("u", 1e-6),
-        ("m", 1e-3),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("P", 1e15),
-        ("E", 1e18),
-    ];
-    let suffixed =
-        SUFFIXES.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)));
-    let (digits, unit) = suffixed.unwrap_or((text, &1.0));
-    let good = |it: char| it.is_ascii_digit() || "+-.eE".contains(it);
-    let number: f64 = digits.chars().all(good).then(|| digits.parse().ok())??;
-    Some(number * unit)
 }
 
 /// Major, minor and patch, and how far a version before the release is from it.

@@ -53,18 +53,14 @@ impl Work<'_> {
     fn check_text(&mut self, schema: &Value, text: &str, path: &str) {
         let value = format!("{text:?}");
         let length = text.chars().count() as u64;
-        if let Some(least) = schema["minLength"].as_u64().filter(|least| length < *least) {
+        // The first fault is the only one that is told.
+        if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
+            let message = format!("Too long: may not be more than {most} bytes");
+            self.push(Reason::TooLong, path, message);
+        } else if let Some(least) = schema["minLength"].as_u64().filter(|least| length < *least) {
             let detail = format!("{} in body should be at least {least} chars long", path);
             self.invalid(path, &value, &detail);
-        }
-        if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
-            self.push(
-                Reason::TooLong,
-                path,
-                format!("Too long: may not be more than {most} bytes"),
-            );
-        }
-        if let Some(pattern) = schema["pattern"].as_str()
+        } else if let Some(pattern) = schema["pattern"].as_str()
             && let Some(compiled) = self.schema.patterns.get(pattern)
             && !compiled.is_match(text)
         {

@@ -22,6 +22,7 @@ impl Mask {
             // Ages, and versions in messages about conflicts.
             (r"^(<invalid>|\d+m?s)$", "AGE"),
             (r"object meta: \d+", "object meta: VERSION"),
+            (r"in record \(\d+\)", "in record (VERSION)"),
             // The end of a name that the server made up.
             (r"\b(made|MADE)-[bcdfghjklmnpqrstvwxz2456789]{5}\b", "MADE-NAME"),
             // What it would change, in the words of Go's comparison.

@@ -1,0 +1,147 @@
+//! Forms: a kind may be served under several groups and versions, and is stored in one of them.
+//!
+//! Whoever writes does so in his form: types, defaults, validation and owners are that form's. Versions of a custom
+//! kind differ in their schemas: what one does not know is not shown in it.
+
+use super::{Kind, Resource};
+use crate::store::Object;
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+/// A field of the whole object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Renamed {
+    pub(crate) stored: &'static str,
+    pub(crate) here: &'static str,
+}
+
+impl Resource {
+    /// Whether this is the form in which the kind's objects are stored.
+    pub(crate) fn is_stored(&self) -> bool {
+        let stored = self.kind.resource();
+        (self.group, self.version) == (stored.group, stored.version)
+    }
+
+    /// A stored object's text in this form.
+    pub(crate) fn text(&self, object: &Object) -> Bytes {
+        match self.is_stored() {
+            true => object.json(),
+            false => self.shown(&object.value).to_string().into(),
+        }
+    }
+
+    /// A stored object in this form.
+    pub(crate) fn shown<'a>(&self, object: &'a Value) -> Cow<'a, Value> {
+        if self.is_stored() {
+            return Cow::Borrowed(object);
+        }
+        let mut object = object.clone();
+        self.rename(&mut object, |it| (it.stored, it.here));
+        self.adapt(&mut object);
+        Cow::Owned(object)
+    }
+
+    /// An object of this form as it is stored.
+    pub(crate) fn stored(&self, mut object: Value) -> Value {
+        if !self.is_stored() {
+            self.rename(&mut object, |it| (it.here, it.stored));
+            self.kind.resource().adapt(&mut object);
+        }
+        object
+    }
+
+    /// What a field of the stored form is called here.
+    pub(crate) fn field_of(&self, stored: &'static str) -> &'static str {
+        let renamed = self.renamed.iter().find(|it| it.stored == stored);
+        renamed.map_or(stored, |it| it.here)
+    }
+
+    /// A path of this form, in the stored one.
+    pub(crate) fn stored_path<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        let (first, rest) = path.split_once('.').map_or((path, ""), |(first, rest)| (first, rest));
+        match self.renamed.iter().find(|it| it.here == first) {
+            Some(renamed) if rest.is_empty() => renamed.stored.into(),
+            Some(renamed) => format!("{}.{rest}", renamed.stored).into(),
+            None => path.into(),
+        }
+    }
+
+    /// Names of fields in the form of `api_version`, each with its name here, where there is a difference.
+    pub(crate) fn names_from(&self, api_version: &str) -> Vec<(&'static str, &'static str)> {
+        let mut forms = super::built_in().filter(|it| it.kind == self.kind);
+        let Some(other) = forms.find(|it| it.api_version() == api_version) else {
+            return Vec::new();
+        };
+        let renamed = self.renamed.iter().chain(other.renamed);
+        let names = renamed.map(|it| (other.field_of(it.stored), self.field_of(it.stored)));
+        names.filter(|(there, here)| there != here).collect()
+    }
+
+    fn rename(&self, object: &mut Value, names: fn(&Renamed) -> (&'static str, &'static str)) {
+        let Some(fields) = object.as_object_mut() else { return };
+        for (from, to) in self.renamed.iter().map(names) {
+            if let Some(value) = fields.remove(from) {
+                fields.insert(to.to_owned(), value);
+            }
+        }
+    }
+
+    /// Makes an object of another form of the kind one of this.
+    fn adapt(&self, object: &mut Value) {
+        if let Some(fields) = object.as_object_mut() {
+            name(fields, self);
+        }
+        if let Kind::Custom(custom) = self.kind
+            && let Some(version) = custom.version(self.version)
+        {
+            version.complete(object);
+        }
+    }
+}
+
+fn name(fields: &mut Map<String, Value>, resource: &Resource) {
+    fields.insert("apiVersion".into(), resource.api_version().into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FORMS, built_in};
+    use serde_json::json;
+
+    #[test]
+    fn a_form_shows_what_is_stored_and_back() {
+        let [event] = &FORMS;
+        let stored = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "a"}, "message": "m",
+            "involvedObject": {"kind": "Pod"}, "reason": "r", "source": {"component": "c"}, "count": 2,
+            "reportingComponent": "x"});
+        let shown = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "a"},
+            "note": "m", "regarding": {"kind": "Pod"}, "reason": "r", "deprecatedSource": {"component": "c"},
+            "deprecatedCount": 2, "reportingController": "x"});
+        assert_eq!(*event.shown(&stored), shown);
+        assert_eq!(event.stored(shown), stored);
+        assert_eq!(event.stored_path("regarding.kind"), "involvedObject.kind");
+        assert_eq!(event.stored_path("type"), "type");
+    }
+
+    #[test]
+    fn one_form_of_each_kind_is_stored() {
+        for resource in built_in() {
+            let stored = resource.kind.resource();
+            assert_eq!(
+                resource.is_stored(),
+                std::ptr::eq(stored, resource),
+                "{}",
+                resource.qualified()
+            );
+            let fields = resource.root().expect("a root");
+            for renamed in resource.renamed {
+                assert!(fields.field(renamed.here).is_some(), "{renamed:?}");
+                assert!(
+                    stored.root().expect("a root").field(renamed.stored).is_some(),
+                    "{renamed:?}"
+                );
+            }
+        }
+    }
+}
