@@ -2,8 +2,14 @@ use super::*;
 use crate::registry::{Registry, Validation, Write};
 use crate::store::{History, Key, Store};
 
-const WRITE: Write<'static> =
-    Write { now: 0, dry_run: false, validation: Validation::Warn, manager: "test", form: None };
+const WRITE: Write<'static> = Write {
+    now: 0,
+    dry_run: false,
+    validation: Validation::Warn,
+    manager: "test",
+    form: None,
+    caller: None,
+};
 
 fn registry() -> Registry {
     let pools = Pools::new(&["10.96.0.0/12".parse().unwrap()], &(30_000..=32_767));

@@ -119,7 +119,10 @@ async fn handle(
             }
             _ => Err(Error::MethodNotAllowed),
         },
-        Route::Objects(place) => handle_objects(server, place, query, request).await,
+        Route::Objects(place) => {
+            query.user = user;
+            handle_objects(server, place, query, request).await
+        }
         _ if request.method() != Method::GET => Err(Error::MethodNotAllowed),
         Route::Health => Ok(Reply::text("ok")),
         Route::Issuer => Ok(Reply::json(&accounts::configuration(&server))),

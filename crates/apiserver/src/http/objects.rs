@@ -393,6 +393,7 @@ pub(super) async fn bind(
 pub(super) fn write<'a>(place: &Place, query: &'a Query) -> Write<'a> {
     Write {
         form: Some(place.resource),
+        caller: Some(&query.user),
         now: now(),
         dry_run: query.dry_run,
         validation: query.validation,

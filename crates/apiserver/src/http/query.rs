@@ -1,5 +1,6 @@
 //! Query parameters, all of which any request may carry.
 
+use crate::access::User;
 use crate::error::{Cause, Error, Reason};
 use crate::registry::{Deletion, Propagation, Validation};
 use crate::selector::Selector;
@@ -29,6 +30,7 @@ pub(super) struct Query {
     pub(super) force: Option<bool>,
     /// The program that asks, as its User-Agent begins.
     pub(super) agent: String,
+    pub(super) user: User,
     deletion: Deletion,
 }
 

@@ -19,12 +19,13 @@ mod track;
 pub(crate) use definitions::Customs;
 pub(crate) use delete::{Deleted, Deletion, Propagation};
 
+use crate::access::User;
 use crate::admission::{self, Pools};
 use crate::error::{Cause, Clash, Error, Prohibition, Reason};
 use crate::managed::entries::Managers;
 use crate::patch::Patch;
 use crate::resources::{Kind, Resource, Scale, StatusRule};
-use crate::rights::bootstrap;
+use crate::rights::{bootstrap, escalation};
 use crate::schema;
 use crate::store::{Key, Object, Store};
 use meta::Random;
@@ -43,13 +44,22 @@ pub(crate) struct Write<'a> {
     pub(crate) manager: &'a str,
     /// The form of the object that the client knows; none: the stored one.
     pub(crate) form: Option<&'static Resource>,
+    /// Who asks; none: the server itself.
+    pub(crate) caller: Option<&'a User>,
 }
 
 impl Write<'_> {
     /// A write of the server itself.
     pub(crate) fn own(now: i64) -> Self {
         let validation = Validation::Strict;
-        Self { now, dry_run: false, validation, manager: "kube-apiserver", form: None }
+        Self {
+            now,
+            dry_run: false,
+            validation,
+            manager: "kube-apiserver",
+            form: None,
+            caller: None,
+        }
     }
 
     fn resource(&self, kind: Kind) -> &'static Resource {
@@ -174,6 +184,7 @@ impl Registry {
             meta::drop_status(resource, &mut object);
         }
         admission::complete(resource, &mut object, None);
+        self.check_rights(resource, &key, &object, None, write)?;
         let given = object.clone();
         admission::admit(resource, &mut object, None)?;
         self.check_custom(resource, &object, None)?;
@@ -223,6 +234,7 @@ impl Registry {
             self.check_custom(resource, &object, Some(&before))?;
         }
         admission::complete(resource, &mut object, Some(&before));
+        self.check_rights(resource, key, &object, Some(&before), write)?;
         let given = object.clone();
         if part == Part::Status {
             admission::admit_status(resource, &mut object)?;
@@ -356,6 +368,20 @@ impl Registry {
         }
         self.finish(Kind::Pod, key.clone(), object, write);
         Ok(())
+    }
+
+    /// Whether the writer has the rights that he gives.
+    fn check_rights(
+        &self,
+        resource: &'static Resource,
+        key: &Key,
+        object: &Value,
+        old: Option<&Value>,
+        write: Write<'_>,
+    ) -> Result<(), Error> {
+        write
+            .caller
+            .map_or(Ok(()), |user| escalation::check(&self.store, user, resource, key, object, old))
     }
 
     fn finish(&mut self, kind: Kind, key: Key, object: Value, write: Write<'_>) -> Arc<Object> {

@@ -10,6 +10,7 @@ const WRITE: Write<'static> = Write {
     validation: Validation::Strict,
     manager: "test",
     form: None,
+    caller: None,
 };
 
 fn registry() -> Registry {

@@ -1,10 +1,12 @@
 //! What somebody who got in may do: roles and their bindings (RBAC). Pure.
 //!
 //! <https://kubernetes.io/docs/reference/access-authn-authz/rbac/>. *Here*: what is asked ([`Question`]), the answer
-//! ([`judge`]), the roles that every cluster has ([`bootstrap`]), and roles made of others ([`aggregate`]).
+//! ([`judge`]), the roles that every cluster has ([`bootstrap`]), and roles made of others
+//! ([`aggregate`]), and who may give rights to others ([`escalation`]).
 
 pub(crate) mod aggregate;
 pub(crate) mod bootstrap;
+pub(crate) mod escalation;
 mod rule;
 
 use crate::access::User;

@@ -165,3 +165,92 @@ proptest! {
         prop_assert!(!before && after == (resource == "pods" && (extra == "*" || extra == verb)));
     }
 }
+
+/// A cluster in which jane may do something, and what becomes of a write of hers.
+fn written_by_jane(own: Value, kind: Kind, object: Value) -> Result<(), String> {
+    let mut registry = cluster();
+    let role = json!({"metadata": {"name": "own"}, "rules": own});
+    create(&mut registry, Kind::ClusterRole, "", role);
+    let subjects =
+        json!([{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "jane"}]);
+    let reference =
+        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "own"});
+    let binding = json!({"metadata": {"name": "own"}, "roleRef": reference, "subjects": subjects});
+    create(&mut registry, Kind::ClusterRoleBinding, "", binding);
+    let jane = user("jane", &["system:authenticated"]);
+    let write = Write { caller: Some(&jane), ..Write::own(0) };
+    let made = registry.create(kind, "default", object, write);
+    made.map(drop).map_err(|error| format!("{} {error}", error.code()))
+}
+
+#[test]
+fn nobody_gives_more_than_he_has() {
+    let rule = |verbs: &[&str], resources: &[&str]| json!({"apiGroups": [""], "verbs": verbs, "resources": resources});
+    let role = |rules: Value| json!({"metadata": {"name": "r"}, "rules": rules});
+    let binding = |kind: &str, name: &str| {
+        json!({"metadata": {"name": "b"}, "subjects": [],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}})
+    };
+    let may = |verb: &str, resource: &str| json!({"apiGroups": ["rbac.authorization.k8s.io"], "verbs": [verb], "resources": [resource]});
+    let head = r#"403 roles.rbac.authorization.k8s.io "r" is forbidden: user "jane" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not currently held:"#;
+    let reads = rule(&["get", "list"], &["pods", "*/scale"]);
+    for (own, kind, object, refusal) in [
+        (json!([reads]), Kind::Role, role(json!([rule(&["get"], &["pods"])])), None),
+        (json!([reads]), Kind::Role, role(json!([rule(&["list"], &["services/scale"])])), None),
+        (
+            json!([reads]),
+            Kind::Role,
+            role(json!([rule(&["get", "delete", "watch"], &["secrets", "pods"])])),
+            Some(format!(
+                "{head}\n{{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"delete\" \"watch\"]}}\n{{APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"get\" \"delete\" \"watch\"]}}"
+            )),
+        ),
+        (
+            json!([{"apiGroups": [""], "verbs": ["get"], "resources": ["pods"], "resourceNames": ["a"]}]),
+            Kind::Role,
+            role(json!([rule(&["get"], &["pods"])])),
+            Some(format!("{head}\n{{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"get\"]}}")),
+        ),
+        (
+            json!([may("escalate", "roles")]),
+            Kind::Role,
+            role(json!([rule(&["*"], &["*"])])),
+            None,
+        ),
+        (
+            json!([reads]),
+            Kind::RoleBinding,
+            binding("ClusterRole", "nosuch"),
+            Some(r#"404 clusterroles.rbac.authorization.k8s.io "nosuch" not found"#.to_owned()),
+        ),
+        (json!([reads]), Kind::RoleBinding, binding("ClusterRole", "own"), None),
+        (
+            json!([{"nonResourceURLs": ["/a/*"], "verbs": ["get"]}]),
+            Kind::ClusterRole,
+            role(json!([{"nonResourceURLs": ["/a/b", "/b"], "verbs": ["get"]}])),
+            Some(format!("{}\n{{NonResourceURLs:[\"/b\"], Verbs:[\"get\"]}}", head.replace("403 roles", "403 clusterroles"))),
+        ),
+        (
+            json!([may("bind", "clusterroles")]),
+            Kind::ClusterRoleBinding,
+            binding("ClusterRole", "cluster-admin"),
+            None,
+        ),
+        (
+            json!([reads]),
+            Kind::ClusterRole,
+            json!({"metadata": {"name": "r"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}}),
+            Some(r#"403 clusterroles.rbac.authorization.k8s.io "r" is forbidden: must have cluster-admin privileges to use the aggregationRule"#.to_owned()),
+        ),
+    ] {
+        assert_eq!(written_by_jane(own, kind, object.clone()).err(), refusal, "{object}");
+    }
+    let admin = written_by_jane(json!([reads]), Kind::RoleBinding, binding("ClusterRole", "admin"));
+    let refused = admin.unwrap_err();
+    assert!(
+        refused.starts_with(
+            r#"403 rolebindings.rbac.authorization.k8s.io "b" is forbidden: user "jane""#
+        ),
+        "{refused}"
+    );
+}
