@@ -117,11 +117,11 @@ impl Registry {
         if kind == Kind::Namespace {
             object["status"] = json!({"phase": "Terminating"});
         }
-        let going = self.store.put(kind, key.clone(), object);
         if at_once {
-            return Deleted::Gone(self.store.remove(kind, key).unwrap_or(going));
+            let last = self.store.remove_as(kind, key, object);
+            return Deleted::Gone(last.unwrap_or_else(|| old.clone()));
         }
-        Deleted::Going(going)
+        Deleted::Going(self.store.put(kind, key.clone(), object))
     }
 
     /// Marks an object that goes after its dependents, which are deleted now in the same way.

@@ -240,9 +240,19 @@ impl Store {
 
     /// Removes an object; its last state carries the number of this write.
     pub(crate) fn remove(&mut self, kind: Kind, key: &Key) -> Option<Arc<Object>> {
+        let last = self.get(kind, key)?.value.clone();
+        self.remove_as(kind, key, last)
+    }
+
+    /// As [`Self::remove`], with a last state that nobody sees before.
+    pub(crate) fn remove_as(
+        &mut self,
+        kind: Kind,
+        key: &Key,
+        mut value: Value,
+    ) -> Option<Arc<Object>> {
         let old = self.table_mut(kind).objects.remove(key)?;
         self.revision += 1;
-        let mut value = old.value.clone();
         stamp(&mut value, self.revision);
         let last = Arc::new(Object::new(value));
         self.record(kind, key, Action::Deleted, last.clone(), Some(old.clone()));
