@@ -11,7 +11,7 @@ use crate::error::{Cause, Error, Reason};
 use crate::resources::Resource;
 use crate::selector::Selector;
 use crate::server::{ApiServer, now};
-use crate::store::{Action, Event, Object};
+use crate::store::{Action, Event, Key, Object, Output};
 use crate::table::{self, Include};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -130,7 +130,8 @@ impl Watcher {
             };
             if let Some(last) = events.last() {
                 cursor = last.revision;
-                self.send(events.iter().filter_map(|event| self.seen(event))).await?;
+                let seen = events.iter().filter_map(|event| Some((event, self.seen(event)?)));
+                self.send(seen.map(|(event, action)| self.line(event, action))).await?;
                 continue;
             }
             cursor = revision;
@@ -158,6 +159,7 @@ impl Watcher {
         };
         let (objects, revision) = self.server.read(|registry| {
             let listed = registry.store.list(self.resource.kind, self.namespace.as_deref(), None);
+            let listed = listed.filter(|(key, object)| self.matches(key, object));
             let objects: Vec<Arc<Object>> = listed.map(|(_, object)| object).collect();
             (objects, registry.store.revision())
         });
@@ -165,8 +167,8 @@ impl Watcher {
             self.fail(&error).await?;
             return Err(Gone);
         }
-        let existing = objects.into_iter().filter(|object| self.matches(object));
-        self.send(existing.map(|object| (Action::Added, object))).await?;
+        let lines = objects.into_iter().map(|object| self.encode(Action::Added, object));
+        self.send(lines).await?;
         if mark {
             self.mark(revision, true).await?;
         }
@@ -174,45 +176,39 @@ impl Watcher {
     }
 
     /// What a change looks like to this client: an object that moves into its selection is new to it.
-    fn seen(&self, event: &Event) -> Option<(Action, Arc<Object>)> {
-        let before = event.previous.as_ref().filter(|previous| self.matches(previous));
-        let after = event.action != Action::Deleted && self.matches(&event.object);
+    fn seen(&self, event: &Event) -> Option<Action> {
+        let matches = |object: &Arc<Object>| self.matches(&event.key, object);
+        let before = event.previous.as_ref().is_some_and(matches);
+        let after = event.action != Action::Deleted && matches(&event.object);
         match (before, after) {
-            (None, false) => None,
-            (None, true) => Some((Action::Added, event.object.clone())),
-            (Some(_), true) => Some((Action::Modified, event.object.clone())),
-            (Some(_), false) if event.action == Action::Deleted => {
-                Some((Action::Deleted, event.object.clone()))
-            }
-            (Some(before), false) => {
-                let mut last = before.value.clone();
-                last["metadata"]["resourceVersion"] = event.revision.to_string().into();
-                Some((Action::Deleted, Arc::new(Object::unsaved(last))))
-            }
+            (false, false) => None,
+            (false, true) => Some(Action::Added),
+            (true, true) => Some(Action::Modified),
+            (true, false) => Some(Action::Deleted),
         }
     }
 
-    fn matches(&self, object: &Object) -> bool {
-        let is = |field: &str, wanted: &Option<String>| {
-            wanted
-                .as_ref()
-                .is_none_or(|wanted| *object.look(&["metadata", field]) == *wanted.as_str())
+    fn matches(&self, key: &Key, object: &Object) -> bool {
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found)
         };
-        is("namespace", &self.namespace) && is("name", &self.name) && self.selector.matches(object)
+        is(&self.namespace, &key.namespace)
+            && is(&self.name, &key.name)
+            && self.selector.matches(object)
     }
 
-    async fn send(&self, changes: impl Iterator<Item = (Action, Arc<Object>)>) -> Result<(), Gone> {
-        let mut piece = Vec::new();
-        for (action, object) in changes {
-            self.write_line(&mut piece, action, object);
-            if piece.len() >= PIECE {
-                self.push(std::mem::take(&mut piece)).await?;
-            }
-        }
-        if piece.is_empty() { Ok(()) } else { self.push(piece).await }
+    /// Tables say how old objects are, so nobody shares them.
+    fn line(&self, event: &Event, action: Action) -> Bytes {
+        let make = || self.encode(action, object_of(event, action));
+        let whole = match self.view {
+            View::Table => return make(),
+            View::Json => true,
+            View::Metadata => false,
+        };
+        event.line(Output { form: self.resource, whole, action }, make)
     }
 
-    fn write_line(&self, piece: &mut Vec<u8>, action: Action, object: Arc<Object>) {
+    fn encode(&self, action: Action, object: Arc<Object>) -> Bytes {
         let kind = match action {
             Action::Added => "ADDED",
             Action::Modified => "MODIFIED",
@@ -229,7 +225,21 @@ impl Watcher {
                 table.slice(..table.len() - 1)
             }
         };
-        write_event(piece, kind, &json);
+        event_line(kind, &json)
+    }
+
+    /// Sends lines in pieces: one by itself is sent as it is, shared with all other watchers, several are joined.
+    async fn send(&self, lines: impl Iterator<Item = Bytes>) -> Result<(), Gone> {
+        let (mut piece, mut size) = (Vec::new(), 0);
+        for line in lines {
+            size += line.len();
+            piece.push(line);
+            if size >= PIECE {
+                self.push(joined(&std::mem::take(&mut piece), size)).await?;
+                size = 0;
+            }
+        }
+        if piece.is_empty() { Ok(()) } else { self.push(joined(&piece, size)).await }
     }
 
     /// Sends a bookmark, where the client takes them: nothing up to here was left out.
@@ -256,23 +266,39 @@ impl Watcher {
     }
 
     async fn push_event(&self, kind: &str, object: &Value) -> Result<(), Gone> {
-        let mut piece = Vec::new();
-        write_event(&mut piece, kind, object.to_string().as_bytes());
-        self.push(piece).await
+        self.push(event_line(kind, object.to_string().as_bytes())).await
     }
 
-    async fn push(&self, piece: Vec<u8>) -> Result<(), Gone> {
-        let sent = timeout(PATIENCE, self.lines.send(piece.into())).await;
+    async fn push(&self, piece: Bytes) -> Result<(), Gone> {
+        let sent = timeout(PATIENCE, self.lines.send(piece)).await;
         sent.map_err(|_elapsed| Gone)?.map_err(|_closed| Gone)
     }
 }
 
-fn write_event(piece: &mut Vec<u8>, kind: &str, object: &[u8]) {
-    piece.extend_from_slice(br#"{"type":""#);
-    piece.extend_from_slice(kind.as_bytes());
-    piece.extend_from_slice(br#"","object":"#);
-    piece.extend_from_slice(object);
-    piece.extend_from_slice(b"}\n");
+/// The object that an event is about; one that only left a selection is seen as it was in it.
+fn object_of(event: &Event, action: Action) -> Arc<Object> {
+    match &event.previous {
+        Some(before) if action == Action::Deleted && event.action != Action::Deleted => {
+            let mut last = before.value.clone();
+            last["metadata"]["resourceVersion"] = event.revision.to_string().into();
+            Arc::new(Object::unsaved(last))
+        }
+        _ => event.object.clone(),
+    }
+}
+
+fn event_line(kind: &str, object: &[u8]) -> Bytes {
+    let parts = [&br#"{"type":""#[..], kind.as_bytes(), br#"","object":"#, object, b"}\n"];
+    parts.concat().into()
+}
+
+fn joined(lines: &[Bytes], size: usize) -> Bytes {
+    if let [line] = lines {
+        return line.clone();
+    }
+    let mut piece = Vec::with_capacity(size);
+    lines.iter().for_each(|line| piece.extend_from_slice(line));
+    piece.into()
 }
 
 fn too_new(cursor: u64, revision: u64) -> Error {

@@ -13,7 +13,7 @@ pub(crate) use disk::Kept;
 pub use disk::{Disk, DiskError};
 pub(crate) use journal::{Batch, Journal, Row, Saved};
 use log::Log;
-pub(crate) use log::{Action, Event};
+pub(crate) use log::{Action, Event, Output};
 pub(crate) use object::Object;
 
 use crate::error::Error;
@@ -276,7 +276,7 @@ impl Store {
     ) {
         let json = (action != Action::Deleted).then(|| object.json());
         self.rows.push(Row { kind, key: key.clone(), json, revision: self.revision });
-        let event = Event { revision: self.revision, action, object, previous };
+        let event = Event::new(self.revision, action, key.clone(), object, previous);
         self.table_mut(kind).log.push(event);
         while self.history_size() > self.history.bytes {
             let largest = self.tables.values_mut().max_by_key(|table| table.log.size());
