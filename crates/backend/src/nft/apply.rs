@@ -1,6 +1,6 @@
 //! The service table kept as the program wants it.
 
-use super::layout::{Memory, set, sets, stand_in_id, table_id};
+use super::layout::{Memory, chain, set, sets, stand_in_id, table_id};
 use super::lower::{self, InUse, Placed};
 use super::memory::{Members, take_members};
 use super::vital;
@@ -9,7 +9,7 @@ use kernel::nft::{
     Observed, Stats, Transaction, read_dynamic, read_table_like, remove_table, tables,
 };
 use model::Family;
-use netstate::nft::{Chain, Element, Key, Set, Table, TableId};
+use netstate::nft::{Chain, Element, Key, Set, Statement, Table, TableId, Verdict};
 use netstate::{ElementChange, TableDelta};
 use program::{Binding, Change, Frontend, Program};
 use std::collections::BTreeMap;
@@ -161,7 +161,7 @@ impl Backend {
         if there == (Presence { table: false, stand_in: false }) {
             let mut frame = lower::frame(program, &self.tables[place].in_use);
             complete(&mut frame, family);
-            return self.fill(place, program, &frame);
+            return self.fill(place, program, frame);
         }
         let mut wanted = lower::table(program, family);
         complete(&mut wanted, family);
@@ -248,37 +248,31 @@ impl Backend {
     ///
     /// In one big step the kernel has no time to let its hash tables grow with what is put into them, and
     /// searches ever longer chains: up to five times the work.
-    fn fill(&mut self, place: usize, program: &Program, frame: &Table) -> Result<Applied, Error> {
+    fn fill(&mut self, place: usize, program: &Program, frame: Table) -> Result<Applied, Error> {
+        let (first, last) = without_ends(frame);
         self.transaction.clear();
-        self.transaction.table(&frame.id);
-        let delta = TableDelta::between(None, frame);
-        write_frame(&mut self.transaction, &frame.id, &delta);
+        self.transaction.table(&first.id);
+        let delta = TableDelta::between(None, &first);
+        write_frame(&mut self.transaction, &first.id, &delta);
         write_elements(&mut self.transaction, &self.tables[place], &delta);
         let mut applied = applied(&delta, Stats::default());
+        let mut step = Step::default();
         for stage in [true, false] {
+            applied = applied.and(self.make(place, &mut step)?);
             let of_stage = |(frontend, binding): &(&Frontend, &Binding)| {
                 vital::is_vital(frontend, binding) == stage
             };
             let family = self.tables[place].in_use.family();
-            let all = || lower::frontends(program, family).filter(of_stage);
-            let mut step = Step::default();
-            for (frontend, binding) in all() {
+            for (frontend, binding) in lower::frontends(program, family).filter(of_stage) {
                 step.take(lower::elements(frontend, binding, self.tables[place].in_use.numbers()));
+                step.take(lower::service_address(frontend, binding));
                 if step.octets >= FILL_STEP {
                     applied = applied.and(self.make(place, &mut step)?);
                 }
             }
-            // An address refuses unknown ports once all its known ones are there.
-            let addresses = all().filter_map(|(it, binding)| lower::service_address(it, binding));
-            for address in addresses {
-                step.take([address]);
-                if step.octets >= FILL_STEP {
-                    applied = applied.and(self.make(place, &mut step)?);
-                }
-            }
-            applied = applied.and(self.make(place, &mut step)?);
         }
-        Ok(applied)
+        write_rules(&mut self.transaction, &first.id, chain::DISPATCH, &last);
+        Ok(applied.and(self.make(place, &mut step)?))
     }
 
     fn make(&mut self, place: usize, step: &mut Step) -> Result<Applied, Error> {
@@ -388,6 +382,17 @@ fn applied(delta: &TableDelta, stats: Stats) -> Applied {
     }
 }
 
+/// The frame of a table in which nobody is refused or dropped for being unknown, and the chain that does so once all
+/// are known: somebody else may serve them until then.
+fn without_ends(mut frame: Table) -> (Table, Chain) {
+    let refused = Statement::Verdict(Verdict::Goto(chain::REFUSAL.to_owned()));
+    let ends = [refused, Statement::Verdict(Verdict::Drop)];
+    let dispatch = frame.chains.entry(chain::DISPATCH.to_owned()).or_default();
+    let whole = dispatch.clone();
+    dispatch.rules.retain(|rule| rule.statements.last().is_none_or(|it| !ends.contains(it)));
+    (frame, whole)
+}
+
 /// Whether the difference can be made by changing chains' rules and elements alone.
 fn fits(observed: &Observed, wanted: &Table) -> bool {
     let sets = observed.table.sets.iter();
@@ -415,6 +420,14 @@ fn write_frame(transaction: &mut Transaction, id: &TableId, delta: &TableDelta) 
         for rule in chain.iter().flat_map(|chain| &chain.rules) {
             transaction.rule(id, name, rule);
         }
+    }
+}
+
+/// Rules in place of those of a chain that is there.
+fn write_rules(transaction: &mut Transaction, id: &TableId, name: &str, chain: &Chain) {
+    transaction.flush_chain(id, name);
+    for rule in &chain.rules {
+        transaction.rule(id, name, rule);
     }
 }
 

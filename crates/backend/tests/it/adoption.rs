@@ -159,8 +159,8 @@ fn an_empty_table_is_filled_in_stages() {
         let (space, program) = (space(), cold_start());
         let applied = backend(&space).reconcile(&program).unwrap();
         assert_eq!(
-            applied.transactions, 3,
-            "two stages of IPv4, IPv6 has no Services: {applied:?}"
+            applied.transactions, 5,
+            "a frame and two stages of IPv4, IPv6 has no Services: {applied:?}"
         );
         assert_right(&space, &program);
     });

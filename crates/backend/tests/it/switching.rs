@@ -7,7 +7,7 @@ use crate::testbed::{Testbed, compiled};
 use backend::iptables::frame::Frame;
 use backend::iptables::{Tool, Variant, lower, names};
 use backend::services::{Mode, clean, prepare};
-use backend::{Services, iptables, kube_proxy, nft};
+use backend::{Services, iptables, ipvs, kube_proxy, nft};
 use model::{Family, World};
 use netstate::iptables::{Chain, Delta, RuleSet, Scope, TableName};
 use program::Program;
@@ -316,6 +316,34 @@ fn a_table_of_another_shape_gives_way_and_no_connection_fails() {
             }),
         )];
         assert_nothing_fails(&testbed, &mut rebuild);
+        testbed.assert_settled(&program);
+    });
+}
+
+/// As where kube-proxy's mode ipvs serves: virtual servers and their addresses are there, the service table is not.
+#[test]
+#[ignore = "needs a kernel with IPVS: scripts/vm-tests"]
+fn while_the_table_of_ipvs_is_filled_no_connection_fails() {
+    as_root("switching::while_the_table_of_ipvs_is_filled_no_connection_fails", || {
+        let program = program();
+        let mut testbed = Testbed::with(Kind::Ipvs);
+        testbed.start(&program);
+        // Without rules that need it the kernel would stop tracking connections.
+        let theirs = "add table ip theirs ; \
+            add chain ip theirs nat { type nat hook postrouting priority srcnat ; } ; \
+            add rule ip theirs nat ip saddr 192.0.2.1 masquerade";
+        testbed.node().inside(|| nft(&[theirs]));
+        let mut fill: [Step<'_>; 1] = [(
+            "the table goes and comes back, time and again".to_owned(),
+            Box::new(|| {
+                for _time in 0..50 {
+                    nft::clean(Family::V4).unwrap();
+                    let mut services = ipvs::Backend::open(ipvs::Settings::default()).unwrap();
+                    services.reconcile(&program, Instant::now()).unwrap();
+                }
+            }),
+        )];
+        assert_nothing_fails(&testbed, &mut fill);
         testbed.assert_settled(&program);
     });
 }
