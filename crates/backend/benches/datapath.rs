@@ -76,11 +76,11 @@ fn run() {
     println!(
         "µs of CPU, median and quartiles; the rate as a share of direct, and of connection tracking alone"
     );
-    println!("{:32} {:^36}   {:^36}", "", "one connection", "one request");
+    println!("{:35} {:^36}   {:^36}", "", "one connection", "one request");
     for bed in &beds {
         let connection = figures(bed, &beds, |bed| &bed.connections);
         let request = figures(bed, &beds, |bed| &bed.requests);
-        println!("{:32} {connection:>36}   {request:>36}", bed.name);
+        println!("{:35} {connection:>36}   {request:>36}", bed.name);
     }
 }
 

@@ -32,10 +32,16 @@ const BESIDE: u16 = 1000;
 
 fn main() {
     if std::env::args().any(|argument| argument == RELAY) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         return runtime.block_on(serve(true, std::future::pending())).unwrap();
     }
     as_root("userspace", measure);
+}
+
+/// Those of the rows that are asked for, all if none is.
+fn is_asked_for(what: &str) -> bool {
+    let asked: Vec<_> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    asked.is_empty() || asked.iter().any(|it| what.contains(it))
 }
 
 fn measure() {
@@ -132,6 +138,9 @@ impl Bed {
 
     /// `load`: how much was done against an address in one round, by the second.
     fn compare(&self, what: &str, port: u16, load: impl Fn(SocketAddr) -> f64 + Sync) {
+        if !is_asked_for(what) {
+            return;
+        }
         let paths = [(SERVER, port), ("10.96.1.0", port), (NODE, port + BESIDE)];
         let paths = paths.map(|(address, port)| SocketAddr::new(ip(address), port));
         let [relay, haproxy] = [0, 1].map(|place| self.children[place].id());

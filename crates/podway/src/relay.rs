@@ -22,7 +22,8 @@ pub(crate) struct Relay {
 }
 
 pub(crate) fn run(relay: &Relay) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Connections have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Each of the two hears of the signal, also of one that came before it is waited for.
         let (end, told) = (told_to_end()?, told_to_end()?);

@@ -5,6 +5,7 @@ use super::doors::Doors;
 use super::message::{self, Counts, Done, Greeting, LANGUAGE, NAME, Request, State};
 use super::server;
 use kernel::spawn::{Place, spawn};
+use relay::Workers;
 use serde::de::DeserializeOwned;
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
@@ -104,7 +105,8 @@ impl Connection {
                     // It says nothing: readable is closed.
                     ended.readable().await.ok();
                 };
-                server::converse(listener, Doors::new(descriptors), false, end).await;
+                server::converse(listener, Doors::new(descriptors, Workers::here()), false, end)
+                    .await;
                 Ok::<_, io::Error>(())
             })
         })?;

@@ -7,7 +7,7 @@ use super::{datagrams, streams};
 use kernel::{Errno, filter, stream};
 use model::Protocol;
 use program::{Action, Binding, Frontend};
-use relay::{Limits, Permit};
+use relay::{Limits, Permit, Workers};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -73,6 +73,7 @@ impl Tally {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) limits: Limits,
+    pub(super) workers: Workers,
     /// Open doors: an endpoint that is one would lead a connection in a circle. Written by their owner alone.
     doors: RwLock<BTreeSet<Door>>,
     reset: AtomicU64,
@@ -149,10 +150,11 @@ pub(super) struct Doors {
 
 impl Doors {
     /// `descriptors`: as many as this process may have.
-    pub(super) fn new(descriptors: u64) -> Self {
+    pub(super) fn new(descriptors: u64, workers: Workers) -> Self {
         let (sender, carried) = mpsc::channel(1);
         let shared = Shared {
             limits: Limits::new(descriptors),
+            workers,
             doors: RwLock::default(),
             reset: AtomicU64::new(0),
             probing: watch::Sender::new(false),
@@ -422,17 +424,18 @@ impl Doors {
         socket: Option<OwnedFd>,
     ) -> Result<Opened, Obstacle> {
         let permit = self.shared.limits.door().ok_or(Obstacle::Descriptors)?;
-        let socket = match socket {
+        let worker = self.shared.workers.next();
+        let socket = worker.with(|| match socket {
             Some(socket) => Socket::adopted(door, socket),
             None => Socket::open(door),
-        };
+        });
         let socket = socket.map_err(|error| obstacle(&error, door.protocol))?;
         admit(&socket, door, &behind.front);
         let (sender, receiver) = watch::channel(behind);
         let shared = self.shared.clone();
         let task = match socket.clone() {
-            Socket::Streams(it) => tokio::spawn(streams::accept(it, door, receiver, shared)),
-            Socket::Datagrams(it) => tokio::spawn(datagrams::serve(it, door, receiver, shared)),
+            Socket::Streams(it) => worker.spawn(streams::accept(it, door, receiver, shared)),
+            Socket::Datagrams(it) => worker.spawn(datagrams::serve(it, door, receiver, shared)),
         };
         Ok(Opened { frontend, behind: sender, socket, task, _permit: permit })
     }

@@ -12,6 +12,7 @@
 use super::doors::Doors;
 use super::message::{self, Greeting, LANGUAGE, LEAVING, NAME, Request, State};
 use super::{addresses, connection};
+use relay::Workers;
 use serde::Serialize;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
@@ -55,7 +56,8 @@ enum Turn {
 ///
 /// `supervised`: somebody else than an agent has started it.
 pub async fn serve(supervised: bool, end: impl Future<Output = ()>) -> io::Result<()> {
-    let mut doors = Doors::new(kernel::descriptors::raise_limit().map_err(io::Error::other)?);
+    let descriptors = kernel::descriptors::raise_limit().map_err(io::Error::other)?;
+    let mut doors = Doors::new(descriptors, Workers::start()?);
     let listener = take_place(&mut doors).await?;
     converse(listener, doors, supervised, end).await;
     Ok(())

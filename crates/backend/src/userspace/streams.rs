@@ -56,11 +56,12 @@ pub(super) async fn accept(
             Ok((client, source)) => {
                 let Some(permit) = shared.limits.connection().await else { return };
                 let (behind, shared) = (behind.borrow().clone(), shared.clone());
+                let workers = shared.workers.clone();
                 // Not owned by the door: a connection outlives it.
-                drop(tokio::spawn(async move {
+                workers.carry(client, async move |client| {
                     serve(client, source, door, behind, &shared).await;
                     drop(permit);
-                }));
+                });
             }
             // The client gave up first, or descriptors ran out; both pass.
             Err(error) => {
