@@ -4,24 +4,25 @@
 //! paths alternate, and each round's shares are of the direct path of the same round.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints")]
 
+#[path = "../../relay/benches/shared/haproxy.rs"]
+mod haproxy;
+#[path = "../../relay/benches/shared/load.rs"]
+mod load;
 #[path = "../tests/it/space.rs"]
 mod space;
 
 use backend::userspace::{Backend, Carrier, Settings, is_there, serve};
+use haproxy::Haproxy;
+use load::{CLIENTS, answers, connections, echo, flood, listen, median, megabytes, requests};
 use model::{Object, World};
 use serde_json::json;
 use space::{Space, address, as_root, host, ip, route};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// With this argument the program is the relay that is measured.
 const RELAY: &str = "--be-the-relay";
-const MESSAGE: usize = 64;
-const CLIENTS: usize = 8;
-const ROUND: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 7;
 const SMALL: u16 = 8080;
 const BULK: u16 = 8081;
@@ -64,10 +65,10 @@ fn measure() {
 /// Client, node and server, and on the node a relay and HAProxy.
 struct Bed {
     client: Space,
-    node: Space,
+    _node: Space,
     _server: Space,
-    children: Vec<Child>,
-    config: PathBuf,
+    relay: Child,
+    haproxy: Haproxy,
 }
 
 impl Bed {
@@ -91,49 +92,25 @@ impl Bed {
             // Ports of closed connections would run out.
             space.set("net/ipv4/tcp_tw_reuse", "1");
         }
-        listen(&server, SMALL, echo);
-        listen(&server, BULK, flood);
-        let config = std::env::temp_dir().join(format!("podway-bench-{}.cfg", std::process::id()));
-        let mut bed = Bed { client, node, _server: server, children: Vec::new(), config };
-        bed.start();
-        bed
-    }
-
-    fn start(&mut self) {
-        let mut relay = Command::new(std::env::current_exe().unwrap());
-        relay.arg(RELAY);
-        self.spawn(relay);
-        let node = &self.node;
-        until(|| node.inside(|| is_there().is_ok_and(|is_there| is_there)));
-        let program = program();
-        let settings = Settings { carrier: Carrier::Process, ..Settings::default() };
-        self.node.inside(|| Backend::open(settings).unwrap().reconcile(&program).unwrap());
-        let mut text =
-            "defaults\n mode tcp\n timeout connect 5s\n timeout client 1m\n timeout server 1m\n"
-                .to_owned();
-        for port in [SMALL, BULK] {
-            let beside = port + BESIDE;
-            text += &format!(
-                "listen l{port}\n bind {NODE}:{beside}\n server s {SERVER}:{port} check inter 1s\n"
-            );
-        }
-        std::fs::write(&self.config, text).unwrap();
-        let mut haproxy = Command::new("haproxy");
-        haproxy.args(["-db", "-f"]).arg(&self.config);
-        self.spawn(haproxy);
-        let client = &self.client;
+        server.inside(|| {
+            listen(SMALL, echo);
+            listen(BULK, flood);
+        });
+        let relay = start_relay(&node);
+        let way = |port| {
+            let at = |address, port| SocketAddr::new(ip(address), port);
+            (at(NODE, port + BESIDE), at(SERVER, port))
+        };
+        let haproxy = Haproxy::start(&[SMALL, BULK].map(way), |command| {
+            node.inside(|| command.spawn().unwrap())
+        });
         for port in [SMALL, BULK] {
             until(|| {
                 let to = (NODE, port + BESIDE);
                 client.inside(|| TcpStream::connect(to).is_ok_and(|mut it| answers(&mut it)))
             });
         }
-    }
-
-    fn spawn(&mut self, mut command: Command) {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = self.node.inside(|| command.spawn().unwrap());
-        self.children.push(child);
+        Bed { client, _node: node, _server: server, relay, haproxy }
     }
 
     /// `load`: how much was done against an address in one round, by the second.
@@ -143,7 +120,7 @@ impl Bed {
         }
         let paths = [(SERVER, port), ("10.96.1.0", port), (NODE, port + BESIDE)];
         let paths = paths.map(|(address, port)| SocketAddr::new(ip(address), port));
-        let [relay, haproxy] = [0, 1].map(|place| self.children[place].id());
+        let [relay, haproxy] = [self.relay.id(), self.haproxy.process.id()];
         // The first round warms caches up.
         self.client.inside(|| paths.map(&load));
         let before = [relay, haproxy].map(worked);
@@ -170,12 +147,21 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        for child in &mut self.children {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-        std::fs::remove_file(&self.config).unwrap();
+        self.relay.kill().unwrap();
+        self.relay.wait().unwrap();
     }
+}
+
+/// A process of its own, which serves what an agent would have it serve.
+fn start_relay(node: &Space) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg(RELAY).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let relay = node.inside(|| command.spawn().unwrap());
+    until(|| node.inside(|| is_there().is_ok_and(|is_there| is_there)));
+    let program = program();
+    let settings = Settings { carrier: Carrier::Process, ..Settings::default() };
+    node.inside(|| Backend::open(settings).unwrap().reconcile(&program).unwrap());
+    relay
 }
 
 /// Two Service ports over the server.
@@ -213,80 +199,4 @@ fn until(is_so: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "not within ten seconds");
         std::thread::yield_now();
     }
-}
-
-/// A thread for each connection.
-fn listen(server: &Space, port: u16, answer: fn(TcpStream)) {
-    let listener = server.inside(|| TcpListener::bind(("0.0.0.0", port)).unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            stream.set_nodelay(true).unwrap();
-            std::thread::spawn(move || answer(stream));
-        }
-    });
-}
-
-fn echo(mut stream: TcpStream) {
-    let mut message = [0; MESSAGE];
-    while stream.read_exact(&mut message).is_ok() && stream.write_all(&message).is_ok() {}
-}
-
-fn flood(mut stream: TcpStream) {
-    let chunk = vec![0; 1 << 18];
-    while stream.write_all(&chunk).is_ok() {}
-}
-
-fn answers(stream: &mut TcpStream) -> bool {
-    stream.write_all(&[7; MESSAGE]).is_ok() && stream.read_exact(&mut [0; MESSAGE]).is_ok()
-}
-
-fn connections(to: SocketAddr) -> f64 {
-    by_clients(CLIENTS, |until| {
-        let mut count = 0.0;
-        while Instant::now() < until {
-            assert!(answers(&mut TcpStream::connect(to).unwrap()));
-            count += 1.0;
-        }
-        count
-    })
-}
-
-fn requests(to: SocketAddr) -> f64 {
-    by_clients(CLIENTS, |until| {
-        let mut stream = TcpStream::connect(to).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let mut count = 0.0;
-        while Instant::now() < until {
-            assert!(answers(&mut stream));
-            count += 1.0;
-        }
-        count
-    })
-}
-
-fn megabytes(to: SocketAddr, clients: usize) -> f64 {
-    by_clients(clients, |until| {
-        let mut stream = TcpStream::connect(to).unwrap();
-        let (mut buffer, mut megabytes) = (vec![0; 1 << 18], 0.0);
-        while Instant::now() < until {
-            let octets = u32::try_from(stream.read(&mut buffer).unwrap()).unwrap();
-            megabytes += f64::from(octets) / 1e6;
-        }
-        megabytes
-    })
-}
-
-/// Per second, by all clients together, in the namespace of the calling thread.
-fn by_clients(clients: usize, work: impl Fn(Instant) -> f64 + Sync) -> f64 {
-    let start = Instant::now();
-    let done: f64 = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(|| work(start + ROUND))).collect();
-        clients.into_iter().map(|client| client.join().unwrap()).sum()
-    });
-    done / start.elapsed().as_secs_f64()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -9,6 +9,7 @@
 pub mod field;
 pub mod manifest;
 mod name;
+mod named;
 pub mod object;
 pub mod origin;
 pub mod selector;

@@ -2,6 +2,7 @@
 //! configuration says.
 
 use crate::field::{Field, FieldError};
+use crate::named::named;
 use crate::object::Family;
 use crate::object::service::Scheduler;
 use ipnet::IpNet;
@@ -20,19 +21,9 @@ pub enum ProxyMode {
     Userspace,
 }
 
+named!(ProxyMode { Nft = "nft", Iptables = "iptables", Ipvs = "ipvs", Userspace = "userspace" });
+
 impl ProxyMode {
-    pub const ALL: [ProxyMode; 4] =
-        [ProxyMode::Nft, ProxyMode::Iptables, ProxyMode::Ipvs, ProxyMode::Userspace];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            ProxyMode::Nft => "nft",
-            ProxyMode::Iptables => "iptables",
-            ProxyMode::Ipvs => "ipvs",
-            ProxyMode::Userspace => "userspace",
-        }
-    }
-
     /// What Services may ask for in this mode.
     pub const fn schedulers(self) -> &'static [Scheduler] {
         use Scheduler::*;
@@ -70,12 +61,6 @@ impl ProxyMode {
     }
 }
 
-impl fmt::Display for ProxyMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no proxy mode {name:?}: there are nft, iptables, ipvs and userspace")]
 pub struct UnknownMode {
@@ -88,8 +73,7 @@ impl FromStr for ProxyMode {
     /// `nftables` is kube-proxy's name for `nft`.
     fn from_str(name: &str) -> Result<Self, UnknownMode> {
         let name = if name == "nftables" { "nft" } else { name };
-        let mode = ProxyMode::ALL.into_iter().find(|mode| mode.name() == name);
-        mode.ok_or_else(|| UnknownMode { name: name.to_owned() })
+        ProxyMode::by_name(name).ok_or_else(|| UnknownMode { name: name.to_owned() })
     }
 }
 

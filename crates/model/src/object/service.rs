@@ -1,11 +1,11 @@
 //! Services.
 
 use crate::field::{Field, FieldError};
+use crate::named::named;
 use crate::object::{Meta, PortRef, Protocol};
 use crate::selector::Selector;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -75,29 +75,19 @@ pub enum Scheduler {
     Maglev,
 }
 
-impl Scheduler {
-    /// The scheduler and its name in IPVS, in annotations and in options.
-    pub const NAMES: [(Scheduler, &str); 11] = [
-        (Scheduler::Random, "random"),
-        (Scheduler::RoundRobin, "rr"),
-        (Scheduler::WeightedRoundRobin, "wrr"),
-        (Scheduler::LeastConnection, "lc"),
-        (Scheduler::WeightedLeastConnection, "wlc"),
-        (Scheduler::LocalityLeastConnection, "lblc"),
-        (Scheduler::DestinationHash, "dh"),
-        (Scheduler::SourceHash, "sh"),
-        (Scheduler::ShortestExpectedDelay, "sed"),
-        (Scheduler::NeverQueue, "nq"),
-        (Scheduler::Maglev, "mh"),
-    ];
-}
-
-impl fmt::Display for Scheduler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Scheduler::NAMES.iter().find(|(scheduler, _)| scheduler == self);
-        f.write_str(name.map_or("", |(_, name)| name))
-    }
-}
+named!(Scheduler {
+    Random = "random",
+    RoundRobin = "rr",
+    WeightedRoundRobin = "wrr",
+    LeastConnection = "lc",
+    WeightedLeastConnection = "wlc",
+    LocalityLeastConnection = "lblc",
+    DestinationHash = "dh",
+    SourceHash = "sh",
+    ShortestExpectedDelay = "sed",
+    NeverQueue = "nq",
+    Maglev = "mh",
+});
 
 /// The text names no scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -108,8 +98,7 @@ impl FromStr for Scheduler {
     type Err = UnknownScheduler;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let named = Scheduler::NAMES.iter().find(|(_, name)| *name == text);
-        named.map(|(scheduler, _)| *scheduler).ok_or(UnknownScheduler)
+        Scheduler::by_name(text).ok_or(UnknownScheduler)
     }
 }
 
@@ -313,10 +302,10 @@ mod tests {
 
     #[test]
     fn schedulers_read_what_they_write() {
-        for (scheduler, name) in Scheduler::NAMES {
-            assert_eq!(scheduler.to_string(), name);
-            assert_eq!(name.parse(), Ok(scheduler));
+        for scheduler in Scheduler::ALL {
+            assert_eq!(scheduler.to_string().parse(), Ok(scheduler));
         }
+        assert_eq!("wlc".parse(), Ok(Scheduler::WeightedLeastConnection));
         assert_eq!("fastest".parse::<Scheduler>(), Err(UnknownScheduler));
     }
 }

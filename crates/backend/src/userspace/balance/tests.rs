@@ -65,7 +65,7 @@ fn weights() -> impl Strategy<Value = Vec<u16>> {
 }
 
 fn schedulers() -> impl Strategy<Value = Option<Scheduler>> {
-    let all: Vec<_> = Scheduler::NAMES.iter().map(|(scheduler, _)| Some(*scheduler)).collect();
+    let all: Vec<_> = Scheduler::ALL.map(Some).into();
     prop_oneof![1 => Just(None), 11 => prop::sample::select(all)]
 }
 
