@@ -20,7 +20,7 @@ use cluster::{Size, api, fill, newest, slice};
 use futures::StreamExt;
 use kernel::namespace::{in_netns, make_net};
 use proxy::{Mode, Program, Running, changed, monitor};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ fn main() {
         ["measure", podway, sizes @ ..] => {
             let kube_proxy = std::env::var_os("PODWAY_KUBE_PROXY").map(PathBuf::from);
             for size in sizes {
-                compare(&PathBuf::from(podway), kube_proxy.as_ref(), Size::of(size));
+                compare(Path::new(podway), kube_proxy.as_ref(), Size::of(size));
             }
         }
         ["rules", path, mode, size] => {
@@ -56,10 +56,10 @@ fn alone<T: Send>(work: impl Future<Output = T> + Send) -> T {
     in_netns(make_net().unwrap(), run).unwrap()
 }
 
-fn compare(podway: &PathBuf, kube_proxy: Option<&PathBuf>, size: Size) {
+fn compare(podway: &Path, kube_proxy: Option<&PathBuf>, size: Size) {
     println!("at {} Services with {} endpoints each", size.services, size.endpoints);
-    let ours = alone(measure(&Program::Podway { path: podway.clone() }, size));
-    for mode in Mode::ALL {
+    let ours = alone(measure(&Program::Podway { path: podway.to_owned() }, size));
+    for mode in Mode::ALL.into_iter().filter(|mode| size.services <= mode.most_services()) {
         let Some(path) = kube_proxy.cloned() else { continue };
         let theirs = alone(measure(&Program::KubeProxy { path, mode }, size));
         println!("  kube-proxy's as a multiple of podway's: {}", theirs.over(&ours));

@@ -37,6 +37,15 @@ impl Mode {
         }
     }
 
+    /// With more than so many one change takes minutes, by the iptables that has nf_tables behind it; of the other one
+    /// nobody hears when it is done.
+    pub(crate) fn most_services(self) -> u32 {
+        match self {
+            Mode::Nftables => 10_000,
+            Mode::Iptables => 1_000,
+        }
+    }
+
     /// What prints its rules in a form that can be loaded again.
     pub(crate) fn listing(self) -> &'static [&'static str] {
         match self {
