@@ -95,6 +95,7 @@ fn report(set: &ReplicaSet, pods: &[&Pod], tally: Tally) -> Option<Write> {
         ("fullyLabeledReplicas".to_owned(), pods.iter().filter(is_labelled).count().into()),
         ("readyReplicas".to_owned(), tally.ready.into()),
         ("availableReplicas".to_owned(), tally.available.into()),
+        ("terminatingReplicas".to_owned(), tally.terminating().into()),
         ("observedGeneration".to_owned(), set.generation.into()),
     ]);
     let mut changed = differences(&set.status, status);

@@ -45,6 +45,13 @@ impl Tally {
     }
 }
 
+impl Tally {
+    /// On their way out.
+    pub(crate) fn terminating(&self) -> u32 {
+        self.present - self.active
+    }
+}
+
 /// How long until a ready pod is available.
 fn wait(pod: &Pod, min_ready: Duration, now: Timestamp) -> Duration {
     let Some(since) = pod.ready_since else { return Duration::ZERO };
@@ -59,11 +66,14 @@ pub(crate) fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Durat
     }
 }
 
+/// The one number that a server does not leave out when it is zero.
+const ALWAYS: &str = "terminatingReplicas";
+
 /// The members of `new` that `old` does not say; a server may leave out zeros.
 pub(crate) fn differences(old: &Value, new: Map<String, Value>) -> Map<String, Value> {
     let says = |name: &str, value: &Value| match old.get(name) {
         Some(found) => found == value,
-        None => *value == 0,
+        None => *value == 0 && name != ALWAYS,
     };
     new.into_iter().filter(|(name, value)| !says(name, value)).collect()
 }

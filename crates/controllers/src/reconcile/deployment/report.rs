@@ -60,7 +60,7 @@ impl Totals {
             ("readyReplicas".to_owned(), self.all.ready.into()),
             ("availableReplicas".to_owned(), self.all.available.into()),
             ("unavailableReplicas".to_owned(), unavailable.into()),
-            ("terminatingReplicas".to_owned(), (self.all.present - self.all.active).into()),
+            ("terminatingReplicas".to_owned(), self.all.terminating().into()),
             ("observedGeneration".to_owned(), deployment.generation.into()),
         ])
     }

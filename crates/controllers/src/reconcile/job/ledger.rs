@@ -109,6 +109,9 @@ impl<'a> Ledger<'a> {
         let numbers = [("succeeded", succeeded), ("failed", failed)];
         let numbers = numbers.into_iter().filter(|(field, number)| said(field) != *number);
         changed.extend(numbers.map(|(field, number)| (field.to_owned(), number.into())));
+        if job.status["uncountedTerminatedPods"].is_null() {
+            changed.insert("uncountedTerminatedPods".to_owned(), json!({}));
+        }
         let lists = [("succeeded", &self.succeeded), ("failed", &self.failed)];
         let lists = lists.into_iter().filter(|(name, uids)| job.uncounted(name) != **uids);
         for (name, uids) in lists {
