@@ -61,7 +61,7 @@ impl Cluster {
         }
     }
 
-    /// The API was away and no node could write: all of them get their full time again.
+    /// No node could write, or nobody listened: all of them get their full time again.
     pub(crate) fn pardon(&mut self, now: Duration) {
         for pulse in self.pulses.values_mut() {
             pulse.heard = now;

@@ -27,6 +27,7 @@ use jiff::Timestamp;
 use model::ObjectKey;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
@@ -104,6 +105,15 @@ impl Controllers {
         tokio::select! {
             event = self.watcher.next() => self.take_in(event),
             () = alarm => {}
+        }
+        self.note_sleep(next);
+    }
+
+    /// Who was stopped himself, as by SIGSTOP or with his whole machine, has heard nobody, and knows nothing of the nodes.
+    fn note_sleep(&mut self, planned: Option<Duration>) {
+        let now = self.start.elapsed();
+        if planned.is_some_and(|planned| now > planned + self.settings.node_monitor_grace / 2) {
+            self.cluster.pardon(now);
         }
     }
 
