@@ -62,6 +62,9 @@ pub enum Error {
     Internal { message: String },
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
+    /// The disk has no room for a write.
+    #[error("the server's disk is full, so nothing was written: {why}")]
+    Full { why: String },
     /// Of a kind whose definition was deleted.
     #[error("{verb} not allowed while custom resource definition is terminating")]
     Ending { verb: &'static str },
@@ -250,6 +253,7 @@ impl Error {
             Self::NotAcceptable => 406,
             Self::UnknownPatch | Self::UnsupportedMediaType { .. } => 415,
             Self::TooLarge { .. } => 413,
+            Self::Full { .. } => 507,
         }
     }
 
@@ -276,6 +280,7 @@ impl Error {
             Self::NotAcceptable => "NotAcceptable",
             Self::UnknownPatch | Self::UnsupportedMediaType { .. } => "UnsupportedMediaType",
             Self::TooLarge { .. } => "RequestEntityTooLarge",
+            Self::Full { .. } => "InsufficientStorage",
         }
     }
 

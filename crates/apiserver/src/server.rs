@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::http;
 use crate::registry::Registry;
 use crate::resources::{Kind, RESOURCES};
-use crate::store::{Batch, Disk, History, Journal, Saved, Store};
+use crate::store::{Batch, Disk, History, Journal, Kept, Mark, Saved, Store};
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Value, json};
 use std::future::Future;
@@ -69,8 +69,8 @@ impl Config {
 /// A Kubernetes API with its objects in memory, and on a disk if there is one.
 #[derive(Debug)]
 pub struct ApiServer {
-    /// Written by every connection's task.
-    registry: Mutex<Registry>,
+    /// Written by every connection's task, and by the journal when memory has to be what is on the disk.
+    registry: Arc<Mutex<Registry>>,
     news: Arc<News>,
     /// None: what is in memory is all there is.
     journal: Option<Journal>,
@@ -132,17 +132,26 @@ impl ApiServer {
             registry.ensure(Kind::EndpointSlice, "default", own_slice(config.advertise), now)?;
         }
         let news = Arc::new(News::new(&registry));
+        let registry = Arc::new(Mutex::new(registry));
         let journal = disk.map(|(disk, saved)| {
-            let news = news.clone();
-            Journal::start(disk, saved, move |batch| news.tell(batch))
+            let (news, registry, config) = (news.clone(), registry.clone(), config.clone());
+            let begin_anew = move |kept: Kept, discard: &dyn Fn()| {
+                let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+                discard();
+                let seed = RandomState::new().hash_one(kept.revision);
+                let (pools, certificate) = (config.pools(), config.root_certificate());
+                let history = config.history;
+                *registry = Registry::restore(kept, history, pools, seed, certificate, self::now());
+            };
+            Journal::start(disk, saved, move |batch| news.tell(batch), begin_anew)
         });
         let journal = journal.transpose().map_err(|error| Error::Internal {
             message: format!("cannot start the store's thread: {error}"),
         })?;
         let (advertise, nodes) = (config.advertise, config.nodes.clone());
-        let (registry, access) = (Mutex::new(registry), config.access.clone());
+        let access = config.access.clone();
         let server = Self { registry, news, journal, advertise, nodes, tokens, access };
-        server.write(|_own_objects| ());
+        server.write(|_own_objects| Ok(()))?;
         Ok(Arc::new(server))
     }
 
@@ -199,9 +208,14 @@ impl ApiServer {
         look(&self.lock())
     }
 
-    /// Writes under the lock, then wakes the watchers of what changed, once it is saved.
-    pub(crate) fn write<T>(&self, change: impl FnOnce(&mut Registry) -> T) -> T {
+    /// Writes under the lock, then wakes the watchers of what changed, once it is saved. While the disk has no room
+    /// nothing is written.
+    pub(crate) fn write<T>(
+        &self,
+        change: impl FnOnce(&mut Registry) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut registry = self.lock();
+        self.check_room()?;
         let result = change(&mut registry);
         match (registry.store.take_batch(), &self.journal) {
             (Some(batch), Some(journal)) => journal.append(batch),
@@ -216,7 +230,7 @@ impl ApiServer {
         match &self.journal {
             None => u64::MAX,
             Some(journal) => match *journal.saved().borrow() {
-                Saved::Until(revision) => revision,
+                Saved::Until(mark) | Saved::Full(mark, _) => mark.revision,
                 Saved::Failed(_) => 0,
             },
         }
@@ -238,18 +252,35 @@ impl ApiServer {
         (!claims.audiences.is_empty()).then_some((user, claims.audiences))
     }
 
-    /// Waits until all that is in memory now is on the disk, if there is one: then what was read may be told.
-    pub(crate) async fn saved(&self) -> Result<(), Error> {
+    /// Where a request begins: [`Self::saved`] says whether what it did from here on is kept.
+    pub(crate) fn run(&self) -> u64 {
+        let run = self.journal.as_ref().and_then(|journal| journal.saved().borrow().run());
+        run.unwrap_or(0)
+    }
+
+    fn check_room(&self) -> Result<(), Error> {
+        match self.journal.as_ref().map(|journal| journal.saved().borrow().clone()) {
+            Some(Saved::Full(_, why)) => Err(Error::Full { why }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until all that is in memory now is on the disk, if there is one: then what was read since the beginning of
+    /// this run may be told.
+    pub(crate) async fn saved(&self, run: u64) -> Result<(), Error> {
         let Some(journal) = &self.journal else { return Ok(()) };
         let revision = self.read(|registry| registry.store.revision());
         let mut saved = journal.saved();
-        let far_enough = |saved: &Saved| match saved {
-            Saved::Until(until) => *until >= revision,
-            Saved::Failed(_) => true,
+        let has = |mark: &Mark| mark.run == run && mark.revision >= revision;
+        let decided = |saved: &Saved| match saved {
+            Saved::Until(mark) => has(mark) || mark.run != run,
+            Saved::Full(..) | Saved::Failed(_) => true,
         };
         let failed = |why: &str| Error::Internal { message: format!("the store failed: {why}") };
-        match saved.wait_for(far_enough).await.as_deref() {
-            Ok(Saved::Until(_)) => Ok(()),
+        match saved.wait_for(decided).await.as_deref() {
+            Ok(Saved::Until(mark) | Saved::Full(mark, _)) if has(mark) => Ok(()),
+            Ok(Saved::Until(_)) => Err(Error::Full { why: "it was full meanwhile".into() }),
+            Ok(Saved::Full(_, why)) => Err(Error::Full { why: why.clone() }),
             Ok(Saved::Failed(why)) => Err(failed(why)),
             Err(_ended) => Err(failed("it has ended")),
         }

@@ -44,12 +44,13 @@ async fn answer(
     caller: Option<User>,
 ) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let run = server.run();
     let answered = match caller::admit(&server, caller, &request) {
         Ok(user) => dispatch(server.clone(), request, user).await,
         Err(error) => Err(error),
     };
     // A refusal, too, may rest on a write that a power cut could still undo.
-    let answered = server.saved().await.and(answered);
+    let answered = server.saved(run).await.and(answered);
     answered.unwrap_or_else(|error| {
         debug!(%method, path, %error, "refused");
         Reply::error(&error).into_response()

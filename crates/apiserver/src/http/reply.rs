@@ -69,7 +69,7 @@ impl Reply {
 
     pub(super) fn into_response(self) -> Response {
         let mut response = hyper::Response::new(self.body);
-        *response.status_mut() = self.code.try_into().expect("codes are between 200 and 504");
+        *response.status_mut() = self.code.try_into().expect("codes are between 200 and 507");
         let media = HeaderValue::try_from(self.media).unwrap_or(HeaderValue::from_static(JSON));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, media);

@@ -112,11 +112,16 @@ fn start_of(query: &Query) -> Result<Start, Error> {
 
 impl Watcher {
     async fn run(self, start: Start, end: Instant) -> Result<(), Gone> {
+        let run = self.server.run();
         let mut news = self.server.subscribe(self.resource.kind);
         let mut cursor = self.begin(start).await?;
         let mut bookmark = Instant::now() + BOOKMARK_INTERVAL;
         loop {
             news.borrow_and_update();
+            if self.server.run() != run {
+                // Memory was read from the disk anew, and numbers come again.
+                return Ok(());
+            }
             let visible = self.server.visible();
             let (events, revision) = self.server.read(|registry| {
                 let store = &registry.store;
@@ -157,13 +162,14 @@ impl Watcher {
             }
             Start::Existing { mark } => mark,
         };
+        let run = self.server.run();
         let (objects, revision) = self.server.read(|registry| {
             let listed = registry.store.list(self.resource.kind, self.namespace.as_deref(), None);
             let listed = listed.filter(|(key, object)| self.matches(key, object));
             let objects: Vec<Arc<Object>> = listed.map(|(_, object)| object).collect();
             (objects, registry.store.revision())
         });
-        if let Err(error) = self.server.saved().await {
+        if let Err(error) = self.server.saved(run).await {
             self.fail(&error).await?;
             return Err(Gone);
         }

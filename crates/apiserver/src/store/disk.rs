@@ -14,7 +14,7 @@ use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -56,6 +56,15 @@ pub enum DiskError {
         #[source]
         source: io::Error,
     },
+}
+
+impl DiskError {
+    /// Whether there is no room, which may come back.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::File { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
 }
 
 /// A store's file, open for one server.
@@ -195,6 +204,23 @@ impl Disk {
             Ok(writing.commit()?)
         };
         write().map_err(|source| self.damaged(source))
+    }
+
+    /// The directory that it was opened in.
+    pub(crate) fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
+    /// Whether the file could grow now: a database that once failed to has to be opened anew.
+    pub(crate) fn try_room(&self) -> Result<(), DiskError> {
+        const ROOM: usize = 1 << 20;
+        let path = self.path.with_extension("room");
+        let tried = File::create(&path).and_then(|mut file| {
+            file.write_all(&vec![0; ROOM])?;
+            file.sync_all()
+        });
+        let removed = fs::remove_file(&path);
+        tried.and(removed).map_err(file("use", &path))
     }
 
     /// What the disk does not do is not the file's fault.

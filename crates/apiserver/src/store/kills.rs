@@ -54,7 +54,8 @@ fn number_of(store: &Store, side: &str, writer: usize) -> Option<u64> {
 fn the_process_that_is_killed() {
     let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };
     let (disk, store) = opened(&directory);
-    let journal = Journal::start(disk, store.revision(), |_batch| ()).expect("a thread");
+    let journal = Journal::start(disk, store.revision(), |_batch| (), |_kept, _discard| ())
+        .expect("a thread");
     let (store, begin) = (Mutex::new(store), Barrier::new(WRITERS));
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
@@ -85,7 +86,8 @@ fn wait(journal: &Journal, revision: u64) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let mut saved = journal.saved();
-        let enough = |saved: &Saved| !matches!(saved, Saved::Until(until) if *until < revision);
+        let enough =
+            |saved: &Saved| !matches!(saved, Saved::Until(mark) if mark.revision < revision);
         matches!(saved.wait_for(enough).await.as_deref(), Ok(Saved::Until(_)))
     })
 }

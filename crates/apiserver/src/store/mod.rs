@@ -11,7 +11,7 @@ mod object;
 
 pub(crate) use disk::Kept;
 pub use disk::{Disk, DiskError};
-pub(crate) use journal::{Batch, Journal, Row, Saved};
+pub(crate) use journal::{Batch, Journal, Mark, Row, Saved};
 use log::Log;
 pub(crate) use log::{Action, Event, Output};
 pub(crate) use object::Object;

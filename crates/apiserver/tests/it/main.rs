@@ -19,6 +19,8 @@ mod durable;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod odd_bodies;
