@@ -108,8 +108,10 @@ pub(crate) fn admit(
         Kind::Secret => config::secret(fields, old, &mut causes),
         Kind::Node => node::admit(fields, old, &mut causes),
         Kind::VirtualIP => virtual_ip::admit(fields, &mut causes),
-        Kind::HorizontalPodAutoscaler => policy::check_autoscaler(&fields["spec"], &mut causes),
-        Kind::PodDisruptionBudget => policy::check_budget(&fields["spec"], &mut causes),
+        Kind::HorizontalPodAutoscaler => {
+            policy::check_autoscaler(child(fields, "spec"), &mut causes)
+        }
+        Kind::PodDisruptionBudget => policy::check_budget(child(fields, "spec"), &mut causes),
         Kind::Event => event::admit(resource, fields, old, &mut causes),
         _ => {}
     }

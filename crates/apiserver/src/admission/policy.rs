@@ -14,11 +14,12 @@ pub(super) fn complete_autoscaler(spec: &mut Map<String, Value>) {
     }
 }
 
-pub(super) fn check_autoscaler(spec: &Value, causes: &mut Causes) {
-    let (least, most) = (spec["minReplicas"].as_i64(), spec["maxReplicas"].as_i64().unwrap_or(0));
+pub(super) fn check_autoscaler(spec: &Map<String, Value>, causes: &mut Causes) {
+    let field = |name: &str| spec.get(name).unwrap_or(&Value::Null);
+    let (least, most) = (field("minReplicas").as_i64(), field("maxReplicas").as_i64().unwrap_or(0));
     if least.is_some_and(|least| least < 1) {
         let detail = "must be greater than or equal to 1";
-        causes.invalid("spec.minReplicas", &spec["minReplicas"], detail);
+        causes.invalid("spec.minReplicas", field("minReplicas"), detail);
     }
     if most < 1 {
         causes.required("spec.maxReplicas", "must be set and greater than 0");
@@ -27,10 +28,10 @@ pub(super) fn check_autoscaler(spec: &Value, causes: &mut Causes) {
         let detail = "must be greater than or equal to `minReplicas`";
         causes.invalid("spec.maxReplicas", &most.into(), detail);
     }
-    let target = |field: &str| spec["scaleTargetRef"][field].as_str().unwrap_or_default();
-    for field in ["kind", "name"] {
-        if target(field).is_empty() {
-            causes.required(&format!("spec.scaleTargetRef.{field}"), "");
+    let target = |name: &str| field("scaleTargetRef")[name].as_str().unwrap_or_default();
+    for name in ["kind", "name"] {
+        if target(name).is_empty() {
+            causes.required(&format!("spec.scaleTargetRef.{name}"), "");
         }
     }
     let version = target("apiVersion");
@@ -40,24 +41,25 @@ pub(super) fn check_autoscaler(spec: &Value, causes: &mut Causes) {
     }
 }
 
-pub(super) fn check_budget(spec: &Value, causes: &mut Causes) {
+pub(super) fn check_budget(spec: &Map<String, Value>, causes: &mut Causes) {
     const POLICIES: [&str; 2] = ["AlwaysAllow", "IfHealthyBudget"];
     const BOUNDS: [&str; 2] = ["minAvailable", "maxUnavailable"];
-    if BOUNDS.iter().all(|bound| !spec[*bound].is_null()) {
+    let field = |name: &str| spec.get(name).unwrap_or(&Value::Null);
+    if BOUNDS.iter().all(|bound| !field(bound).is_null()) {
         let shown = format!(
             r#"{{"MinAvailable":{},"Selector":{},"MaxUnavailable":{},"UnhealthyPodEvictionPolicy":{}}}"#,
-            spec["minAvailable"],
-            spec["selector"],
-            spec["maxUnavailable"],
-            spec["unhealthyPodEvictionPolicy"]
+            field("minAvailable"),
+            field("selector"),
+            field("maxUnavailable"),
+            field("unhealthyPodEvictionPolicy")
         );
         let detail = "minAvailable and maxUnavailable cannot be both set";
         causes.invalid_shown("spec", &shown, detail);
     }
     for bound in BOUNDS {
-        check_bound(&format!("spec.{bound}"), &spec[bound], causes);
+        check_bound(&format!("spec.{bound}"), field(bound), causes);
     }
-    if let Some(policy) = spec["unhealthyPodEvictionPolicy"].as_str() {
+    if let Some(policy) = field("unhealthyPodEvictionPolicy").as_str() {
         causes.one_of("spec.unhealthyPodEvictionPolicy", policy, &POLICIES);
     }
 }
@@ -73,6 +75,79 @@ fn check_bound(field: &str, bound: &Value, causes: &mut Causes) {
         None => {
             let detail = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
             causes.invalid(field, bound, detail);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::Kind;
+
+    fn faults(check: impl Fn(&mut Causes), kind: Kind) -> String {
+        let mut causes = Causes::default();
+        check(&mut causes);
+        let refused = causes.into_result(kind.resource(), "x").err();
+        refused.map_or(String::new(), |error| error.to_string())
+    }
+
+    #[test]
+    fn budgets() {
+        for (spec, fault) in [
+            (json!({}), ""),
+            (json!({"minAvailable": "50%"}), ""),
+            (json!({"maxUnavailable": 0}), ""),
+            (
+                json!({"maxUnavailable": -1}),
+                "spec.maxUnavailable: Invalid value: -1: must be greater than or equal to 0",
+            ),
+            (
+                json!({"minAvailable": "101%"}),
+                "spec.minAvailable: Invalid value: \"101%\": must not be greater than 100%",
+            ),
+            (
+                json!({"minAvailable": "many"}),
+                "spec.minAvailable: Invalid value: \"many\": a valid percent string",
+            ),
+            (
+                json!({"unhealthyPodEvictionPolicy": "Odd"}),
+                "spec.unhealthyPodEvictionPolicy: Unsupported value: \"Odd\"",
+            ),
+        ] {
+            let spec = spec.as_object().unwrap();
+            let found = faults(|causes| check_budget(spec, causes), Kind::PodDisruptionBudget);
+            assert!(
+                found.contains(fault) && fault.is_empty() == found.is_empty(),
+                "{spec:?}: {found}"
+            );
+        }
+    }
+
+    #[test]
+    fn autoscalers() {
+        let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+        let controller =
+            json!({"apiVersion": "v1", "kind": "ReplicationController", "name": "web"});
+        for (spec, fault) in [
+            (json!({"maxReplicas": 1, "scaleTargetRef": target}), ""),
+            (json!({"maxReplicas": 1, "scaleTargetRef": controller}), ""),
+            (
+                json!({"scaleTargetRef": target}),
+                "spec.maxReplicas: Required value: must be set and greater than 0",
+            ),
+            (
+                json!({"minReplicas": 0, "maxReplicas": 1, "scaleTargetRef": target}),
+                "spec.minReplicas: Invalid value: 0: must be greater than or equal to 1",
+            ),
+            (json!({"maxReplicas": 1}), "spec.scaleTargetRef.kind: Required value"),
+        ] {
+            let spec = spec.as_object().unwrap();
+            let found =
+                faults(|causes| check_autoscaler(spec, causes), Kind::HorizontalPodAutoscaler);
+            assert!(
+                found.contains(fault) && fault.is_empty() == found.is_empty(),
+                "{spec:?}: {found}"
+            );
         }
     }
 }

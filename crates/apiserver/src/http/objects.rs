@@ -485,12 +485,36 @@ fn parse_yaml(text: &[u8]) -> Result<Value, Error> {
     let bad =
         |message: String| Error::BadRequest { message: format!("error decoding YAML: {message}") };
     let text = std::str::from_utf8(text).map_err(|error| bad(error.to_string()))?;
-    let documents = model::manifest::parse("body", text).map_err(|error| bad(error.to_string()))?;
+    let documents = model::manifest::parse("body", &wrapped(text));
+    let documents = documents.map_err(|error| bad(in_go(&error)))?;
     let mut documents = documents.into_iter();
     match (documents.next(), documents.next()) {
-        (Some(document), None) => Ok(document.value),
+        (Some(mut document), None) => Ok(document.value["body"].take()),
         _ => Err(bad("expected one document".into())),
     }
+}
+
+/// Lines before the text that [`wrapped`] wraps.
+const WRAPPING: usize = 3;
+
+/// What the parser of manifests takes whole: a body need not say what it is, since the path does.
+fn wrapped(text: &str) -> String {
+    let text = text.trim_start_matches('\u{feff}');
+    let text =
+        text.strip_prefix("---").filter(|rest| rest.starts_with(['\n', ' '])).unwrap_or(text);
+    let head = "apiVersion: v1\nkind: Body\nbody:\n".to_owned();
+    text.lines().fold(head, |whole, line| whole + "  " + line + "\n")
+}
+
+/// A fault of the text's form in the words of Go's parser, which counts lines from zero and is silent about the first.
+fn in_go(error: &model::manifest::Error) -> String {
+    let model::manifest::Error::Syntax { at, reason } = error else { return error.to_string() };
+    let problem = reason.split_once(", ").map_or(reason.as_str(), |(_, problem)| problem);
+    let line = match at.line.saturating_sub(WRAPPING + 1) {
+        0 => String::new(),
+        line => format!("line {line}: "),
+    };
+    format!("error converting YAML to JSON: yaml: {line}{problem}")
 }
 
 /// `DeleteOptions`, which may be left out.

@@ -26,7 +26,8 @@ async fn refusals_are_statuses() {
             "BadRequest",
         ),
         ("POST", pods, "application/json", r#"{"metadata": {"name": "a"}}"#, 422, "Invalid"),
-        ("POST", pods, "application/yaml", "a: b", 400, "BadRequest"),
+        ("POST", pods, "application/yaml", "a: b", 422, "Invalid"),
+        ("POST", pods, "application/yaml", "a: [", 400, "BadRequest"),
         ("POST", pods, "text/plain", "a: b", 415, "UnsupportedMediaType"),
         ("PATCH", "/api/v1/nodes/n", "application/apply-patch+yaml", "{}", 422, "Invalid"),
         (

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// What the requests are about: path of the kind, group and version, kind, and a valid object's specification.
-fn targets() -> [(&'static str, &'static str, &'static str, Value); 5] {
+fn targets() -> [(&'static str, &'static str, &'static str, Value); 9] {
     let container = json!({"name": "c", "image": "i", "ports": [{"containerPort": 80}]});
     let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container]}});
     let selector = json!({"matchLabels": {"a": "b"}});
@@ -21,6 +21,25 @@ fn targets() -> [(&'static str, &'static str, &'static str, Value); 5] {
             json!({"selector": selector, "template": template}),
         ),
         ("/api/v1/nodes", "v1", "Node", json!({"podCIDR": "10.0.0.0/24"})),
+        (
+            "/apis/policy/v1/namespaces/default/poddisruptionbudgets",
+            "policy/v1",
+            "PodDisruptionBudget",
+            json!({"minAvailable": 1}),
+        ),
+        (
+            "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers",
+            "autoscaling/v2",
+            "HorizontalPodAutoscaler",
+            json!({"maxReplicas": 1, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}}),
+        ),
+        ("/api/v1/namespaces/default/events", "v1", "Event", json!({})),
+        (
+            "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles",
+            "rbac.authorization.k8s.io/v1",
+            "Role",
+            json!({}),
+        ),
         (
             "/apis/example.com/v1/namespaces/default/kites",
             "example.com/v1",
@@ -170,7 +189,7 @@ proptest! {
 
     #[test]
     fn odd_bodies_are_refused_or_understood(
-        requests in prop::collection::vec((0_usize..5, any::<bool>(), any::<bool>(), body()), 40),
+        requests in prop::collection::vec((0_usize..9, any::<bool>(), any::<bool>(), body()), 40),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
