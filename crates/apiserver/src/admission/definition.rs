@@ -1,7 +1,7 @@
 //! CustomResourceDefinitions.
 
 use super::causes::Causes;
-use super::{child, items, preset, text};
+use super::{child, items, names, preset, text};
 use serde_json::{Map, Value, json};
 
 const SCOPES: [&str; 2] = ["Cluster", "Namespaced"];
@@ -46,6 +46,7 @@ fn check(name: &str, spec: &Map<String, Value>, old: Option<&Value>, causes: &mu
             causes.required(field, "");
         }
     }
+    check_names(&names, group, causes);
     let wanted = format!("{plural}.{group}");
     if name != wanted {
         causes.invalid("metadata.name", &name.into(), "must be spec.names.plural+\".\"+spec.group");
@@ -79,6 +80,42 @@ fn check(name: &str, spec: &Map<String, Value>, old: Option<&Value>, causes: &mu
     check_versions(spec, causes);
 }
 
+/// What discovery could not tell apart, or no path could hold.
+fn check_names(names: &Map<String, Value>, group: &str, causes: &mut Causes) {
+    let subdomain = names::subdomain(group);
+    match subdomain {
+        _ if group.is_empty() => {}
+        Err(detail) => causes.invalid("spec.group", &group.into(), detail),
+        Ok(()) if !group.contains('.') => {
+            causes.invalid("spec.group", &group.into(), "should be a domain with at least one dot");
+        }
+        Ok(()) => {}
+    }
+    let short = names.get("shortNames").and_then(Value::as_array).into_iter().flatten();
+    let short = short.enumerate().map(|(index, name)| (format!("shortNames[{index}]"), name));
+    let named = ["plural", "singular"]
+        .into_iter()
+        .filter_map(|field| Some((field.to_owned(), names.get(field)?)));
+    for (field, name) in named.chain(short) {
+        let text = name.as_str().unwrap_or_default();
+        if let (false, Err(detail)) = (text.is_empty(), names::label(text)) {
+            causes.invalid(&format!("spec.names.{field}"), name, detail);
+        }
+    }
+    for field in ["kind", "listKind"] {
+        let name = text(names, field);
+        if let (false, Err(detail)) = (name.is_empty(), names::label(&name.to_lowercase())) {
+            let detail = format!("may have mixed case, but should otherwise match: {detail}");
+            causes.invalid(&format!("spec.names.{field}"), &name.into(), &detail);
+        }
+    }
+    let (kind, list) = (text(names, "kind"), text(names, "listKind"));
+    if !kind.is_empty() && kind == list {
+        let detail = "kind and listKind may not be the same";
+        causes.invalid("spec.names.listKind", &list.into(), detail);
+    }
+}
+
 fn check_versions(spec: &Map<String, Value>, causes: &mut Causes) {
     let versions = spec.get("versions").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let schema = |version: &Value| version["schema"]["openAPIV3Schema"].clone();
@@ -100,6 +137,13 @@ fn check_versions(spec: &Map<String, Value>, causes: &mut Causes) {
         }
     }
     let stored = versions.iter().filter(|version| version["storage"] == true).count();
+    let mut known: Vec<&Value> = versions.iter().map(|version| &version["name"]).collect();
+    known.sort_by_key(|name| name.as_str());
+    if known.windows(2).any(|pair| pair[0] == pair[1]) {
+        let shown: Vec<String> = versions.iter().map(|version| in_go(version, common)).collect();
+        let detail = "must contain unique version names";
+        causes.invalid_shown("spec.versions", &format!("[{}]", shown.join(",")), detail);
+    }
     if stored != 1 {
         let shown: Vec<String> = versions.iter().map(|version| in_go(version, common)).collect();
         let detail = "must have exactly one version marked as storage version";

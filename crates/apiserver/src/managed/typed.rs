@@ -95,7 +95,21 @@ pub(crate) fn in_go(value: &Value) -> String {
 mod tests {
     use super::*;
     use crate::resources::Kind;
+    use proptest::prelude::*;
     use serde_json::json;
+
+    proptest! {
+        /// A manifest of the right types has no faults, and one with a field that nobody knows has one.
+        #[test]
+        fn what_is_known_is_found(ports in prop::collection::btree_set(1_u16.., 0..5), odd in "[A-Z][a-z]{3,6}") {
+            let root = Kind::Service.resource().root().expect("a root");
+            let ports: Vec<Value> = ports.iter().map(|port| json!({"port": port})).collect();
+            let mut service = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"ports": ports}});
+            prop_assert_eq!(check(root, &service), Vec::<String>::new());
+            service["spec"][odd.as_str()] = 1.into();
+            prop_assert_eq!(check(root, &service), [format!(".spec.{odd}: field not declared in schema")]);
+        }
+    }
 
     #[test]
     fn faults_of_manifests() {

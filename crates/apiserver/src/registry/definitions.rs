@@ -48,50 +48,71 @@ impl Registry {
             return;
         }
         self.declare(change, now);
-        let Some(new) = &change.new else { return };
-        if new.value["metadata"]["deletionTimestamp"].is_null() {
-            self.accept(&change.key, new, now);
-        } else if let Some(kind) = self.customs.find(&new.value) {
-            self.end_all(Kind::Custom(kind), now);
-            self.release_definition(&change.key, kind);
+        match &change.new {
+            Some(new) if !is_ending(&new.value) => self.accept(&change.key, new, now),
+            Some(new) => {
+                if let Some(kind) = self.customs.find(&new.value) {
+                    self.end_all(Kind::Custom(kind), now);
+                    self.release_definition(&change.key, kind);
+                }
+            }
+            None => {}
+        }
+        if let Some(old) = &change.old {
+            self.accept_others(&old.value["spec"]["group"], now);
         }
     }
 
-    fn declare(&mut self, change: &Change, now: i64) {
+    /// A definition's kind is served as soon as the definition says so, with the first [`Self::accept`].
+    pub(super) fn declare(&mut self, change: &Change, now: i64) {
         let known = change.old.as_ref().and_then(|old| self.customs.find(&old.value));
-        let same = matches!((&change.old, &change.new), (Some(old), Some(new)) if old.value["spec"] == new.value["spec"]);
-        if same {
-            return;
+        let declared = match (&change.old, &change.new) {
+            (Some(old), Some(new)) if known.is_some() && old.value["spec"] == new.value["spec"] => {
+                return;
+            }
+            (_, Some(new)) if is_true(&new.value, "Established") => {
+                let id = known.map_or_else(|| self.customs.last + 1, Custom::id);
+                self.customs.last = self.customs.last.max(id);
+                let Some(declared) = Custom::declare(id, &new.value) else { return };
+                Some(declared)
+            }
+            (_, Some(_)) => return,
+            (_, None) => None,
+        };
+        if let (Some(gone), None) = (known, declared) {
+            // Other kinds may come and go by that.
+            self.drop_all(Kind::Custom(gone), now);
         }
         let mut kinds: Vec<Custom> = self.customs.kinds.as_ref().clone();
-        match &change.new {
-            Some(new) => {
-                let id = known.map_or_else(|| self.customs.last + 1, Custom::id);
-                let Some(declared) = Custom::declare(id, &new.value) else { return };
-                self.customs.last = self.customs.last.max(id);
-                kinds.retain(|kind| kind.id() != id);
-                kinds.push(declared);
-            }
-            None => {
-                let Some(known) = known else { return };
-                self.drop_all(Kind::Custom(known), now);
-                kinds.retain(|kind| *kind != known);
-            }
-        }
+        kinds.retain(|kind| known.is_none_or(|known| kind.id() != known.id()));
+        kinds.extend(declared);
         kinds.sort_by_key(|kind| (Kind::Custom(*kind).resource().qualified(), kind.id()));
         self.customs.kinds = Arc::new(kinds);
     }
 
-    /// Says that the kind is served.
+    /// Says that the kind is served, or which of its names another definition has.
     fn accept(&mut self, key: &Key, definition: &Object, now: i64) {
         let mut object = definition.value.clone();
+        let conflict = self.conflict(key, &definition.value);
+        let established = is_true(&object, "Established");
         let status = &mut object["status"];
-        status["acceptedNames"] = definition.value["spec"]["names"].clone();
-        for (kind, reason, message) in [
-            ("NamesAccepted", "NoConflicts", "no conflicts found"),
-            ("Established", "InitialNamesAccepted", "the initial names have been accepted"),
-        ] {
-            set_condition(status, kind, reason, message, now);
+        match conflict {
+            None => {
+                status["acceptedNames"] = definition.value["spec"]["names"].clone();
+                let (reason, message) = ("NoConflicts", "no conflicts found");
+                set_condition(status, "NamesAccepted", "True", (reason, message), now);
+                let message = "the initial names have been accepted";
+                let why = ("InitialNamesAccepted", message);
+                set_condition(status, "Established", "True", why, now);
+            }
+            Some((reason, name)) => {
+                let message = format!("{name:?} is already in use");
+                set_condition(status, "NamesAccepted", "False", (reason, &message), now);
+                if !established {
+                    let why = ("NotAccepted", "not all names are accepted");
+                    set_condition(status, "Established", "False", why, now);
+                }
+            }
         }
         if object == definition.value {
             return;
@@ -101,6 +122,57 @@ impl Registry {
         if let Err(error) = self.update(kind, key, Part::Status, object, write) {
             tracing::warn!(%error, name = key.name, "a definition does not say that it is served");
         }
+    }
+
+    /// Definitions of a group that waited for names may have them now.
+    fn accept_others(&mut self, group: &Value, now: i64) {
+        let listed = self.store.list(Kind::CustomResourceDefinition, None, None);
+        let waits = |it: &Object| {
+            it.value["spec"]["group"] == *group
+                && !is_ending(&it.value)
+                && is_condition(&it.value, "NamesAccepted", "False")
+        };
+        let waiting = listed.filter(|(_, it)| waits(it)).map(|(key, it)| (key.clone(), it));
+        let waiting: Vec<_> = waiting.collect();
+        for (key, definition) in waiting {
+            self.accept(&key, &definition, now);
+        }
+    }
+
+    /// A name that another definition of the group has.
+    fn conflict(&self, key: &Key, definition: &Value) -> Option<(&'static str, String)> {
+        let spec = &definition["spec"];
+        let others = self.store.list(Kind::CustomResourceDefinition, None, None);
+        let others = others
+            .filter(|(other, it)| *other != key && it.value["spec"]["group"] == spec["group"]);
+        let others: Vec<Value> =
+            others.map(|(_, it)| it.value["status"]["acceptedNames"].clone()).collect();
+        let short = |names: &Value| names["shortNames"].as_array().cloned().unwrap_or_default();
+        let is_resource = |name: &Value| {
+            let has = |names: &Value| {
+                names["plural"] == *name
+                    || names["singular"] == *name
+                    || short(names).contains(name)
+            };
+            others.iter().any(has)
+        };
+        let is_kind = |name: &Value| {
+            others.iter().any(|names| names["kind"] == *name || names["listKind"] == *name)
+        };
+        let names = &spec["names"];
+        let text = |name: &Value| name.as_str().unwrap_or_default().to_owned();
+        // The last one is told.
+        for (reason, field) in [("ListKindConflict", "listKind"), ("KindConflict", "kind")] {
+            if is_kind(&names[field]) {
+                return Some((reason, text(&names[field])));
+            }
+        }
+        if let Some(name) = short(names).iter().find(|name| is_resource(name)) {
+            return Some(("ShortNamesConflict", text(name)));
+        }
+        let rest = [("SingularConflict", "singular"), ("PluralConflict", "plural")];
+        let found = rest.into_iter().find(|(_, field)| is_resource(&names[*field]));
+        found.map(|(reason, field)| (reason, text(&names[field])))
     }
 
     fn end_all(&mut self, kind: Kind, now: i64) {
@@ -209,7 +281,8 @@ pub(super) fn ended(definition: &Value, now: i64) -> Value {
     }
     let message =
         "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
-    set_condition(&mut object["status"], "Terminating", "InstanceDeletionPending", message, now);
+    let why = ("InstanceDeletionPending", message);
+    set_condition(&mut object["status"], "Terminating", "True", why, now);
     object
 }
 
@@ -217,20 +290,37 @@ pub(super) fn is_ending(definition: &Value) -> bool {
     !definition["metadata"]["deletionTimestamp"].is_null()
 }
 
-/// Makes a condition true; one that is so already stays as it is.
-fn set_condition(status: &mut Value, kind: &str, reason: &str, message: &str, now: i64) {
+fn is_true(definition: &Value, kind: &str) -> bool {
+    is_condition(definition, kind, "True")
+}
+
+fn is_condition(definition: &Value, kind: &str, status: &str) -> bool {
+    let conditions = definition["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|it| it["type"] == kind && it["status"] == status)
+}
+
+/// Sets a condition, in its place if it is there; one that says the same already stays as it is.
+fn set_condition(
+    status: &mut Value,
+    kind: &str,
+    value: &str,
+    (reason, message): (&str, &str),
+    now: i64,
+) {
     let conditions = &mut status["conditions"];
     if conditions.is_null() {
         *conditions = json!([]);
     }
     let Some(list) = conditions.as_array_mut() else { return };
-    if list.iter().any(|it| it["type"] == kind && it["status"] == "True" && it["reason"] == reason)
-    {
-        return;
+    let mut condition = json!({"type": kind, "status": value, "reason": reason, "message": message,
+        "lastTransitionTime": time::rfc3339(now)});
+    let Some(place) = list.iter_mut().find(|it| it["type"] == kind) else {
+        return list.push(condition);
+    };
+    if place["status"] == value {
+        condition["lastTransitionTime"] = place["lastTransitionTime"].clone();
     }
-    list.retain(|it| it["type"] != kind);
-    list.push(json!({"type": kind, "status": "True", "lastTransitionTime": time::rfc3339(now),
-        "reason": reason, "message": message}));
+    *place = condition;
 }
 
 /// Whether a status write has to be checked too: a custom kind's schema covers it.

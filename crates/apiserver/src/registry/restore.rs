@@ -25,7 +25,7 @@ impl Registry {
         }
         registry.revive(Kind::Service, |registry, change| registry.pools.follow(change));
         registry.revive(Kind::CustomResourceDefinition, |registry, change| {
-            registry.settle_definition(change, now);
+            registry.declare(change, now);
         });
         for custom in registry.customs.kinds().clone().iter() {
             registry.bring(Kind::Custom(*custom), &mut kept);

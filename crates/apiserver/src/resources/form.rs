@@ -107,7 +107,22 @@ fn name(fields: &mut Map<String, Value>, resource: &Resource) {
 #[cfg(test)]
 mod tests {
     use super::super::{FORMS, built_in};
-    use serde_json::json;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    proptest! {
+        /// What one group's client writes is what he reads, and selects by the names that he knows.
+        #[test]
+        fn there_and_back(names in prop::collection::btree_set("[a-z]{1,3}|note|regarding|reason|deprecatedCount|type", 0..8), path in "[a-z.]{0,12}") {
+            let [event] = &FORMS;
+            let mut object: Value = names.iter().map(|name| (name.clone(), json!(name))).collect();
+            object["apiVersion"] = "events.k8s.io/v1".into();
+            let stored = event.stored(object.clone());
+            prop_assert_eq!(&stored["apiVersion"], "v1");
+            prop_assert_eq!(event.shown(&stored).into_owned(), object);
+            prop_assert!(event.stored_path(&path).ends_with(path.split_once('.').map_or("", |it| it.1)));
+        }
+    }
 
     #[test]
     fn a_form_shows_what_is_stored_and_back() {

@@ -220,6 +220,34 @@ async fn each_version_has_its_own_schema() {
 }
 
 #[tokio::test]
+async fn a_name_belongs_to_one_definition_of_a_group() {
+    let cluster = Cluster::start(|_| {}).await;
+    let (definitions, _) = declared(&cluster).await;
+    let mut other = definition();
+    other["metadata"]["name"] = "planes.example.com".into();
+    other["spec"]["names"] = json!({"plural": "planes", "kind": "Kite", "shortNames": ["pl"]});
+    definitions.create(&PostParams::default(), &object(other)).await.unwrap();
+    let conditions = || async {
+        let found = definitions.get("planes.example.com").await.unwrap();
+        let conditions = found.data["status"]["conditions"].as_array().unwrap().clone();
+        let text = |it: &Value, field: &str| it[field].as_str().unwrap().to_owned();
+        let told = conditions
+            .iter()
+            .map(|it| [text(it, "type"), text(it, "status"), text(it, "reason")].join(" "));
+        (told.collect::<Vec<_>>(), text(&conditions[0], "message"))
+    };
+    let (told, message) = conditions().await;
+    assert_eq!(told, ["NamesAccepted False ListKindConflict", "Established False NotAccepted"]);
+    assert_eq!(message, "\"KiteList\" is already in use");
+    let path = "/apis/example.com/v1/planes";
+    assert_eq!(ask(&cluster, "GET", path, "", "").await.0, 404, "nobody serves it");
+    definitions.delete("kites.example.com", &DeleteParams::default()).await.unwrap();
+    let (told, _) = conditions().await;
+    assert_eq!(told, ["NamesAccepted True NoConflicts", "Established True InitialNamesAccepted"]);
+    assert_eq!(ask(&cluster, "GET", path, "", "").await.0, 200);
+}
+
+#[tokio::test]
 async fn definitions_are_checked() {
     let cluster = Cluster::start(|_| {}).await;
     let definitions = cluster.all("apiextensions.k8s.io/v1", "CustomResourceDefinition");
@@ -228,6 +256,11 @@ async fn definitions_are_checked() {
         ("/spec/scope", json!("Everywhere")),
         ("/spec/versions/1/storage", json!(true)),
         ("/spec/versions/0/schema", json!({})),
+        ("/spec/versions/1/name", json!("v1")),
+        ("/spec/group", json!("example")),
+        ("/spec/names", json!({"plural": "kites", "kind": "Kite", "listKind": "Kite"})),
+        ("/spec/names/kind", json!("K_te")),
+        ("/spec/names/shortNames", json!(["k t"])),
     ] {
         let mut wrong = definition();
         *wrong.pointer_mut(pointer).unwrap() = value;

@@ -204,3 +204,26 @@ fn later_formats_damage_and_other_servers_are_told_apart() {
     fs::write(&file, &whole).unwrap();
     assert!(Disk::open(&scratch.0).is_ok_and(|_| true), "a copy brings it back");
 }
+
+#[tokio::test]
+async fn a_definition_that_waits_for_its_objects_waits_on() {
+    let scratch = Scratch::new("waits-on");
+    let mut cluster = Cluster::start_in(&scratch.0, |_| {}).await;
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let definition = kite_definition().to_string();
+    assert_eq!(ask(&cluster, "POST", crds, "application/json", &definition).await.0, 201);
+    let kite = r#"{"apiVersion": "example.com/v1", "kind": "Kite", "metadata": {"name": "red", "finalizers": ["example.com/hold"]}}"#;
+    assert_eq!(ask(&cluster, "POST", KITES, "application/json", kite).await.0, 201);
+    let definition = format!("{crds}/kites.example.com");
+    assert_eq!(ask(&cluster, "DELETE", &definition, "", "").await.0, 200);
+    cluster.end();
+    let cluster = Cluster::start_in(&scratch.0, |_| {}).await;
+    let waiting = get(&cluster, &definition).await;
+    assert!(waiting["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(get(&cluster, KITES).await["items"][0]["metadata"]["name"], "red");
+    let release = r#"{"metadata": {"finalizers": null}}"#;
+    let red = format!("{KITES}/red");
+    let (code, _) = ask(&cluster, "PATCH", &red, "application/merge-patch+json", release).await;
+    assert_eq!(code, 200);
+    assert_eq!(ask(&cluster, "GET", &definition, "", "").await.0, 404);
+}
