@@ -223,3 +223,35 @@ async fn somebody_else_may_do_what_his_roles_say() {
     let expected = "users \"jane\" is forbidden: User \"system:serviceaccount:default:default\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope";
     assert_eq!((code, status["message"].as_str()), (403, Some(expected)));
 }
+
+#[tokio::test]
+async fn who_may_write_roles_gives_no_more_than_he_has() {
+    const RIGHTS: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let cluster = Cluster::start().await;
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
+    let roles =
+        rule("rbac.authorization.k8s.io", &["roles"], &["create", "update", "patch", "get"]);
+    let own = json!({"metadata": {"name": "own"}, "rules": [roles, rule("", &["pods"], &["get"])]});
+    let (code, answer) = cluster.ask(&format!("POST {RIGHTS}/roles"), own).await;
+    assert_eq!(code, 201, "{answer}");
+    let mut binding = bind("own", json!({"kind": "User", "name": "jane"}));
+    binding["roleRef"]["kind"] = "Role".into();
+    let (code, answer) = cluster.ask(&format!("POST {RIGHTS}/rolebindings"), binding).await;
+    assert_eq!(code, 201, "{answer}");
+
+    let role = |verbs: &[&str]| json!({"metadata": {"name": "made"}, "rules": [rule("", &["pods"], verbs)]});
+    let made = format!("POST {RIGHTS}/roles as jane");
+    let (code, answer) = cluster.ask(&made, role(&["get", "delete"])).await;
+    let expected = "roles.rbac.authorization.k8s.io \"made\" is forbidden: user \"jane\" (groups=[\"system:authenticated\"]) is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"delete\"]}";
+    assert_eq!((code, answer["message"].as_str()), (403, Some(expected)), "{answer}");
+    assert_eq!(cluster.ask(&made, role(&["get"])).await.0, 201);
+    let replaced = format!("PUT {RIGHTS}/roles/made as jane");
+    assert_eq!(cluster.ask(&replaced, role(&["get", "list"])).await.0, 403);
+    // What others gave may stay while the rest changes.
+    let by_admin = format!("PUT {RIGHTS}/roles/made");
+    assert_eq!(cluster.ask(&by_admin, role(&["get", "list"])).await.0, 200);
+    let mut labelled = role(&["get", "list"]);
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    let (code, answer) = cluster.ask(&replaced, labelled).await;
+    assert_eq!(code, 200, "{answer}");
+}
