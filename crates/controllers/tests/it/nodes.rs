@@ -1,7 +1,9 @@
 use crate::cluster::{Cluster, deployment, service};
+use crate::view::View;
 use client::Kind;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
     let conditions = object.pointer("/status/conditions")?.as_array()?;
@@ -48,4 +50,30 @@ pub(crate) async fn power_cut(cluster: &mut Cluster) {
     cluster.patch(Kind::DEPLOYMENT, "web", six).await;
     view.until("b in use", |view| view.ready_endpoints("web").len() == 6).await;
     assert!(view.spread()["b"] >= 2, "{:?}", view.spread());
+}
+
+/// All stand still for longer than a node may be silent, as on a machine that was stopped: no node is dead because its
+/// kubelet comes a moment later than the controllers.
+#[tokio::test]
+async fn who_stood_still_himself_takes_no_node_for_dead() {
+    let mut cluster = Cluster::start().await;
+    cluster.add_nodes().await;
+    cluster.create(service()).await;
+    cluster.create(deployment(3)).await;
+    let mut view = cluster.view();
+    view.until("three ready", |view| view.ready_endpoints("web").len() == 3).await;
+    let pods = view.ready_endpoints("web");
+    cluster.cut_power("b");
+    // Everything here runs on this thread.
+    std::thread::sleep(Duration::from_secs(5));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cluster.power_on("b");
+    cluster.add_node("d", serde_json::json!({})).await;
+    let is_in_use = |view: &View| condition(view.one(Kind::NODE, "b"), "Ready") == Some("True");
+    let takes_pods = |view: &View| {
+        let node = view.all(Kind::NODE).find(|node| node["metadata"]["name"] == "d");
+        node.is_some_and(|node| node["spec"]["taints"].as_array().is_none_or(Vec::is_empty))
+    };
+    view.through("the work goes on", takes_pods, is_in_use).await;
+    assert_eq!(view.ready_endpoints("web"), pods);
 }

@@ -1,16 +1,11 @@
 //! Processes and nodes that die under traffic.
 
 use crate::labs::{Lab, wait_until};
-use crate::supervision::{numbers, signal};
 use std::time::{Duration, Instant};
 
 const URL: &str = "http://10.1.1.200:30000/";
 /// Of killing under traffic.
 const LONG_ENOUGH: Duration = Duration::from_secs(3);
-/// Makes a Service, or finds it made.
-const SERVICE: &str = r#"curl -sS --unix-socket /run/podway/api.sock -X POST -H 'Content-Type: application/json' \
-    http://api/api/v1/namespaces/default/services -d '{"metadata": {"name": "late"}, "spec": {"type": "NodePort",
-    "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 9376, "nodePort": 30777}]}}'"#;
 const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 
 fn failed(answers: &[String]) -> usize {
@@ -75,29 +70,4 @@ fn requests_go_on_when_the_owner_loses_its_power() {
     wait_until("every request is answered", || {
         (0..10).all(|_| lab.try_get("client", URL).code == 0)
     });
-}
-
-/// API and controllers stand still for longer than a node may be silent: no node is dead, no pod is lost, and every
-/// request is answered, meanwhile and after.
-#[test]
-fn an_api_that_stood_still_takes_no_node_for_dead() {
-    let lab = Lab::kubeadm_ha();
-    let pods = || {
-        let list = lab.api("GET", "/api/v1/namespaces/default/pods");
-        let uids = list["items"].as_array().unwrap().iter().map(|it| it["metadata"]["uid"].clone());
-        uids.collect::<Vec<_>>()
-    };
-    let before = pods();
-    let traffic = lab.traffic(URL);
-    let supervisor = numbers(&lab.name, "podway lab-supervisor")[0];
-    signal("-STOP", supervisor);
-    std::thread::sleep(LONG_ENOUGH * 2);
-    signal("-CONT", supervisor);
-    wait_until("agents follow the API again", || {
-        let made = lab.shell("underlay", SERVICE);
-        made.code == 0 && lab.try_get("client", "http://10.1.1.110:30777/").code == 0
-    });
-    let answers = traffic.stop();
-    assert_eq!(failed(&answers), 0, "of {}: {}", answers.len(), lab.logs());
-    assert_eq!(pods(), before, "{}", lab.logs());
 }

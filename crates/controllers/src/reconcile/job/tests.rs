@@ -395,7 +395,7 @@ fn events() -> impl Generator<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
     /// Whatever happens in between, each pod that succeeded is counted once, there are never more of them than asked
     /// for, and the Job ends.
     #[test]
