@@ -14,7 +14,7 @@ fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
 async fn every_node_gets_a_subnet_of_its_own() {
     let cluster = Cluster::with_nodes().await;
     let mut view = cluster.view();
-    let subnets = |view: &crate::view::View| {
+    let subnets = |view: &View| {
         let subnets = view.all(Kind::NODE).filter_map(|node| node["spec"]["podCIDR"].as_str());
         subnets.map(str::to_owned).collect::<BTreeSet<_>>()
     };

@@ -1,7 +1,7 @@
 //! The same against a real API server, where one is given: with the rights of `deploy/` and no others.
 
 use crate::cluster::Cluster;
-use crate::real_server::{RealServer, Right, deployed, granted, is_given, used};
+use crate::real_server::{LEFT_OUT, RealServer, Right, deployed, granted, is_given, used};
 use crate::{batches, elections, endpoints, nodes, workloads};
 use client::{Client, connect, create};
 use serde_json::{Value, json};
@@ -56,6 +56,7 @@ fn is_for_rare_moments(right: &Right) -> bool {
 #[tokio::test]
 async fn the_same_comes_of_it_with_a_real_server_and_no_more_rights_than_needed() {
     if !is_given() {
+        eprintln!("{LEFT_OUT}");
         return;
     }
     let mut used = BTreeSet::new();

@@ -2,7 +2,7 @@
 
 use crate::clients::{KUBECTLS, clients, root};
 use crate::labs::{Done, Lab, PODWAY, new_name};
-use crate::real_server::{RealServer, Right, audit, deployed, granted, is_given, used};
+use crate::real_server::{LEFT_OUT, RealServer, Right, audit, deployed, granted, is_given, used};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -113,6 +113,7 @@ fn the_api_of_a_lab_takes_the_manifests() {
 #[test]
 fn a_real_server_takes_the_manifests() {
     if !is_given() {
+        eprintln!("{LEFT_OUT}");
         return;
     }
     let server = RealServer::start();
@@ -153,6 +154,7 @@ fn is_for_rare_moments(right: &Right) -> bool {
 #[test]
 fn a_node_of_a_real_cluster_works() {
     if !is_given() {
+        eprintln!("{LEFT_OUT}");
         return;
     }
     let folder = Folder::new();
