@@ -263,9 +263,9 @@ impl Turns {
     }
 }
 
-async fn take_turns(name: &str, theirs: &'static str) {
+async fn take_turns(name: &str, theirs: &'static str, own: [Mode; 2]) {
     let mut turns = Turns::begin(name, theirs).await;
-    for own in [Mode::Nft, Mode::Iptables] {
+    for own in own {
         turns.podways(own).await;
         turns.kube_proxys(own).await;
     }
@@ -276,24 +276,22 @@ async fn take_turns(name: &str, theirs: &'static str) {
 #[ignore = "needs a kube-proxy: PODWAY_KUBE_PROXY"]
 fn kube_proxys_nftables_and_podway_take_turns() {
     const NAME: &str = "kube_proxy::kube_proxys_nftables_and_podway_take_turns";
-    in_own_namespace(NAME, async || take_turns("kube-nft", "nftables").await);
+    let own = [Mode::Nft, Mode::Iptables];
+    in_own_namespace(NAME, async || take_turns("kube-nft", "nftables", own).await);
 }
 
 #[test]
 #[ignore = "needs a kube-proxy: PODWAY_KUBE_PROXY"]
 fn kube_proxys_iptables_and_podway_take_turns() {
     const NAME: &str = "kube_proxy::kube_proxys_iptables_and_podway_take_turns";
-    in_own_namespace(NAME, async || take_turns("kube-iptables", "iptables").await);
+    let own = [Mode::Nft, Mode::Iptables];
+    in_own_namespace(NAME, async || take_turns("kube-iptables", "iptables", own).await);
 }
 
-/// The way back is not promised, nor is the way to Podway's own mode ipvs: see docs/service-proxy.md.
 #[test]
 #[ignore = "needs a kube-proxy, PODWAY_KUBE_PROXY, and a kernel with IPVS: scripts/vm-tests"]
-fn kube_proxys_ipvs_is_taken_over_by_nft() {
-    const NAME: &str = "kube_proxy::kube_proxys_ipvs_is_taken_over_by_nft";
-    in_own_namespace(NAME, async || {
-        let mut turns = Turns::begin("kube-ipvs", "ipvs").await;
-        turns.podways(Mode::Nft).await;
-        turns.end();
-    });
+fn kube_proxys_ipvs_and_podway_take_turns() {
+    const NAME: &str = "kube_proxy::kube_proxys_ipvs_and_podway_take_turns";
+    let own = [Mode::Nft, Mode::Ipvs];
+    in_own_namespace(NAME, async || take_turns("kube-ipvs", "ipvs", own).await);
 }
