@@ -164,6 +164,7 @@ mod tests {
         let cordoned = json!({"spec": {"unschedulable": true}});
         let tainted =
             json!({"spec": {"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]}});
+        let was_down = json!({"spec": {"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]}});
         let wants_ssd = json!({"nodeSelector": {"disk": "ssd"}});
         let tolerates = json!({"tolerations": [{"key": "gpu", "operator": "Exists"}]});
         let rows = [
@@ -184,6 +185,7 @@ mod tests {
                  not tolerate",
             ),
             (vec![&tainted], tolerates, "n0"),
+            (vec![&was_down], json!({}), "n0"),
         ];
         for (nodes, spec, expected) in rows {
             let mut cluster = Cluster::default();

@@ -66,7 +66,15 @@ impl Node {
 
     /// A taint that keeps the pod away.
     pub(crate) fn repels(&self, pod: &Pod) -> Option<&Taint> {
-        self.taints.iter().find(|taint| taint.effect != Effect::Other && !taint.is_borne_by(pod))
+        self.taints.iter().find(|taint| {
+            taint.effect != Effect::Other && !self.is_past(taint) && !taint.is_borne_by(pod)
+        })
+    }
+
+    /// It says less than the node itself: that it has not been ready yet. It goes with the next look at the node, and
+    /// nodes that got ready together are all there for the first pod.
+    fn is_past(&self, taint: &Taint) -> bool {
+        self.base.ready && *taint == Taint::no_schedule("node.kubernetes.io/not-ready")
     }
 
     /// A taint that drives the pod away even if it is there.
