@@ -117,8 +117,23 @@ impl Bench {
                 merge(&mut object, &patch);
                 self.store(kind, &key, object);
             }
+            Write::Adopt { owner, .. } => self.change(kind, &key, |object| owner.adopt(object)),
+            Write::Release { owner, .. } => self.change(kind, &key, |object| owner.release(object)),
             Write::Delete { .. } => self.delete(kind, &key),
             other => panic!("{other:?}"),
+        }
+    }
+
+    fn change(
+        &mut self,
+        kind: Kind,
+        key: &ObjectKey,
+        change: impl FnOnce(&Value) -> Option<Value>,
+    ) {
+        let Some(mut object) = self.stored.get(&(kind, key.clone())).cloned() else { return };
+        if let Some(patch) = change(&object) {
+            merge(&mut object, &patch);
+            self.store(kind, key, object);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a reconcile wants written.
 
+use crate::claim::Claimant;
 use crate::record::stamp;
 use client::Kind;
 use jiff::Timestamp;
@@ -44,6 +45,22 @@ pub(crate) enum Write {
         uid: String,
         taint: Option<&'static str>,
     },
+    /// Makes an object that nobody controls the owner's.
+    Adopt {
+        kind: Kind,
+        key: ObjectKey,
+        /// Not another object of the same name.
+        uid: String,
+        owner: Claimant,
+    },
+    /// Makes the owner's object nobody's.
+    Release {
+        kind: Kind,
+        key: ObjectKey,
+        /// Not another object of the same name.
+        uid: String,
+        owner: Claimant,
+    },
     /// Gives the pod its node.
     Bind {
         pod: ObjectKey,
@@ -69,6 +86,8 @@ impl Write {
             Write::Patch { kind, .. }
             | Write::PatchStatus { kind, .. }
             | Write::SetCondition { kind, .. }
+            | Write::Adopt { kind, .. }
+            | Write::Release { kind, .. }
             | Write::Delete { kind, .. } => Some(*kind),
         }
     }
@@ -81,6 +100,8 @@ impl Write {
             | Write::Patch { key, .. }
             | Write::PatchStatus { key, .. }
             | Write::SetCondition { key, .. }
+            | Write::Adopt { key, .. }
+            | Write::Release { key, .. }
             | Write::Delete { key, .. } => Some(key.clone()),
         }
     }

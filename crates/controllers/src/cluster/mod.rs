@@ -2,15 +2,19 @@
 //!
 //! A change marks only the tasks that depend on it: every question asked here is answered from an index.
 
+mod claims;
 mod index;
 mod pods;
 mod pulse;
 mod table;
 mod workloads;
 
+pub(crate) use claims::Keeper;
 pub(crate) use pulse::{LEASES, Pulse};
 
-use crate::record::{self, Deployment, Endpoints, Manager, Node, Pod, ReplicaSet, Service, Slice};
+use crate::record::{
+    self, Deployment, Endpoints, Manager, Node, Pod, ReplicaSet, Revision, Service, Slice,
+};
 use crate::task::Task;
 use client::Kind;
 use index::{Index, Labelled};
@@ -36,6 +40,8 @@ pub(crate) struct Cluster {
     /// By the uid of the owner.
     pods_of: Index<String, ObjectKey>,
     sets_of: Index<String, ObjectKey>,
+    /// Those that nobody controls and a workload may come to, by kind and namespace.
+    orphans: Index<(Kind, Arc<str>), ObjectKey>,
     /// Pods that a Job has to count, by its name.
     counted_by: Index<ObjectKey, ObjectKey>,
     /// By who keeps them, and Service.
@@ -66,6 +72,7 @@ impl Cluster {
             Kind::ENDPOINT_SLICE => Slice::parse(object).map(|slice| self.put_slice(slice)),
             Kind::DEPLOYMENT => Deployment::parse(object).map(|found| self.put_deployment(found)),
             Kind::REPLICA_SET => ReplicaSet::parse(object).map(|set| self.put_replica_set(set)),
+            Kind::CONTROLLER_REVISION => Revision::parse(object).map(|it| self.put_revision(it)),
             _ => {
                 self.apply_workload(kind, object);
                 None
@@ -314,8 +321,9 @@ impl Cluster {
         self.remove_replica_set(&key);
         if let Some(owner) = &set.owner {
             self.sets_of.insert(owner.uid.clone(), key.clone());
-            self.dirty.insert(Task::Deployment(ObjectKey::new(&key.namespace, &owner.name)));
         }
+        self.note_owner(Kind::REPLICA_SET, &key, set.owner.as_ref());
+        self.touch_keepers(Kind::REPLICA_SET, &set.meta, set.owner.as_ref());
         self.replica_sets.insert(key.clone(), set);
         self.dirty.insert(Task::ReplicaSet(key));
     }
@@ -324,8 +332,9 @@ impl Cluster {
         let Some(set) = self.replica_sets.remove(key) else { return };
         if let Some(owner) = &set.owner {
             self.sets_of.remove(&owner.uid, key);
-            self.dirty.insert(Task::Deployment(ObjectKey::new(&key.namespace, &owner.name)));
         }
+        self.forget_orphan(Kind::REPLICA_SET, key);
+        self.touch_keepers(Kind::REPLICA_SET, &set.meta, set.owner.as_ref());
     }
 }
 

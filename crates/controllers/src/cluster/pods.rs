@@ -1,10 +1,10 @@
 //! Pods: the objects that everything depends on.
 
 use super::Cluster;
-use super::workloads::owner_task;
 use crate::reconcile::schedule::Load;
 use crate::record::{Pod, Service};
 use crate::task::Task;
+use client::Kind;
 use model::ObjectKey;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +81,9 @@ impl Cluster {
                 self.touch_services_of(each);
             }
         }
+        if let Some(former) = replaced.filter(|former| former.owner != pod.owner) {
+            self.touch_owner(&former);
+        }
         self.touch_others(&pod, now);
         self.link_pod(pod);
     }
@@ -134,14 +137,14 @@ impl Cluster {
     }
 
     fn touch_owner(&mut self, pod: &Pod) {
-        let namespace = &pod.base.meta.key.namespace;
-        let owner = pod.owner.as_ref().and_then(|owner| owner_task(namespace, owner));
-        if let Some(Task::ReplicaSet(set)) = &owner
-            && let Some(above) = self.replica_sets.get(set).and_then(|set| set.owner.as_ref())
-        {
-            self.dirty.insert(Task::Deployment(ObjectKey::new(&set.namespace, &above.name)));
+        let meta = &pod.base.meta;
+        if let Some(owner) = pod.owner.as_ref().filter(|owner| owner.kind == "ReplicaSet") {
+            let set = ObjectKey::new(&meta.key.namespace, &owner.name);
+            let above = self.replica_sets.get(&set).and_then(|set| set.owner.as_ref());
+            let above = above.map(|above| ObjectKey::new(&set.namespace, &above.name));
+            self.dirty.extend(above.map(Task::Deployment));
         }
-        self.dirty.extend(owner);
+        self.touch_keepers(Kind::POD, meta, pod.owner.as_ref());
         self.dirty.extend(pod.counted_by().map(Task::Job));
     }
 
@@ -157,6 +160,7 @@ impl Cluster {
 
     fn link_pod(&mut self, pod: Pod) {
         let meta = &pod.base.meta;
+        self.note_owner(Kind::POD, &meta.key, pod.owner.as_ref());
         self.pods_labelled.insert(&meta.key, &meta.labels);
         if pod.is_pending() {
             self.pending.insert(meta.key.clone());
@@ -180,6 +184,7 @@ impl Cluster {
         let pod = self.pods.remove(key)?;
         self.pods_labelled.remove(key, &pod.base.meta.labels);
         self.pending.remove(key);
+        self.forget_orphan(Kind::POD, key);
         if let Some(owner) = &pod.owner {
             self.pods_of.remove(&owner.uid, key);
         }

@@ -4,6 +4,7 @@ use super::index::Index;
 use crate::record::Owner;
 use model::{Meta, ObjectKey};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What the cluster keeps in a [`Table`].
 pub(crate) trait Row: PartialEq {
@@ -58,9 +59,24 @@ impl<T: Row> Table<T> {
         self.owned.of(uid).filter_map(|key| self.rows.get(key))
     }
 
+    /// In order of their names.
+    pub(super) fn in_namespace<'a>(&'a self, namespace: &Arc<str>) -> impl Iterator<Item = &'a T> {
+        in_namespace(&self.rows, namespace)
+    }
+
     pub(super) fn keys(&self) -> Vec<ObjectKey> {
         self.rows.keys().cloned().collect()
     }
+}
+
+/// Those of a map that are in the namespace, in order of their names.
+pub(super) fn in_namespace<'a, T>(
+    rows: &'a BTreeMap<ObjectKey, T>,
+    namespace: &Arc<str>,
+) -> impl Iterator<Item = &'a T> {
+    let first = ObjectKey { namespace: namespace.clone(), name: "".into() };
+    let rest = rows.range(first.clone()..);
+    rest.take_while(move |(key, _)| key.namespace == first.namespace).map(|(_, row)| row)
 }
 
 #[cfg(test)]

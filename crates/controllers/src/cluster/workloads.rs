@@ -52,9 +52,6 @@ impl Cluster {
             Kind::CRON_JOB => {
                 CronJob::parse(object).is_some_and(|row| workloads.cron_jobs.put(row))
             }
-            Kind::CONTROLLER_REVISION => {
-                Revision::parse(object).is_some_and(|row| workloads.revisions.put(row))
-            }
             _ => return false,
         };
         if let Some(key) = crate::record::key(object).filter(|_| is_new) {
@@ -62,6 +59,20 @@ impl Cluster {
             self.touch_workload(kind, &key, owner.as_ref());
         }
         true
+    }
+
+    pub(super) fn put_revision(&mut self, revision: Revision) {
+        const KIND: Kind = Kind::CONTROLLER_REVISION;
+        let (meta, owner) = (revision.meta.clone(), revision.owner.clone());
+        let former = self.workloads.revisions.get(&meta.key).map(|former| former.owner.clone());
+        if !self.workloads.revisions.put(revision) {
+            return;
+        }
+        self.note_owner(KIND, &meta.key, owner.as_ref());
+        self.touch_keepers(KIND, &meta, owner.as_ref());
+        if let Some(former) = former.filter(|former| *former != owner) {
+            self.touch_keepers(KIND, &meta, former.as_ref());
+        }
     }
 
     pub(super) fn remove_workload(&mut self, kind: Kind, key: &ObjectKey) {
@@ -74,6 +85,7 @@ impl Cluster {
             Kind::CONTROLLER_REVISION => workloads.revisions.remove(key).and_then(|row| row.owner),
             _ => None,
         };
+        self.forget_orphan(kind, key);
         self.touch_workload(kind, key, owner.as_ref());
     }
 
@@ -107,8 +119,9 @@ pub(super) fn owner_task(namespace: &str, owner: &Owner) -> Option<Task> {
     task_of(&owner.kind, ObjectKey::new(namespace, &owner.name))
 }
 
-fn task_of(kind: &str, key: ObjectKey) -> Option<Task> {
+pub(super) fn task_of(kind: &str, key: ObjectKey) -> Option<Task> {
     match kind {
+        "Deployment" => Some(Task::Deployment(key)),
         "ReplicaSet" => Some(Task::ReplicaSet(key)),
         "StatefulSet" => Some(Task::StatefulSet(key)),
         "DaemonSet" => Some(Task::DaemonSet(key)),

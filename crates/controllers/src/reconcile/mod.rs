@@ -1,5 +1,6 @@
 //! The decisions: values in, writes out. No clock, no I/O; `now` and names are arguments.
 
+mod claim;
 pub(crate) mod cron_job;
 pub(crate) mod daemon_set;
 pub(crate) mod deployment;
@@ -43,6 +44,11 @@ pub(crate) fn plan(
     names: &mut Names,
     now: Now,
 ) -> Outcome {
+    let claims = claim::plan(cluster, task);
+    if !claims.is_empty() {
+        // What comes of them brings the task up again, with all that it owns then.
+        return claims.into();
+    }
     match task {
         Task::Slices(service) => slices::plan(cluster, service, settings, names).into(),
         Task::Mirror(endpoints) => mirror::plan(cluster, endpoints, names).into(),

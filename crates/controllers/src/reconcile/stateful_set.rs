@@ -2,9 +2,9 @@
 
 use super::revision::{self, REVISION_HASH, Subject};
 use super::status::{Tally, differences};
-use super::template::{self, ordinal};
+use super::template;
 use crate::cluster::Cluster;
-use crate::record::{Pod, Revision, StatefulSet, owner_reference};
+use crate::record::{Pod, Revision, StatefulSet, ordinal, owner_reference};
 use crate::write::{Outcome, Write};
 use client::Kind;
 use jiff::Timestamp;

@@ -1,5 +1,5 @@
 use super::{Amount, Owner, Pod, meta, number, part, seconds, text, version};
-use model::Meta;
+use model::{Meta, Selector};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ pub(crate) struct DaemonSet {
     pub(crate) version: u64,
     pub(crate) generation: u64,
     pub(crate) owner: Option<Owner>,
+    pub(crate) selector: Option<Selector>,
     /// `None`: pods are renewed only when somebody deletes them.
     pub(crate) rolling: Option<Bounds>,
     pub(crate) min_ready: Duration,
@@ -63,6 +64,7 @@ impl DaemonSet {
             version: version(value),
             generation: number(value, "/metadata/generation").unwrap_or(0),
             owner: Owner::of(value),
+            selector: super::selector(value),
             rolling: (!on_delete).then_some(bounds),
             min_ready: seconds(value, "/spec/minReadySeconds").unwrap_or_default(),
             history: super::history(value),

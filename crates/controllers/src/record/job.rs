@@ -4,7 +4,7 @@ use super::{
 };
 use crate::cron::Schedule;
 use jiff::Timestamp;
-use model::Meta;
+use model::{Meta, Selector};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ pub(crate) struct Job {
     pub(crate) meta: Meta,
     pub(crate) version: u64,
     pub(crate) owner: Option<Owner>,
+    pub(crate) selector: Option<Selector>,
     pub(crate) created: Option<Timestamp>,
     /// How many pods must succeed; `None`: one, and then all must end.
     pub(crate) completions: Option<u32>,
@@ -54,6 +55,7 @@ impl Job {
             meta: meta(value)?,
             version: version(value),
             owner: Owner::of(value),
+            selector: super::selector(value),
             created: time(value, "/metadata/creationTimestamp"),
             completions: if single { Some(1) } else { completions },
             parallelism: parallelism.unwrap_or(1),

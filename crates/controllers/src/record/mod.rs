@@ -21,13 +21,13 @@ pub(crate) use policy::{FailureAction, FailureRule, FailureTest, SuccessRule};
 pub(crate) use revision::Revision;
 pub(crate) use service::{Distribution, Family, Service};
 pub(crate) use slice::{Endpoint, Hints, Manager, Port, Slice, Target, weights};
-pub(crate) use stateful_set::StatefulSet;
+pub(crate) use stateful_set::{StatefulSet, ordinal};
 pub(crate) use workload::{
     Amount, DESIRED, Deployment, MOST, REVISION, ReplicaSet, Strategy, TEMPLATE_HASH,
 };
 
 use jiff::Timestamp;
-use model::{Meta, ObjectKey};
+use model::{Field, Meta, ObjectKey, Selector};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,6 +77,12 @@ fn meta(value: &Value) -> Option<Meta> {
 /// A part of an object, whole.
 fn part(value: &Value, name: &str) -> Arc<Value> {
     Arc::new(value.get(name).cloned().unwrap_or_default())
+}
+
+/// `spec.selector` of a workload; `None`: it has none, or one that is not understood, and nothing is claimed by it.
+fn selector(value: &Value) -> Option<Selector> {
+    let selector = value.pointer("/spec/selector").filter(|selector| selector.is_object())?;
+    Selector::parse(&Field::root(selector)).ok().filter(|selector| !selector.is_empty())
 }
 
 /// `spec.revisionHistoryLimit`.

@@ -1,5 +1,5 @@
 use super::{Amount, Owner, count, meta, number, owned_text, part, seconds, text, version};
-use model::Meta;
+use model::{Meta, ObjectKey, Selector};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ pub(crate) struct StatefulSet {
     pub(crate) version: u64,
     pub(crate) generation: u64,
     pub(crate) owner: Option<Owner>,
+    pub(crate) selector: Option<Selector>,
     pub(crate) replicas: u32,
     /// Number of the first pod.
     pub(crate) start: u32,
@@ -54,6 +55,7 @@ impl StatefulSet {
             version: version(value),
             generation: number(value, "/metadata/generation").unwrap_or(0),
             owner: Owner::of(value),
+            selector: super::selector(value),
             replicas: count(value, "/spec/replicas").unwrap_or(1),
             start: count(value, "/spec/ordinals/start").unwrap_or(0),
             service: owned_text(value, "/spec/serviceName"),
@@ -72,5 +74,34 @@ impl StatefulSet {
                 == Some("Delete"),
             status: part(value, "status"),
         })
+    }
+}
+
+/// The number at the end of `OWNER-NUMBER`.
+pub(crate) fn ordinal(owner: &ObjectKey, pod: &ObjectKey) -> Option<u32> {
+    let number = pod.name.strip_prefix(&*owner.name)?.strip_prefix('-')?;
+    let plain = number == "0" || !number.starts_with(['0', '+']);
+    number.parse().ok().filter(|_| plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinals() {
+        let rows = [
+            ("web-0", Some(0)),
+            ("web-12", Some(12)),
+            ("web-01", None),
+            ("web-", None),
+            ("web-+1", None),
+            ("web-x", None),
+            ("other-1", None),
+        ];
+        let key = |name: &str| ObjectKey::new("default", name);
+        for (name, expected) in rows {
+            assert_eq!(ordinal(&key("web"), &key(name)), expected, "{name}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 use super::{Owner, count, meta, part, seconds, text, time, version};
 use jiff::Timestamp;
-use model::{Meta, Object};
+use model::{Meta, Object, Selector};
 use serde_json::Value;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ pub(crate) struct Deployment {
     pub(crate) meta: Meta,
     pub(crate) version: u64,
     pub(crate) generation: u64,
+    pub(crate) selector: Option<Selector>,
     pub(crate) replicas: u32,
     pub(crate) strategy: Strategy,
     pub(crate) paused: bool,
@@ -52,6 +53,7 @@ pub(crate) struct ReplicaSet {
     pub(crate) generation: u64,
     pub(crate) created: Option<Timestamp>,
     pub(crate) owner: Option<Owner>,
+    pub(crate) selector: Option<Selector>,
     pub(crate) replicas: u32,
     pub(crate) min_ready: Duration,
     pub(crate) template: Arc<Value>,
@@ -65,6 +67,7 @@ impl Deployment {
             meta: base.meta,
             version: version(value),
             generation: super::number(value, "/metadata/generation").unwrap_or(0),
+            selector: super::selector(value),
             replicas: base.replicas,
             strategy: Strategy::parse(value),
             paused: value.pointer("/spec/paused") == Some(&Value::Bool(true)),
@@ -138,6 +141,7 @@ impl ReplicaSet {
             generation: super::number(value, "/metadata/generation").unwrap_or(0),
             created: time(value, "/metadata/creationTimestamp"),
             owner: Owner::of(value),
+            selector: super::selector(value),
             replicas: count(value, "/spec/replicas").unwrap_or(1),
             min_ready: seconds(value, "/spec/minReadySeconds").unwrap_or_default(),
             template: Arc::new(value.pointer("/spec/template").cloned().unwrap_or_default()),

@@ -1,5 +1,6 @@
 //! Writes become requests.
 
+use crate::claim::Claimant;
 use crate::record;
 use crate::write::{Condition, Write, tainted};
 use client::{Client, Kind};
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 
 /// How long a request may take: others wait for it.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a condition is set anew on an object that somebody else keeps changing.
+/// How often a list is changed anew in an object that somebody else keeps changing.
 const ATTEMPTS: usize = 5;
 
 /// Why a request came to nothing.
@@ -50,9 +51,20 @@ pub(super) async fn execute(client: &Client, write: &Write) -> Result<Option<Val
                     .map(Some)
             }
             Write::SetCondition { kind, key, uid, condition } => {
-                set_condition(client, *kind, key, uid, condition).await
+                let change = |object: &Value| condition_patch(object, condition);
+                rewrite(client, Subject { kind: *kind, key, uid }, Part::Status, change).await
             }
-            Write::SetTaint { node, uid, taint } => set_taint(client, node, uid, *taint).await,
+            Write::SetTaint { node: key, uid, taint } => {
+                let change = |node: &Value| taint_patch(node, *taint);
+                rewrite(client, Subject { kind: Kind::NODE, key, uid }, Part::Object, change).await
+            }
+            Write::Adopt { kind, key, uid, owner } => {
+                adopt(client, Subject { kind: *kind, key, uid }, owner).await
+            }
+            Write::Release { kind, key, uid, owner } => {
+                let change = |object: &Value| owner.release(object);
+                claim(client, Subject { kind: *kind, key, uid }, change).await
+            }
             Write::Bind { pod, node } => {
                 client::bind(client, &pod.namespace, &pod.name, node).await.map(|()| None)
             }
@@ -74,47 +86,45 @@ pub(super) async fn read(
     Ok(timeout(PATIENCE, request).await??)
 }
 
-/// Conditions are one list with many writers: read, change ours, write if nobody else wrote meanwhile.
-async fn set_condition(
-    client: &Client,
+/// Which part of an object a change is about.
+#[derive(Clone, Copy)]
+enum Part {
+    Object,
+    Status,
+}
+
+/// An object that a write is about, and not another one of the same name.
+struct Subject<'a> {
     kind: Kind,
-    key: &ObjectKey,
-    uid: &str,
-    condition: &Condition,
+    key: &'a ObjectKey,
+    uid: &'a str,
+}
+
+/// Lists such as conditions, taints and owners have several writers: read, change ours, write if nobody else wrote
+/// meanwhile. `change` gives a merge patch, or `None` where there is nothing to do. `None`: the object is gone.
+async fn rewrite(
+    client: &Client,
+    subject: Subject<'_>,
+    part: Part,
+    change: impl Fn(&Value) -> Option<Value>,
 ) -> client::Result<Option<Value>> {
+    let Subject { kind, key, uid } = subject;
+    let same = |object: &Value| record::text(object, "/metadata/uid").unwrap_or_default() == uid;
     let mut attempt = 1;
     loop {
         let found = client::get(client, kind, namespace(key), &key.name).await?;
-        let same =
-            |object: &Value| record::text(object, "/metadata/uid").unwrap_or_default() == uid;
         let Some(object) = found.filter(same) else { return Ok(None) };
-        let Some(patch) = condition_patch(&object, condition) else { return Ok(Some(object)) };
-        match client::patch_status(client, kind, namespace(key), &key.name, &patch).await {
-            Err(client::Error::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
-            answer => return answer.map(Some),
-        }
-    }
-}
-
-/// Taints are one list with several writers, as conditions are.
-async fn set_taint(
-    client: &Client,
-    node: &ObjectKey,
-    uid: &str,
-    taint: Option<&str>,
-) -> client::Result<Option<Value>> {
-    let mut attempt = 1;
-    loop {
-        let found = client::get(client, Kind::NODE, None, &node.name).await?;
-        let same = |node: &Value| record::text(node, "/metadata/uid").unwrap_or_default() == uid;
-        let Some(object) = found.filter(same) else { return Ok(None) };
-        let listed = object.pointer("/spec/taints").and_then(Value::as_array);
-        let Some(taints) = tainted(listed.map_or(&[], Vec::as_slice), taint) else {
-            return Ok(Some(object));
+        let Some(mut patch) = change(&object) else { return Ok(Some(object)) };
+        patch["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
+        let answer = match part {
+            Part::Object => {
+                client::patch_merge(client, kind, namespace(key), &key.name, &patch).await
+            }
+            Part::Status => {
+                client::patch_status(client, kind, namespace(key), &key.name, &patch).await
+            }
         };
-        let version = &object["metadata"]["resourceVersion"];
-        let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
-        match client::patch_merge(client, Kind::NODE, None, &node.name, &patch).await {
+        match answer {
             Err(client::Error::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
             answer => return answer.map(Some),
         }
@@ -124,13 +134,110 @@ async fn set_taint(
 fn condition_patch(object: &Value, condition: &Condition) -> Option<Value> {
     let listed = object.pointer("/status/conditions").and_then(Value::as_array);
     let conditions = condition.set_in(listed.map_or(&[], Vec::as_slice), Timestamp::now())?;
-    let version = &object["metadata"]["resourceVersion"];
-    Some(json!({
-        "metadata": {"resourceVersion": version},
-        "status": {"conditions": conditions},
-    }))
+    Some(json!({"status": {"conditions": conditions}}))
+}
+
+fn taint_patch(node: &Value, taint: Option<&str>) -> Option<Value> {
+    let listed = node.pointer("/spec/taints").and_then(Value::as_array);
+    let taints = tainted(listed.map_or(&[], Vec::as_slice), taint)?;
+    Some(json!({"spec": {"taints": taints}}))
+}
+
+/// Our watch may be late, and what is given to an owner that is gone would go after it: so it is read before.
+async fn adopt(
+    client: &Client,
+    subject: Subject<'_>,
+    owner: &Claimant,
+) -> client::Result<Option<Value>> {
+    let found = client::get(client, owner.kind, namespace(&owner.key), &owner.key.name).await?;
+    if !found.is_some_and(|found| owner.is_alive(&found)) {
+        return Err(client::Error::NotFound { kind: owner.kind, name: owner.key.to_string() });
+    }
+    claim(client, subject, |object| owner.adopt(object)).await
+}
+
+/// An object that is not as we knew it is for the next decision.
+async fn claim(
+    client: &Client,
+    subject: Subject<'_>,
+    change: impl Fn(&Value) -> Option<Value>,
+) -> client::Result<Option<Value>> {
+    let (kind, name) = (subject.kind, subject.key.to_string());
+    let object = rewrite(client, subject, Part::Object, change).await?;
+    object.map(Some).ok_or(client::Error::NotFound { kind, name })
 }
 
 fn namespace(key: &ObjectKey) -> Option<&str> {
     Some(&*key.namespace).filter(|namespace| !namespace.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use apiserver::{ApiServer, Config};
+
+    /// An API, and who asks it. It ends with the test.
+    async fn api() -> Client {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = ApiServer::new(&Config::new(address)).unwrap();
+        tokio::spawn(server.serve(listener, std::future::pending()));
+        client::connect(None, Some(&format!("http://{address}"))).await.unwrap()
+    }
+
+    fn metadata(object: &Value) -> &Value {
+        &object["metadata"]
+    }
+
+    #[tokio::test]
+    async fn nothing_is_given_to_an_owner_that_is_gone_or_taken_from_another() {
+        let client = api().await;
+        let set = |name: &str| {
+            json!({
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name},
+                "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "web"}}, "template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {"containers": [{"name": "c", "image": "i"}]}}},
+            })
+        };
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+            "spec": {"containers": [{"name": "c", "image": "i"}]},
+        });
+        let mut uids = Vec::new();
+        for object in [set("one"), set("two"), pod] {
+            let created = client::create(&client, &object).await.unwrap();
+            uids.push(metadata(&created)["uid"].as_str().unwrap().to_owned());
+        }
+        let owner = |name: &str, uid: &str| Claimant {
+            kind: Kind::REPLICA_SET,
+            key: ObjectKey::new("default", name),
+            uid: uid.to_owned(),
+        };
+        let adopt = |pod: &str, owner: Claimant| Write::Adopt {
+            kind: Kind::POD,
+            key: ObjectKey::new("default", "p"),
+            uid: pod.to_owned(),
+            owner,
+        };
+        let rows = [
+            ("an older one of its name", adopt(&uids[2], owner("one", "old")), Err(())),
+            ("none of its name", adopt(&uids[2], owner("none", "old")), Err(())),
+            ("another pod", adopt("old", owner("one", &uids[0])), Err(())),
+            ("nobody has it", adopt(&uids[2], owner("one", &uids[0])), Ok(&uids[0])),
+            ("another one has it", adopt(&uids[2], owner("two", &uids[1])), Ok(&uids[0])),
+        ];
+        for (case, write, expected) in rows {
+            let answer = execute(&client, &write).await;
+            let owner = match &answer {
+                Ok(pod) => {
+                    let pod = pod.as_ref().unwrap();
+                    Ok(metadata(pod)["ownerReferences"][0]["uid"].as_str().unwrap())
+                }
+                Err(failure) if failure.is_race() => Err(()),
+                Err(failure) => panic!("{case}: {failure}"),
+            };
+            assert_eq!(owner, expected.map(String::as_str), "{case}");
+        }
+    }
 }

@@ -6,6 +6,8 @@ use crate::view::View;
 use apiserver::{ApiServer, Config};
 use client::{Client, Kind, connect, create};
 use controllers::{Settings, run};
+use kube::core::Request;
+use kube::core::params::{DeleteParams, PropagationPolicy};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -131,6 +133,17 @@ impl Cluster {
     pub(crate) async fn delete(&self, kind: Kind, name: &str) {
         let found = client::delete(&self.client, kind, Some("default"), name, None).await.unwrap();
         assert!(found, "{kind} {name}");
+    }
+
+    /// Deletes it and leaves behind what it owns, as `kubectl delete --cascade=orphan`.
+    pub(crate) async fn orphan(&self, kind: Kind, name: &str) {
+        let params = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Orphan),
+            ..DeleteParams::default()
+        };
+        let path = format!("/apis/{}/namespaces/default/{}", kind.api_version(), kind.plural);
+        let request = Request::new(path).delete(name, &params).unwrap();
+        self.client.request::<Value>(request).await.unwrap();
     }
 
     pub(crate) fn view(&self) -> View {

@@ -15,6 +15,8 @@ mod kubelet;
 #[cfg(test)]
 mod nodes;
 #[cfg(test)]
+mod orphans;
+#[cfg(test)]
 mod real;
 #[cfg(test)]
 mod real_server;

@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::real_server::{LEFT_OUT, RealServer, Right, deployed, granted, is_given, used};
-use crate::{batches, elections, endpoints, nodes, workloads};
+use crate::{batches, elections, endpoints, nodes, orphans, workloads};
 use client::{Client, connect, create};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -62,6 +62,7 @@ async fn the_same_comes_of_it_with_a_real_server_and_no_more_rights_than_needed(
     let mut used = BTreeSet::new();
     observe(&mut used, workloads::rollout).await;
     observe(&mut used, workloads::claims).await;
+    observe(&mut used, orphans::claims).await;
     observe(&mut used, batches::stateful_set).await;
     observe(&mut used, batches::daemon_set).await;
     observe(&mut used, batches::jobs).await;
