@@ -122,6 +122,10 @@ pub struct Settings {
     pub node_startup_grace: Duration,
     /// Pods of a node that is not ready for so long are deleted.
     pub pod_eviction: Duration,
+    /// Between two nodes of a zone that lose their pods.
+    pub eviction_pause: Duration,
+    /// The same where much of a large zone is not ready.
+    pub slow_eviction_pause: Duration,
     /// How long a Job waits after its first failed pod; after each further one twice as long.
     pub job_backoff: Duration,
     /// At most so many endpoints in one slice; the API allows 1000.
@@ -140,6 +144,8 @@ impl Default for Settings {
             node_monitor_grace: Duration::from_secs(40),
             node_startup_grace: Duration::from_secs(60),
             pod_eviction: Duration::from_secs(300),
+            eviction_pause: Duration::from_secs(10),
+            slow_eviction_pause: Duration::from_secs(100),
             job_backoff: Duration::from_secs(10),
             max_endpoints_per_slice: 100,
             seed: 0,
@@ -154,6 +160,7 @@ impl Settings {
         Settings {
             node_monitor_grace: Duration::from_secs(2),
             pod_eviction: Duration::from_secs(5),
+            eviction_pause: Duration::ZERO,
             job_backoff: Duration::from_secs(1),
             ..Settings::default()
         }

@@ -10,6 +10,7 @@ mod table;
 mod workloads;
 
 pub(crate) use claims::Keeper;
+use pulse::Turns;
 pub(crate) use pulse::{LEASES, Pulse};
 
 use crate::record::{
@@ -30,6 +31,8 @@ use workloads::Workloads;
 pub(crate) struct Cluster {
     nodes: BTreeMap<Arc<str>, Node>,
     pulses: BTreeMap<Arc<str>, Pulse>,
+    turns: Turns,
+    dark: bool,
     pods: BTreeMap<ObjectKey, Pod>,
     services: BTreeMap<ObjectKey, Service>,
     endpoints: BTreeMap<ObjectKey, Endpoints>,
@@ -215,13 +218,21 @@ impl Cluster {
             self.nodes.insert(name, node);
             return;
         }
-        if old.is_none_or(|old| old.readiness != node.readiness) {
+        let turned = old.is_none_or(|old| old.readiness != node.readiness);
+        let moved = old.is_none_or(|old| old.zone() != node.zone());
+        let counts = |node: &Node| {
+            let domain = node.failure_domain().map(|part| part.map(str::to_owned));
+            (node.is_ready(), node.is_exempt(), domain)
+        };
+        if old.is_none_or(|old| counts(old) != counts(&node)) {
+            self.touch_waiting();
+        }
+        if turned {
             self.dirty.insert(Task::NodeLife(name.clone()));
         }
         if node.base.pod_cidrs.is_empty() {
             self.dirty.insert(Task::NodeCidr(name.clone()));
         }
-        let moved = old.is_none_or(|old| old.zone() != node.zone());
         self.nodes.insert(name.clone(), node);
         if moved {
             self.touch_services_on(&name);
@@ -241,6 +252,7 @@ impl Cluster {
         self.nodes.remove(name);
         self.pulses.insert(name.clone(), Pulse::new(now));
         self.dirty.insert(Task::NodeLife(name.clone()));
+        self.touch_waiting();
         self.touch_services_on(name);
         self.touch_daemons();
         self.dirty.extend(self.pending.iter().cloned().map(Task::Schedule));

@@ -2,6 +2,7 @@
 
 use super::Cluster;
 use crate::task::Task;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +17,24 @@ pub(crate) struct Pulse {
     pub(crate) leased: bool,
     /// We hold it to be dead.
     pub(crate) silent: bool,
+    turn: Turn,
     renewed: Option<String>,
     heartbeat: Option<String>,
 }
+
+/// Nodes of a zone lose their pods one after the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Turn {
+    /// It is not dead for long enough.
+    #[default]
+    NotYet,
+    /// Others of its zone have to become ready before.
+    Waits,
+    Has,
+}
+
+/// Regions and zones, and when the last of their nodes began to lose its pods.
+pub(super) type Turns = BTreeMap<[Option<String>; 2], Duration>;
 
 /// Something a kubelet writes now and then.
 pub(super) enum Sign {
@@ -32,7 +48,8 @@ pub(super) enum Sign {
 
 impl Pulse {
     pub(super) fn new(now: Duration) -> Self {
-        Pulse { heard: now, leased: false, silent: false, renewed: None, heartbeat: None }
+        let (turn, renewed, heartbeat) = (Turn::NotYet, None, None);
+        Pulse { heard: now, leased: false, silent: false, turn, renewed, heartbeat }
     }
 
     /// True for a sign not seen before.
@@ -68,6 +85,59 @@ impl Cluster {
         }
     }
 
+    /// No node was ready when we last looked.
+    pub(crate) fn is_dark(&self) -> bool {
+        self.dark
+    }
+
+    /// No node is ready: whoever had his turn has it no longer.
+    pub(crate) fn darken(&mut self) {
+        if std::mem::replace(&mut self.dark, true) {
+            return;
+        }
+        for pulse in self.pulses.values_mut() {
+            pulse.turn = Turn::Waits;
+        }
+    }
+
+    /// Some node is ready again. The others have time to say so, too.
+    pub(crate) fn lighten(&mut self, now: Duration) {
+        self.dark = false;
+        self.pardon(now);
+        self.touch_waiting();
+    }
+
+    /// How long a dead node has to wait until its pods may go, where `pause` lies between any two of its zone; `None`:
+    /// until others of its zone are ready. One that has had its turn keeps it until it is heard of.
+    pub(crate) fn take_turn(
+        &mut self,
+        name: &str,
+        pause: Option<Duration>,
+        now: Duration,
+    ) -> Option<Duration> {
+        let zone = self.nodes.get(name)?.failure_domain().map(|part| part.map(str::to_owned));
+        let pulse = self.pulses.get_mut(name)?;
+        if pulse.turn == Turn::Has {
+            return Some(Duration::ZERO);
+        }
+        let Some(pause) = pause else {
+            pulse.turn = Turn::Waits;
+            return None;
+        };
+        let next = self.turns.get(&zone).map_or(now, |last| *last + pause);
+        if next <= now {
+            pulse.turn = Turn::Has;
+            self.turns.insert(zone, now);
+        }
+        Some(next.saturating_sub(now))
+    }
+
+    /// Other nodes are ready or gone: those who wait for that may have their turn.
+    pub(super) fn touch_waiting(&mut self) {
+        let waiting = self.pulses.iter().filter(|(_, pulse)| pulse.turn == Turn::Waits);
+        self.dirty.extend(waiting.map(|(name, _)| Task::NodeLife(name.clone())));
+    }
+
     /// Forgets a node that is gone with all its pods.
     pub(crate) fn bury(&mut self, node: &str) {
         self.pulses.remove(node);
@@ -78,6 +148,7 @@ impl Cluster {
         let leased = pulse.leased;
         if pulse.feel(sign) {
             pulse.heard = now;
+            pulse.turn = Turn::NotYet;
             // With its first Lease the deadline comes nearer than when it was last looked at.
             if std::mem::take(&mut pulse.silent) || pulse.leased != leased {
                 self.dirty.insert(Task::NodeLife(node.clone()));

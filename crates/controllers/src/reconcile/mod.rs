@@ -4,6 +4,7 @@ mod claim;
 pub(crate) mod cron_job;
 pub(crate) mod daemon_set;
 pub(crate) mod deployment;
+mod disruption;
 pub(crate) mod job;
 pub(crate) mod mirror;
 pub(crate) mod node_cidr;

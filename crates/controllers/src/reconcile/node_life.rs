@@ -1,5 +1,6 @@
 //! Dead nodes: not ready, their pods out of traffic, and later away.
 
+use super::disruption;
 use crate::cluster::Cluster;
 use crate::record::{Effect, Pod};
 use crate::settings::Settings;
@@ -26,12 +27,18 @@ pub(super) fn plan(
     settings: &Settings,
     uptime: Duration,
 ) -> Outcome {
+    if cluster.is_dark() && !disruption::is_total(cluster, settings, uptime) {
+        cluster.lighten(uptime);
+    }
     let Some(deadline) = deadline(cluster, name, settings) else { return Outcome::default() };
     if uptime < deadline {
         let writes = taint(cluster, name, false).into_iter().collect();
         return Outcome { writes, again: Some(deadline - uptime) };
     }
     cluster.silence(name);
+    if disruption::is_total(cluster, settings, uptime) {
+        cluster.darken();
+    }
     if cluster.node(name).is_none() && cluster.pods_on(name).next().is_none() {
         cluster.bury(name);
         return Outcome::default();
@@ -39,12 +46,30 @@ pub(super) fn plan(
     let eviction = deadline + settings.pod_eviction;
     let mut writes: Vec<_> = mark_unknown(cluster, name).into_iter().collect();
     writes.extend(taint(cluster, name, true));
-    if uptime >= eviction {
+    let wait = match eviction.checked_sub(uptime).filter(|left| !left.is_zero()) {
+        None => turn(cluster, name, settings, uptime),
+        left => left,
+    };
+    if wait == Some(Duration::ZERO) {
         writes.extend(cluster.pods_on(name).filter(|pod| is_evictable(pod)).map(evict));
         return writes.into();
     }
     writes.extend(cluster.pods_on(name).filter(|pod| pod.base.ready).map(mark_not_ready));
-    Outcome { writes, again: Some(eviction - uptime) }
+    Outcome { writes, again: wait }
+}
+
+/// How long until the node's pods may go; `None`: not before other nodes are better.
+fn turn(
+    cluster: &mut Cluster,
+    name: &str,
+    settings: &Settings,
+    uptime: Duration,
+) -> Option<Duration> {
+    // Nobody will ever hear of a node that does not exist: its pods are none of a zone's.
+    let Some(node) = cluster.node(name) else { return Some(Duration::ZERO) };
+    let pause =
+        if cluster.is_dark() { None } else { disruption::pause(cluster, node, settings, uptime) };
+    cluster.take_turn(name, pause, uptime)
 }
 
 /// The taint by which kube-scheduler knows that a node takes no pods. The API server gives each new node one.
@@ -112,7 +137,7 @@ fn evict(pod: &Pod) -> Write {
 mod tests {
     use super::*;
     use crate::fixture::{apply_at, lease, node, pod};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     const fn at(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -121,6 +146,92 @@ mod tests {
     /// Fixed here: the lab's own times may change.
     fn quick() -> Settings {
         Settings { node_monitor_grace: at(1000), pod_eviction: at(5000), ..Settings::default() }
+    }
+
+    /// A node whose kubelet says so, in the version of this number.
+    fn said(name: &str, status: &str, version: u32) -> Value {
+        node(
+            name,
+            json!({
+                "metadata": {"resourceVersion": version.to_string()},
+                "status": {"conditions": [{"type": "Ready", "status": status}]},
+            }),
+        )
+    }
+
+    /// One that is ready.
+    fn well(name: &str, version: u32) -> Value {
+        said(name, "True", version)
+    }
+
+    fn deletions(outcome: &Outcome) -> usize {
+        outcome.writes.iter().filter(|write| matches!(write, Write::Delete { .. })).count()
+    }
+
+    /// Nodes of one zone, and a pod on each that runs.
+    fn zone(names: &[&str], down: &[&str]) -> Cluster {
+        let mut cluster = Cluster::default();
+        for name in names {
+            apply_at(
+                &mut cluster,
+                [well(name, 1), pod(name, Some(name), Some("10.0.0.2"), true)],
+                at(0),
+            );
+        }
+        for name in down {
+            apply_at(&mut cluster, [lease(name, 1), said(name, "Unknown", 2)], at(0));
+        }
+        cluster
+    }
+
+    #[test]
+    fn where_no_node_is_ready_nobody_is_evicted_and_later_all_have_time_again() {
+        let settings = quick();
+        let mut cluster = zone(&["a", "b"], &["a", "b"]);
+        for name in ["a", "b"] {
+            for time in [1000, 6000, 60_000] {
+                let outcome = plan(&mut cluster, name, &settings, at(time));
+                assert_eq!(deletions(&outcome), 0, "{name} {time}");
+            }
+        }
+        cluster.take_dirty();
+        apply_at(&mut cluster, [well("b", 3), lease("b", 2)], at(60_001));
+        plan(&mut cluster, "b", &settings, at(60_001));
+        assert!(cluster.take_dirty().contains(&crate::task::Task::NodeLife("a".into())));
+        let pardoned = plan(&mut cluster, "a", &settings, at(60_001));
+        assert_eq!(pardoned, Outcome { writes: vec![], again: Some(at(1000)) });
+        apply_at(&mut cluster, [lease("b", 3)], at(61_000));
+        assert_eq!(plan(&mut cluster, "a", &settings, at(61_001)).again, Some(at(5000)));
+        apply_at(&mut cluster, [lease("b", 4)], at(66_000));
+        assert_eq!(deletions(&plan(&mut cluster, "a", &settings, at(66_001))), 1);
+    }
+
+    #[test]
+    fn dead_nodes_lose_their_pods_one_after_the_other() {
+        let settings = Settings { eviction_pause: at(300), ..quick() };
+        let mut cluster = zone(&["a", "b", "c", "d"], &["a", "b"]);
+        let mut look = |name, time| {
+            let outcome = plan(&mut cluster, name, &settings, at(time));
+            (deletions(&outcome), outcome.again)
+        };
+        assert_eq!(look("a", 5999), (0, Some(at(1))));
+        assert_eq!(look("a", 6000), (1, None));
+        assert_eq!(look("b", 6000), (0, Some(at(300))));
+        assert_eq!(look("a", 6100), (1, None), "it had its turn");
+        assert_eq!(look("b", 6299), (0, Some(at(1))));
+        assert_eq!(look("b", 6300), (1, None));
+    }
+
+    #[test]
+    fn where_most_of_a_small_zone_is_dead_its_nodes_wait_for_better_times() {
+        let settings = Settings { eviction_pause: Duration::ZERO, ..quick() };
+        let mut cluster = zone(&["a", "b", "c", "d", "e"], &["a", "b", "c"]);
+        let outcome = plan(&mut cluster, "a", &settings, at(6000));
+        assert_eq!((deletions(&outcome), outcome.again), (0, None));
+        cluster.take_dirty();
+        apply_at(&mut cluster, [well("c", 3), lease("c", 2)], at(6100));
+        assert!(cluster.take_dirty().contains(&crate::task::Task::NodeLife("a".into())));
+        assert_eq!(deletions(&plan(&mut cluster, "a", &settings, at(6100))), 1);
     }
 
     /// All but the taints.
@@ -168,7 +279,7 @@ mod tests {
     fn a_power_cut() {
         let settings = quick();
         let mut cluster = Cluster::default();
-        apply_at(&mut cluster, [node("a", json!({})), lease("a", 1)], at(0));
+        apply_at(&mut cluster, [node("a", json!({})), lease("a", 1), well("b", 1)], at(0));
         let pods = [
             pod("web", Some("a"), Some("10.244.0.2"), true),
             pod("idle", Some("a"), Some("10.244.0.3"), false),

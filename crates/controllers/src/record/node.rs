@@ -64,6 +64,22 @@ impl Node {
         self.base.meta.labels.get("topology.kubernetes.io/zone").map(String::as_str)
     }
 
+    /// What fails together: its region and zone.
+    pub(crate) fn failure_domain(&self) -> [Option<&str>; 2] {
+        let labels = &self.base.meta.labels;
+        let region = labels.get("topology.kubernetes.io/region").map(String::as_str);
+        [region, self.zone()]
+    }
+
+    /// Says nothing about how well its zone is, as one that comes and goes.
+    pub(crate) fn is_exempt(&self) -> bool {
+        self.base.meta.labels.contains_key("node.kubernetes.io/exclude-disruption")
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.readiness.as_deref() == Some("True")
+    }
+
     /// A taint that keeps the pod away.
     pub(crate) fn repels(&self, pod: &Pod) -> Option<&Taint> {
         self.taints.iter().find(|taint| {

@@ -52,6 +52,39 @@ pub(crate) async fn power_cut(cluster: &mut Cluster) {
     assert!(view.spread()["b"] >= 2, "{:?}", view.spread());
 }
 
+/// No node is heard of, as when the network between them and the API fails: their pods may well serve.
+#[tokio::test]
+async fn where_all_nodes_fall_silent_no_pod_goes() {
+    let mut cluster = Cluster::start().await;
+    cluster.add_nodes().await;
+    cluster.create(service()).await;
+    cluster.create(deployment(3)).await;
+    let mut view = cluster.view();
+    view.until("three ready", |view| view.ready_endpoints("web").len() == 3).await;
+    let pods = view.ready_endpoints("web");
+    let all_there = |view: &View| {
+        let stays = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
+        let names = view.all(Kind::POD).filter(stays);
+        names.filter_map(|pod| pod["metadata"]["name"].as_str()).eq(pods.iter())
+    };
+    for node in ["a", "b", "c"] {
+        cluster.cut_power(node);
+    }
+    let silent =
+        |view: &View| view.all(Kind::NODE).all(|it| condition(it, "Ready") == Some("Unknown"));
+    view.through("all silent", silent, all_there).await;
+    // Twice as long as one of several would keep its pods.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    cluster.power_on("a");
+    let back = |view: &View| condition(view.one(Kind::NODE, "a"), "Ready") == Some("True");
+    view.through("one is back", back, all_there).await;
+    // The others are given time, too, and have not come.
+    view.until("all on a", |view| {
+        view.ready_endpoints("web").len() == 3 && view.spread() == [("a", 3)].into()
+    })
+    .await;
+}
+
 /// All stand still for longer than a node may be silent, as on a machine that was stopped: no node is dead because its
 /// kubelet comes a moment later than the controllers.
 #[tokio::test]
