@@ -222,7 +222,7 @@ impl Cluster {
         let moved = old.is_none_or(|old| old.zone() != node.zone());
         let counts = |node: &Node| {
             let domain = node.failure_domain().map(|part| part.map(str::to_owned));
-            (node.is_ready(), node.is_exempt(), domain)
+            (node.base.ready, node.is_exempt(), domain)
         };
         if old.is_none_or(|old| counts(old) != counts(&node)) {
             self.touch_waiting();

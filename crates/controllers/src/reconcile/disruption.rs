@@ -44,7 +44,7 @@ pub(super) fn pause(
 
 fn is_down(cluster: &Cluster, node: &Node, settings: &Settings, uptime: Duration) -> bool {
     let is_overdue = || deadline(cluster, node.name(), settings).is_some_and(|it| it <= uptime);
-    !node.is_ready() || is_overdue()
+    !node.base.ready || is_overdue()
 }
 
 #[cfg(test)]

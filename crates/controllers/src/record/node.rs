@@ -76,10 +76,6 @@ impl Node {
         self.base.meta.labels.contains_key("node.kubernetes.io/exclude-disruption")
     }
 
-    pub(crate) fn is_ready(&self) -> bool {
-        self.readiness.as_deref() == Some("True")
-    }
-
     /// A taint that keeps the pod away.
     pub(crate) fn repels(&self, pod: &Pod) -> Option<&Taint> {
         self.taints.iter().find(|taint| {
