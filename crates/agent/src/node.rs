@@ -230,7 +230,8 @@ impl Node {
         // Services do not wait for the pod network: a node whose own address is not up yet has clients too.
         let links = if self.doubt.links { self.reconcile_links() } else { Ok(()) };
         self.doubt.links = links.is_err();
-        if self.doubt.rules {
+        let compares = self.doubt.rules;
+        if compares {
             self.reconcile_services()?;
             self.doubt.rules = false;
         }
@@ -243,6 +244,10 @@ impl Node {
             files.write(&self.program.networks, mtu)?;
         }
         self.tell();
+        if compares {
+            // Comparing takes as much memory again as there is.
+            kernel::process::release_memory();
+        }
         Ok(())
     }
 
@@ -260,8 +265,6 @@ impl Node {
             self.repaired(Repair::Services, services.pieces);
         }
         self.clean_others();
-        // Comparing takes as much memory again as there is.
-        kernel::process::release_memory();
         Ok(())
     }
 
