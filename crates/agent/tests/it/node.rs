@@ -28,9 +28,14 @@ pub(crate) fn in_own_namespace(test: &str, body: impl AsyncFnOnce() + Send) {
     if !may_administer().unwrap() {
         let mut again = Command::new(std::env::current_exe().unwrap());
         again.args([test, "--exact", "--nocapture"]);
+        // Root's is closed to others; the test's tools and the agent's share one.
+        let lock = std::env::temp_dir().join(format!("podway-{}.lock", test.replace("::", "-")));
+        again.env("XTABLES_LOCKFILE", &lock);
         let death_signal = Some(Signal::SIGKILL);
         let place = Place { make: vec![Kind::User], death_signal, ..Place::default() };
-        assert!(spawn(again, place).unwrap().reap().unwrap().success(), "{test} as root");
+        let status = spawn(again, place).unwrap().reap().unwrap();
+        std::fs::remove_file(lock).ok();
+        assert!(status.success(), "{test} as root");
         return;
     }
     let run = || {

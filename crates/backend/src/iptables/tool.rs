@@ -18,6 +18,8 @@ const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/b
 /// Seconds to wait for whoever holds the lock of the legacy variant.
 const PATIENCE: u32 = 5;
 const LOCK: &str = "/run/xtables.lock";
+/// Names another one (iptables(8)).
+const LOCK_VARIABLE: &str = "XTABLES_LOCKFILE";
 
 /// `xtables_main` ends so when somebody else holds the lock.
 const RESOURCE_PROBLEM: i32 = 4;
@@ -165,7 +167,7 @@ impl Tool {
         let mut command = Command::new(path);
         command.args(arguments).env("LC_ALL", "C");
         if let Some(lock) = own_lock() {
-            command.env("XTABLES_LOCKFILE", lock);
+            command.env(LOCK_VARIABLE, lock);
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(failure)?;
@@ -185,8 +187,11 @@ fn find(program: &str) -> Option<PathBuf> {
 }
 
 /// An ordinary user who is root of a user namespace cannot take everybody's lock, and need not: nobody else
-/// reaches those tables.
+/// reaches those tables. `None`: the tools find theirs, where the environment names one, too.
 fn own_lock() -> Option<PathBuf> {
+    if std::env::var_os(LOCK_VARIABLE).is_some() {
+        return None;
+    }
     let shared = std::fs::OpenOptions::new().create(true).append(true).open(LOCK);
     let name = format!("podway-xtables-{}.lock", kernel::process::user());
     shared.is_err().then(|| std::env::temp_dir().join(name))
