@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// Between connections: a client has 28 000 ports, each of which rests for a minute.
+const PACE: Duration = Duration::from_millis(3);
 /// How often, where `PODWAY_TEST_KILLS` does not say.
 const KILLS: u32 = 100;
 /// On an emulated machine, where all takes ten times as long.
@@ -135,6 +137,7 @@ async fn killed_again_and_again(mode: Mode, kills: u32) {
                     Ok(()) => drop(flow.connections.fetch_add(1, Ordering::Relaxed)),
                     Err(error) => flow.failures.lock().unwrap().push(error.to_string()),
                 }
+                std::thread::sleep(PACE);
             }
         })
     });
