@@ -23,17 +23,23 @@ async fn every_node_gets_a_subnet_of_its_own() {
     assert_eq!(subnets(&view), expected.into());
 }
 
+/// Three nodes with a pod of a Service each.
+async fn serving(cluster: &mut Cluster) -> View {
+    cluster.add_nodes().await;
+    let mut view = cluster.view();
+    cluster.create(service()).await;
+    cluster.create(deployment(3)).await;
+    view.until("three ready", |view| view.ready_endpoints("web").len() == 3).await;
+    view
+}
+
 #[tokio::test]
 async fn after_a_power_cut_the_pods_come_up_elsewhere() {
     power_cut(&mut Cluster::start().await).await;
 }
 
 pub(crate) async fn power_cut(cluster: &mut Cluster) {
-    cluster.add_nodes().await;
-    let mut view = cluster.view();
-    cluster.create(service()).await;
-    cluster.create(deployment(3)).await;
-    view.until("three ready", |view| view.ready_endpoints("web").len() == 3).await;
+    let mut view = serving(cluster).await;
     cluster.cut_power("b");
     view.until("its endpoint out", |view| view.ready_endpoints("web").len() == 2).await;
     assert_eq!(condition(view.one(Kind::NODE, "b"), "Ready"), Some("Unknown"));
@@ -56,11 +62,7 @@ pub(crate) async fn power_cut(cluster: &mut Cluster) {
 #[tokio::test]
 async fn where_all_nodes_fall_silent_no_pod_goes() {
     let mut cluster = Cluster::start().await;
-    cluster.add_nodes().await;
-    cluster.create(service()).await;
-    cluster.create(deployment(3)).await;
-    let mut view = cluster.view();
-    view.until("three ready", |view| view.ready_endpoints("web").len() == 3).await;
+    let mut view = serving(&mut cluster).await;
     let pods = view.ready_endpoints("web");
     let all_there = |view: &View| {
         let stays = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
@@ -90,11 +92,7 @@ async fn where_all_nodes_fall_silent_no_pod_goes() {
 #[tokio::test]
 async fn who_stood_still_himself_takes_no_node_for_dead() {
     let mut cluster = Cluster::start().await;
-    cluster.add_nodes().await;
-    cluster.create(service()).await;
-    cluster.create(deployment(3)).await;
-    let mut view = cluster.view();
-    view.until("three ready", |view| view.ready_endpoints("web").len() == 3).await;
+    let mut view = serving(&mut cluster).await;
     let pods = view.ready_endpoints("web");
     cluster.cut_power("b");
     // Everything here runs on this thread.
