@@ -53,7 +53,11 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = if node::is_plug_in() { node::plug_in() } else { run(Arguments::parse()) };
     outcome.unwrap_or_else(|error| {
-        eprintln!("podway: {error:#}");
+        match error.downcast_ref::<clap::Error>() {
+            // Its causes are part of its text.
+            Some(usage) => eprint!("{usage}"),
+            None => eprintln!("podway: {error:#}"),
+        }
         ExitCode::from(exit_code(&error))
     })
 }

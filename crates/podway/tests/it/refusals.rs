@@ -88,6 +88,15 @@ fn files_that_are_not_there_are_named() {
 }
 
 #[test]
+fn arguments_that_no_agent_takes_are_told_once() {
+    let arguments = ["lab", "agent", "node/node-1", "--", "--proxy-mode=none"];
+    let done = podway(&new_name(), &arguments);
+    assert_eq!(done.code, 2);
+    let said = "there are nft, iptables, ipvs and userspace";
+    assert_eq!(done.stderr.matches(said).count(), 1, "{}", done.stderr);
+}
+
+#[test]
 fn standard_input_is_a_manifest_too() {
     let name = new_name();
     let mut child = Command::new(env!("CARGO_BIN_EXE_podway"))
