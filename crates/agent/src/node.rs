@@ -208,16 +208,12 @@ impl Node {
     }
 
     /// Notes what somebody else has done to the kernel.
-    pub(crate) fn suspect(&mut self, changed: Changed) {
-        let links = changed.links || changed.addresses || changed.routes || changed.neighbours;
-        let owned = match self.services.mode() {
-            Mode::Nft | Mode::Iptables => false,
-            Mode::Ipvs => changed.links || changed.addresses,
-            Mode::Userspace => changed.links || changed.addresses || changed.routes,
-        };
+    pub(crate) fn suspect(&mut self, changed: &Changed) {
+        let network = Changed { rules: false, locals: false, ..changed.clone() };
+        let rules = changed.rules || self.services.is_concerned(changed);
         for doubt in [&mut self.doubt, &mut self.suspected] {
-            doubt.links |= links;
-            doubt.rules |= changed.rules || owned;
+            doubt.links |= network.any();
+            doubt.rules |= rules;
         }
     }
 
@@ -349,7 +345,7 @@ impl Node {
         let now = Instant::now();
         self.services.finish(now)?;
         if self.look().is_some_and(|at| at <= now) {
-            self.suspect(Changed { rules: true, ..Changed::default() });
+            self.suspect(&Changed { rules: true, ..Changed::default() });
         }
         if let Some(leftover) = &mut self.leftover
             && leftover.sweep(now).map_err(services::Error::from)?

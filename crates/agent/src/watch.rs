@@ -55,8 +55,8 @@ pub(crate) async fn follow(client: Client, options: Options) -> Result<(), Error
                 }
                 retry.after(node.update(replica.world(), &touched));
             }
-            changed = heard(&mut links) => node.suspect(changed),
-            changed = heard(&mut rules) => node.suspect(changed),
+            changed = heard(&mut links) => node.suspect(&changed),
+            changed = heard(&mut rules) => node.suspect(&changed),
             () = end_of(&mut lifeline) => node.is_lost(),
             outcome = announcer.ended() => if let Err(failure) = outcome {
                 error!(error = %chain(&failure), "the Node object cannot be annotated: tried again soon");

@@ -2,7 +2,7 @@
 
 use crate::iptables::{self, Variant};
 use crate::{Served, ipvs, nft, userspace};
-use kernel::netlink::Socket;
+use kernel::netlink::{Changed, Socket};
 use model::{Family, Scheduler};
 pub use model::{ProxyMode as Mode, UnknownMode};
 use program::{Change, Program};
@@ -62,8 +62,8 @@ impl From<ipvs::Applied> for Applied {
 
 impl From<userspace::Applied> for Applied {
     fn from(applied: userspace::Applied) -> Self {
-        let userspace::Applied { opened, changed, closed } = applied;
-        Applied { pieces: opened + changed + closed, transactions: 0 }
+        let userspace::Applied { claimed, opened, changed, closed } = applied;
+        Applied { pieces: claimed + opened + changed + closed, transactions: 0 }
     }
 }
 
@@ -138,6 +138,15 @@ impl Services {
             Services::Iptables(backend) => backend.variant() == Variant::Legacy,
             // What is not heard of virtual servers, `finish` looks for.
             Services::Nft(_) | Services::Ipvs(_) | Services::Userspace(_) => false,
+        }
+    }
+
+    /// Whether somebody may have changed devices, addresses or routes that Services are served with.
+    pub fn is_concerned(&self, changed: &Changed) -> bool {
+        match self {
+            Services::Nft(_) | Services::Iptables(_) => false,
+            Services::Ipvs(backend) => backend.is_concerned(changed),
+            Services::Userspace(_) => changed.locals,
         }
     }
 

@@ -12,6 +12,6 @@ pub use attribute::{Attribute, Attributes, Message, Messages};
 pub(crate) use batch::flags;
 pub use batch::{Batch, Body};
 pub(crate) use monitor::open_monitor;
-pub use monitor::{Changed, Monitor};
+pub use monitor::{Changed, Devices, Monitor};
 pub(crate) use socket::receive;
 pub use socket::{Refusal, Socket};

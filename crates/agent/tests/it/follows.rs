@@ -102,23 +102,64 @@ fn rules_of_iptables_are_compared_only_when_others_change_them() {
         node.apply(service()).await;
         let agent = node.start_agent_in(Mode::Iptables).await;
         node.put_programmed(slice(&["10.244.0.5"])).await;
-        let compared = async || {
-            let metrics = node.ask(10249, "/metrics").await.body;
-            let count =
-                "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}";
-            metrics.lines().find(|line| line.starts_with(count)).unwrap().to_owned()
-        };
-        let before = compared().await;
+        let before = compared(&node).await;
         for round in 0..5 {
             let address = format!("10.244.1.{round}");
             node.put_programmed(slice(&["10.244.0.5", &address])).await;
         }
-        assert_eq!(compared().await, before);
+        assert_eq!(compared(&node).await, before);
         run("iptables-nft -t nat -F KUBE-SERVICES");
         until_printed("iptables-nft-save -t nat", |text| text.contains("-d 10.96.5.5/32")).await;
         node.until_metric(10249, "podway_repairs_total{what=\"services\"} 1").await;
         agent.abort();
     });
+}
+
+/// What pods bring about on their node is no reason to look through everything.
+async fn devices_are_no_news(name: &str, mode: Mode, destruction: &str, witness: (&str, &str)) {
+    let node = Node::new(name).await;
+    node.apply(service()).await;
+    let agent = node.start_agent_in(mode).await;
+    node.put_programmed(slice(&["10.244.0.5"])).await;
+    let before = compared(&node).await;
+    for round in 0..3 {
+        run(&format!("ip link add pod-{round} type veth peer name there-{round}"));
+        run(&format!("ip link set pod-{round} up"));
+        run(&format!("ip route add 10.244.0.{round}/32 dev pod-{round}"));
+        node.put_programmed(slice(&["10.244.0.5", &format!("10.244.1.{round}")])).await;
+    }
+    assert_eq!(compared(&node).await, before);
+    run(destruction);
+    until_printed(witness.0, |text| text.contains(witness.1)).await;
+    node.until_metric(10249, "podway_repairs_total{what=\"services\"} 1").await;
+    agent.abort();
+}
+
+#[test]
+fn devices_are_no_news_to_mode_userspace() {
+    in_own_namespace("follows::devices_are_no_news_to_mode_userspace", async || {
+        let witness = ("ip route show table local", "10.96.5.5");
+        let destruction = "ip route delete local 10.96.5.5 table local";
+        devices_are_no_news("devices", Mode::Userspace, destruction, witness).await;
+    });
+}
+
+#[test]
+#[ignore = "needs a kernel with IPVS: scripts/vm-tests"]
+fn devices_are_no_news_to_mode_ipvs() {
+    in_own_namespace("follows::devices_are_no_news_to_mode_ipvs", async || {
+        let witness = ("ip address show dev kube-ipvs0", "10.96.5.5/32");
+        let destruction = "ip address delete 10.96.5.5/32 dev kube-ipvs0";
+        devices_are_no_news("devices", Mode::Ipvs, destruction, witness).await;
+    });
+}
+
+/// How often everything was compared.
+async fn compared(node: &Node) -> String {
+    const COUNT: &str =
+        "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}";
+    let metrics = node.ask(10249, "/metrics").await.body;
+    metrics.lines().find(|line| line.starts_with(COUNT)).unwrap().to_owned()
 }
 
 /// The kernel tells nobody of changes of that variant.

@@ -6,7 +6,7 @@ use super::settle::{Draining, settle};
 use crate::nft;
 use ipnet::IpNet;
 use kernel::ipvs::Ipvs;
-use kernel::netlink::Socket;
+use kernel::netlink::{Changed, Devices, Socket};
 use kernel::{route, sysctl};
 use model::Family;
 use netstate::ipvs::{Change as Step, Table, VirtualAddress, changes};
@@ -75,6 +75,8 @@ pub struct Backend {
     rules: nft::Backend,
     ipvs: Ipvs,
     links: Socket,
+    /// The index of `kube-ipvs0`, once it is there.
+    device: Option<u32>,
     /// As the kernel has it since the last change.
     table: Table,
     owned: BTreeSet<IpAddr>,
@@ -91,6 +93,7 @@ impl Backend {
             ipvs: Ipvs::open().map_err(Error::Open)?,
             rules: nft::Backend::open_with(lower::sets)?,
             links: Socket::route().map_err(Error::Open)?,
+            device: None,
             table: Table::default(),
             owned: BTreeSet::new(),
             ours: BTreeSet::new(),
@@ -102,6 +105,12 @@ impl Backend {
     /// The sockets that changes of rules and of addresses go through, to tell them from other people's.
     pub fn sockets(&self) -> [&Socket; 2] {
         [self.rules.socket(), &self.links]
+    }
+
+    /// Whether somebody may have changed `kube-ipvs0` or its addresses.
+    pub fn is_concerned(&self, changed: &Changed) -> bool {
+        let is_among = |devices: &Devices| self.device.is_some_and(|it| devices.contains(it));
+        is_among(&changed.links) || is_among(&changed.addresses)
     }
 
     /// The addresses on `kube-ipvs0`.
@@ -213,13 +222,21 @@ impl Backend {
 
     /// The device is there and up; its addresses.
     fn prepare_device(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
-        if route::link(&mut self.links, DEVICE).map_err(Error::Prepare)?.is_none() {
+        let mut found = self.find_device()?;
+        if found.is_none() {
             let kind = LinkKind::Other("dummy".to_owned());
             let link = Link { name: DEVICE.to_owned(), kind, mac: None, mtu: None, up: true };
             let added = [route::Change::AddLink(link)];
             route::apply(&mut self.links, &added).map_err(first).map_err(Error::Prepare)?;
+            found = self.find_device()?;
         }
+        self.device = found;
         owned_addresses(&mut self.links).map_err(Error::Prepare)
+    }
+
+    fn find_device(&mut self) -> Result<Option<u32>, Error> {
+        let found = route::link(&mut self.links, DEVICE).map_err(Error::Prepare)?;
+        Ok(found.map(|found| found.index))
     }
 
     fn own(&mut self, addresses: &[IpAddr], owned: bool) -> Result<usize, Error> {

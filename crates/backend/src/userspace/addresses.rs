@@ -55,8 +55,8 @@ impl Addresses {
         self.claimed.keys().copied()
     }
 
-    /// Makes local what is not. False: this process may not.
-    pub(super) fn claim(&mut self, wanted: &BTreeMap<IpAddr, Wanted>) -> kernel::Result<bool> {
+    /// Makes local what is not, as far as this process may; returns how many.
+    pub(super) fn claim(&mut self, wanted: &BTreeMap<IpAddr, Wanted>) -> kernel::Result<usize> {
         let mut changes = Vec::new();
         let mut fresh = Vec::new();
         for (address, Wanted { source, .. }) in wanted {
@@ -77,13 +77,14 @@ impl Addresses {
         }
         let shared = |local: &Local| wanted.get(&local.address).is_some_and(|it| it.shared);
         if fresh.iter().any(|local| local.address.is_ipv4() && shared(local)) && !keep_quiet()? {
-            return Ok(false);
+            return Ok(0);
         }
         if !allowed(route::apply(&mut self.socket, &changes))? {
-            return Ok(false);
+            return Ok(0);
         }
+        let number = fresh.len();
         self.claimed.extend(fresh.into_iter().map(|local| (local.address, local)));
-        Ok(true)
+        Ok(number)
     }
 
     pub(super) fn release(&mut self, addresses: &BTreeSet<IpAddr>) -> kernel::Result<()> {

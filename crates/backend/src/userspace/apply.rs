@@ -33,6 +33,8 @@ pub enum Error {
 /// What was done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Applied {
+    /// Addresses made local.
+    pub claimed: usize,
     pub opened: usize,
     pub changed: usize,
     pub closed: usize,
@@ -116,11 +118,11 @@ impl Backend {
         self.addresses.read()?;
         let wanted = program.services.iter().filter_map(|(frontend, _)| address_of(*frontend));
         let wanted: BTreeSet<_> = wanted.collect();
-        self.claim(program, &wanted)?;
+        let claimed = self.claim(program, &wanted)?;
         let all = program.services.iter().map(|(frontend, _)| *frontend);
         let known = self.doors.keys().chain(self.unserved.keys()).copied().collect();
         let frontends = all.chain(self.fronts.keys().copied()).collect();
-        let applied = self.order(program, &frontends, known)?;
+        let applied = Applied { claimed, ..self.order(program, &frontends, known)? };
         let lost = self.addresses.claimed().filter(|address| !wanted.contains(address)).collect();
         self.addresses.release(&lost)?;
         if self.kept.is_none() {
@@ -149,8 +151,8 @@ impl Backend {
         let (wanted, lost): (BTreeSet<_>, BTreeSet<_>) = touched
             .into_iter()
             .partition(|address| program.frontends_at(*address).next().is_some());
-        self.claim(program, &wanted)?;
-        let applied = self.order(program, &frontends, BTreeSet::new())?;
+        let claimed = self.claim(program, &wanted)?;
+        let applied = Applied { claimed, ..self.order(program, &frontends, BTreeSet::new())? };
         self.addresses.release(&lost)?;
         self.outcome(applied)
     }
@@ -240,7 +242,7 @@ impl Backend {
         }
     }
 
-    fn claim(&mut self, program: &Program, addresses: &BTreeSet<IpAddr>) -> Result<bool, Error> {
+    fn claim(&mut self, program: &Program, addresses: &BTreeSet<IpAddr>) -> Result<usize, Error> {
         let own = |address: &&IpAddr| program.is_own_address(**address);
         let external = |binding: &Binding| {
             matches!(binding.kind, FrontendKind::ExternalIp | FrontendKind::LoadBalancer)

@@ -1,10 +1,12 @@
 //! Hearing that something changed.
 
-use super::attribute::Messages;
+use super::attribute::{Message, Messages};
 use super::socket::{Socket, open, receive};
 use crate::{Error, Result, filter};
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 const RECEIVE_BUFFER: usize = 64 << 10;
@@ -17,6 +19,8 @@ const ROUTE_GROUPS: [u32; 6] = [
     libc::RTNLGRP_IPV6_IFADDR,
     libc::RTNLGRP_IPV6_ROUTE,
 ];
+/// `IFA_ADDRESS` and `RTA_DST`.
+const ADDRESS: u16 = 1;
 /// `NFNLGRP_NFTABLES` of linux/netfilter/nfnetlink.h.
 const NFTABLES_GROUP: u32 = 7;
 
@@ -33,10 +37,13 @@ pub struct Monitor {
 }
 
 /// What changed since the last look. After an overflow of the socket's buffer everything counts as changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changed {
-    pub links: bool,
-    pub addresses: bool,
+    pub links: Devices,
+    /// But for the IPv6 addresses of the link that the kernel gives every device by itself.
+    pub addresses: Devices,
+    /// Routes of type `local`: which addresses are this host's own; but for those same ones.
+    pub locals: bool,
     pub routes: bool,
     /// Neighbours and forwarding entries; learned ones come and go with traffic.
     pub neighbours: bool,
@@ -44,11 +51,52 @@ pub struct Changed {
 }
 
 impl Changed {
-    pub const EVERYTHING: Changed =
-        Changed { links: true, addresses: true, routes: true, neighbours: true, rules: true };
+    pub const EVERYTHING: Changed = Changed {
+        links: Devices::All,
+        addresses: Devices::All,
+        locals: true,
+        routes: true,
+        neighbours: true,
+        rules: true,
+    };
 
     pub fn any(&self) -> bool {
         *self != Changed::default()
+    }
+}
+
+/// Devices, by index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Devices {
+    These(BTreeSet<u32>),
+    All,
+}
+
+impl Devices {
+    pub fn any(&self) -> bool {
+        *self != Devices::default()
+    }
+
+    pub fn contains(&self, device: u32) -> bool {
+        match self {
+            Devices::These(devices) => devices.contains(&device),
+            Devices::All => true,
+        }
+    }
+
+    /// `None`: some device.
+    fn note(&mut self, device: Option<u32>) {
+        match (self, device) {
+            (Devices::All, _) => {}
+            (Devices::These(devices), Some(device)) => drop(devices.insert(device)),
+            (all, None) => *all = Devices::All,
+        }
+    }
+}
+
+impl Default for Devices {
+    fn default() -> Self {
+        Devices::These(BTreeSet::new())
     }
 }
 
@@ -121,15 +169,39 @@ impl Monitor {
                 continue;
             }
             match message.kind {
-                libc::RTM_NEWLINK | libc::RTM_DELLINK => changed.links = true,
-                libc::RTM_NEWADDR | libc::RTM_DELADDR => changed.addresses = true,
-                libc::RTM_NEWROUTE | libc::RTM_DELROUTE => changed.routes = true,
+                libc::RTM_NEWLINK | libc::RTM_DELLINK => changed.links.note(device(&message)),
+                libc::RTM_NEWADDR | libc::RTM_DELADDR if is_of_link::<8>(&message) => {}
+                libc::RTM_NEWADDR | libc::RTM_DELADDR => changed.addresses.note(device(&message)),
+                libc::RTM_NEWROUTE | libc::RTM_DELROUTE if !is_local(&message) => {
+                    changed.routes = true;
+                }
+                libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
+                    changed.locals |= !is_of_link::<12>(&message);
+                }
                 libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => changed.neighbours = true,
                 kind if kind >> 8 == NFNL_SUBSYS_NFTABLES => changed.rules = true,
                 _ => {}
             }
         }
     }
+}
+
+/// `ifi_index` of `struct ifinfomsg`, `ifa_index` of `struct ifaddrmsg`: both after four octets.
+fn device(message: &Message<'_>) -> Option<u32> {
+    let (fixed, _attributes) = message.split::<8>()?;
+    Some(u32::from_ne_bytes(*fixed.last_chunk()?))
+}
+
+/// `rtm_type` of `struct rtmsg`.
+fn is_local(message: &Message<'_>) -> bool {
+    message.payload.get(7) == Some(&libc::RTN_LOCAL)
+}
+
+/// Whether it is about an IPv6 address of a link; `FIXED`: octets of `struct ifaddrmsg` or `struct rtmsg`.
+fn is_of_link<const FIXED: usize>(message: &Message<'_>) -> bool {
+    let address = message.split::<FIXED>().and_then(|(_, attributes)| attributes.find(ADDRESS));
+    let octets = address.and_then(|address| <[u8; 16]>::try_from(address.value).ok());
+    octets.is_some_and(|octets| Ipv6Addr::from(octets).is_unicast_link_local())
 }
 
 /// A non-blocking socket that hears what is told to these groups.

@@ -254,15 +254,22 @@ fn a_monitor_hears_of_others_and_not_of_oneself() {
         let mut own = Socket::route().unwrap();
         let mut other = Socket::route().unwrap();
         monitor.ignore(&own).unwrap();
+        let loopback = route::link(&mut own, "lo").unwrap().unwrap().index;
         route::apply(&mut own, &[Change::SetUp { device: "lo".into(), up: true }]).unwrap();
-        assert!(monitor.drain().unwrap().links);
+        assert!(monitor.drain().unwrap().links.contains(loopback));
         route::apply(&mut own, &[Change::AddAddress(address("lo", "10.3.0.1/32"))]).unwrap();
-        assert!(!monitor.drain().unwrap().addresses);
+        assert!(!monitor.drain().unwrap().addresses.any());
         route::apply(&mut other, &[Change::AddAddress(address("lo", "10.3.0.2/32"))]).unwrap();
         let mut watched = [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut watched, PollTimeout::from(5000u16)).unwrap(), 1);
         let changed = monitor.drain().unwrap();
-        assert!(changed.addresses && !changed.links, "{changed:?}");
+        assert!(changed.addresses.contains(loopback) && changed.locals, "{changed:?}");
+        assert!(!changed.addresses.contains(loopback + 1) && !changed.links.any(), "{changed:?}");
+        let of_link = Change::AddAddress(address("lo", "fe80::1/64"));
+        let way = Change::AddRoute(route("10.4.0.0/24", None, "lo"));
+        route::apply(&mut other, &[of_link, way]).unwrap();
+        let changed = monitor.drain().unwrap();
+        assert!(changed.routes && !changed.addresses.any() && !changed.locals, "{changed:?}");
     });
 }
 
