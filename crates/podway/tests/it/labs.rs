@@ -270,7 +270,7 @@ impl Drop for Traffic {
 
 /// Looks until it is so, or fails at the deadline.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    const DEADLINE: Duration = Duration::from_secs(20);
+    const DEADLINE: Duration = Duration::from_secs(60);
     const PAUSE: Duration = Duration::from_millis(20);
     let begin = Instant::now();
     while !is_so() {

@@ -78,25 +78,30 @@ fn answered_throughout(manifest: &Manifest, mode: &str, before: impl FnOnce(&Lab
     }
 }
 
-fn built_in() -> Manifest {
+fn built_in(lifecycle: Value) -> Manifest {
     let container = json!({
         "name": "c", "image": "x", "ports": [{"containerPort": 80}],
         "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1},
+        "lifecycle": lifecycle,
     });
     web(container, json!({"maxSurge": 1, "maxUnavailable": 1}))
+}
+
+fn goes_on_for(seconds: u32) -> Value {
+    json!({"preStop": {"sleep": {"seconds": seconds}}})
 }
 
 #[test]
 fn a_rolling_update_of_the_built_in_server_loses_no_request() {
     for mode in ["nft", "iptables", "userspace"] {
-        answered_always(&built_in(), mode);
+        answered_always(&built_in(Value::Null), mode);
     }
 }
 
 /// A lab's agents say why they do otherwise than they were told, and serve all the same.
 #[test]
 fn where_the_kernel_has_no_ipvs_another_mode_has_its_place() {
-    answered_throughout(&built_in(), "ipvs", |lab| {
+    answered_throughout(&built_in(Value::Null), "ipvs", |lab| {
         if let Err(lacks) = kernel::ipvs::Ipvs::open() {
             let logs = lab.run("lab logs node/node-1").stdout;
             let said = format!(
@@ -105,6 +110,16 @@ fn where_the_kernel_has_no_ipvs_another_mode_has_its_place() {
             assert!(logs.contains(&said), "{said:?} in {logs}");
             assert!(lab.shell("node/node-1", "nft list tables").stdout.contains("ip podway"));
         }
+    });
+}
+
+/// On an emulated processor, where agents need their time to learn of what goes.
+#[test]
+#[ignore = "needs a kernel with IPVS: scripts/vm-tests"]
+fn a_rolling_update_over_ipvs_loses_no_request() {
+    answered_throughout(&built_in(goes_on_for(5)), "ipvs", |lab| {
+        let table = lab.shell("node/node-1", "ipvsadm --list --numeric").stdout;
+        assert!(table.contains("TCP  10.1.1.110:30080 rr"), "{table}");
     });
 }
 
@@ -122,7 +137,7 @@ s.ThreadingTCPServer(('', 80), Server).serve_forever()";
         "name": "c", "image": "x", "ports": [{"containerPort": 80}],
         "command": ["python3", "-c", server],
         "readinessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 1},
-        "lifecycle": {"preStop": {"sleep": {"seconds": 1}}},
+        "lifecycle": goes_on_for(1),
     });
     answered_always(&web(container, json!({"maxSurge": "50%", "maxUnavailable": 0})), "nft");
 }
