@@ -15,6 +15,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
+/// Enough for a test machine that has much else to do.
+const GRACE: Duration = Duration::from_secs(3);
+
 enum Api {
     Embedded(SocketAddr, JoinHandle<()>),
     Real(RealServer),
@@ -33,24 +36,33 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// A node may be silent for longer than any test machine stands still.
     pub(crate) async fn start() -> Self {
+        Self::with_grace(Duration::from_secs(60)).await
+    }
+
+    /// Where it matters what becomes of silent nodes.
+    pub(crate) async fn impatient() -> Self {
+        Self::with_grace(GRACE).await
+    }
+
+    async fn with_grace(grace: Duration) -> Self {
         let (address, api) = spawn_api("127.0.0.1:0".parse().unwrap()).await;
-        let client = connect(None, Some(&format!("http://{address}"))).await.unwrap();
-        Self::of(client.clone(), client, Api::Embedded(address, api))
+        let client = connect_to(address).await;
+        Self::of(client.clone(), client, Api::Embedded(address, api), grace)
     }
 
     /// With a real API server, and controllers that may do there what `deploy/` lets them.
     pub(crate) async fn real() -> Self {
         let server = RealServer::start();
         let (client, theirs) = server.clients().await;
-        Self::of(client, theirs, Api::Real(server))
+        Self::of(client, theirs, Api::Real(server), GRACE)
     }
 
-    fn of(client: Client, theirs: Client, api: Api) -> Self {
+    fn of(client: Client, theirs: Client, api: Api, grace: Duration) -> Self {
         let mut tasks = JoinSet::new();
-        // Grace enough for a test machine that has much else to do.
         let settings = Settings {
-            node_monitor_grace: Duration::from_secs(3),
+            node_monitor_grace: grace,
             pod_eviction: Duration::from_secs(1),
             ..Settings::lab()
         };
@@ -108,12 +120,14 @@ impl Cluster {
         self.kubelets.remove(node).unwrap().abort();
     }
 
-    /// Another API server at the same place, which knows nothing.
+    /// Another API server at the same place, which knows nothing. The controllers have to notice; the test has a new
+    /// client, whose first request does not go into a connection that has just died.
     pub(crate) async fn restart_api_empty(&mut self) {
         let Api::Embedded(address, api) = &mut self.api else { panic!("a real one keeps all") };
         api.abort();
         assert!((&mut *api).await.is_err_and(|error| error.is_cancelled()));
         (_, *api) = spawn_api(*address).await;
+        self.client = connect_to(*address).await;
     }
 
     pub(crate) fn restart_controllers(&mut self) {
@@ -157,6 +171,10 @@ impl Drop for Cluster {
             api.abort();
         }
     }
+}
+
+async fn connect_to(address: SocketAddr) -> Client {
+    connect(None, Some(&format!("http://{address}"))).await.unwrap()
 }
 
 async fn spawn_api(address: SocketAddr) -> (SocketAddr, JoinHandle<()>) {

@@ -35,7 +35,7 @@ async fn serving(cluster: &mut Cluster) -> View {
 
 #[tokio::test]
 async fn after_a_power_cut_the_pods_come_up_elsewhere() {
-    power_cut(&mut Cluster::start().await).await;
+    power_cut(&mut Cluster::impatient().await).await;
 }
 
 pub(crate) async fn power_cut(cluster: &mut Cluster) {
@@ -61,7 +61,7 @@ pub(crate) async fn power_cut(cluster: &mut Cluster) {
 /// No node is heard of, as when the network between them and the API fails: their pods may well serve.
 #[tokio::test]
 async fn where_all_nodes_fall_silent_no_pod_goes() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::impatient().await;
     let mut view = serving(&mut cluster).await;
     let pods = view.ready_endpoints("web");
     let all_there = |view: &View| {
@@ -91,7 +91,7 @@ async fn where_all_nodes_fall_silent_no_pod_goes() {
 /// kubelet comes a moment later than the controllers.
 #[tokio::test]
 async fn who_stood_still_himself_takes_no_node_for_dead() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::impatient().await;
     let mut view = serving(&mut cluster).await;
     let pods = view.ready_endpoints("web");
     cluster.cut_power("b");

@@ -5,8 +5,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// The longest that anything here may take.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// The longest that anything here may take: hundreds of pods come up one after the other on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(300);
 
 pub(crate) struct View {
     watcher: Watcher,
@@ -28,7 +28,11 @@ impl View {
             Kind::CRON_JOB,
             Kind::ENDPOINT_SLICE,
         ];
-        let watches = kinds.map(Watch::from);
+        Self::of(client, &kinds)
+    }
+
+    pub(crate) fn of(client: &Client, kinds: &[Kind]) -> Self {
+        let watches: Vec<_> = kinds.iter().copied().map(Watch::from).collect();
         View { watcher: watch_kinds(client, &watches), objects: BTreeMap::new(), synced: false }
     }
 
