@@ -5,6 +5,8 @@ use std::hash::Hasher;
 /// No vowels and no 0, 1, 3: nothing that spells a word or is misread. The API server's alphabet.
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 const SUFFIX: usize = 5;
+/// The API server makes no longer names: they may have to serve as labels.
+const LONGEST: usize = 63;
 
 /// A source of name suffixes; the same seed gives the same names.
 #[derive(Debug, Clone)]
@@ -17,9 +19,10 @@ impl Names {
         Names { state: seed }
     }
 
-    /// `prefix` with five random characters behind it.
+    /// `prefix`, as far as it fits, with five random characters behind it.
     pub(crate) fn name(&mut self, prefix: &str) -> String {
-        format!("{prefix}{}", encode(self.next(), SUFFIX))
+        let fits = prefix.get(..LONGEST - SUFFIX).unwrap_or(prefix);
+        format!("{fits}{}", encode(self.next(), SUFFIX))
     }
 
     /// SplitMix64: every 64-bit value once per period.
@@ -75,6 +78,13 @@ mod tests {
         assert_eq!(one, again);
         assert_ne!(one, other);
         assert!(one.iter().all(|name| name.len() == 9), "{one:?}");
+    }
+
+    #[test]
+    fn names_are_no_longer_than_a_label() {
+        for (length, expected) in [(57, 62), (58, 63), (59, 63), (250, 63)] {
+            assert_eq!(Names::new(1).name(&"x".repeat(length)).len(), expected, "{length}");
+        }
     }
 
     #[test]
