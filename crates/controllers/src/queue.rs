@@ -7,6 +7,11 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// How long to wait after a failure, the first being number 0.
+pub(crate) fn backoff(failures: u32) -> Duration {
+    FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST)
+}
+
 /// Each task is in it at most once as due and once as waiting. Times are durations since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -57,7 +62,7 @@ impl Queue {
     /// Tries the task again: 10 ms later, then twice that, up to half a minute.
     pub(crate) fn failed(&mut self, task: Task, now: Duration) -> Duration {
         let failures = self.failures.entry(task.clone()).or_default();
-        let wait = FIRST.saturating_mul(1 << (*failures).min(16)).min(LONGEST);
+        let wait = backoff(*failures);
         *failures += 1;
         self.push_at(task, now + wait);
         wait

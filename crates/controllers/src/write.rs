@@ -1,6 +1,7 @@
 //! What a reconcile wants written.
 
 use crate::claim::Claimant;
+use crate::event::Event;
 use crate::record::stamp;
 use client::Kind;
 use jiff::Timestamp;
@@ -72,6 +73,8 @@ pub(crate) enum Write {
         /// Seconds; 0 is by force; `None`: the object's own.
         grace: Option<u32>,
     },
+    /// Nothing for the API to refuse: something that people should hear of.
+    Tell(Event),
 }
 
 impl Write {
@@ -81,6 +84,7 @@ impl Write {
             Write::Create(object) | Write::Ensure(object) => {
                 Kind::of(object["apiVersion"].as_str()?, object["kind"].as_str()?)
             }
+            Write::Tell(_) => None,
             Write::Bind { .. } => Some(Kind::POD),
             Write::SetTaint { .. } => Some(Kind::NODE),
             Write::Patch { kind, .. }
@@ -95,6 +99,7 @@ impl Write {
     pub(crate) fn key(&self) -> Option<ObjectKey> {
         match self {
             Write::Create(object) | Write::Ensure(object) => crate::record::key(object),
+            Write::Tell(_) => None,
             Write::Bind { pod: key, .. }
             | Write::SetTaint { node: key, .. }
             | Write::Patch { key, .. }

@@ -2,16 +2,20 @@
 //!
 //! A change marks only the tasks that depend on it: every question asked here is answered from an index.
 
+mod about;
 mod claims;
 mod index;
 mod pods;
 mod pulse;
 mod table;
+mod trouble;
 mod workloads;
 
+pub(crate) use about::Turnover;
 pub(crate) use claims::Keeper;
 use pulse::Turns;
 pub(crate) use pulse::{LEASES, Pulse};
+pub(crate) use trouble::Trouble;
 
 use crate::record::{
     self, Deployment, Endpoints, Manager, Node, Pod, ReplicaSet, Revision, Service, Slice,
@@ -60,6 +64,9 @@ pub(crate) struct Cluster {
     doomed: BTreeSet<String>,
     /// Nodes that we gave to pods and the watch may not know yet, by the pod's uid.
     bound: BTreeMap<String, String>,
+    troubles: BTreeMap<Task, Trouble>,
+    /// Nodes that people have heard of, with their uids.
+    enrolled: BTreeMap<Arc<str>, String>,
     dirty: BTreeSet<Task>,
 }
 
@@ -93,8 +100,12 @@ impl Cluster {
             Kind::ENDPOINT_SLICE => self.remove_slice(key),
             Kind::DEPLOYMENT => {
                 self.deployments.remove(key);
+                self.troubles.remove(&Task::Deployment(key.clone()));
             }
-            Kind::REPLICA_SET => self.remove_replica_set(key),
+            Kind::REPLICA_SET => {
+                self.remove_replica_set(key);
+                self.troubles.remove(&Task::ReplicaSet(key.clone()));
+            }
             // Without its lease a node falls silent by itself.
             _ => self.remove_workload(kind, key),
         }

@@ -3,6 +3,7 @@
 use super::status::differences;
 use crate::cluster::Cluster;
 use crate::cron::Schedule;
+use crate::event::{About, Event};
 use crate::record::{CronJob, Job, Overlap, owner_reference, stamp};
 use crate::write::{Outcome, Write};
 use client::Kind;
@@ -19,6 +20,9 @@ const WINDOWS: [Duration; 4] = [
     Duration::from_secs(32 * 24 * 3600),
     Duration::MAX,
 ];
+
+/// From so many missed times on they are told of.
+const MANY: i64 = 100;
 
 /// Annotation of a Job with the time that it was to begin at.
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
@@ -37,6 +41,7 @@ pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, now: Timestamp) -> Outcom
     };
     let due = due(cron, schedule, now);
     let blocked = cron.overlap == Overlap::Forbid && !active.is_empty();
+    writes.extend(due.and_then(|_| remark(cron, schedule, blocked, now)).map(Write::Tell));
     let started = due.filter(|_| !blocked);
     if let Some(time) = started {
         if cron.overlap == Overlap::Replace {
@@ -53,12 +58,38 @@ pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, now: Timestamp) -> Outcom
     Outcome { writes, again: next.and_then(|wait| Duration::try_from(wait).ok()) }
 }
 
-/// The last time at which a Job should have begun and did not.
-fn due(cron: &CronJob, schedule: &Schedule, now: Timestamp) -> Option<Timestamp> {
+/// What people should hear of a Job that is due.
+fn remark(cron: &CronJob, schedule: &Schedule, blocked: bool, now: Timestamp) -> Option<Event> {
+    const COMPONENT: &str = "cronjob-controller";
+    let about = About::new(Kind::CRON_JOB, &cron.meta);
+    if blocked {
+        let message =
+            "Not starting job because prior execution is running and concurrency policy is Forbid";
+        return Some(about.normal(COMPONENT, "JobAlreadyActive", message));
+    }
+    // Counted by the distance of the first two, as kube-controller-manager counts them.
+    let first = schedule.next(begin(cron, now)?)?;
+    let pause = schedule.next(first)?.duration_since(first).as_secs().max(1);
+    let missed = now.duration_since(first).as_secs() / pause + 1;
+    let message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+    (missed > MANY).then(|| about.warning(COMPONENT, "TooManyMissedTimes", message))
+}
+
+/// What was due before that is over.
+fn begin(cron: &CronJob, now: Timestamp) -> Option<Timestamp> {
     let last = cron.status["lastScheduleTime"].as_str().and_then(|text| text.parse().ok());
     let begin = last.or(cron.created)?;
-    let back = |time: Duration| now.checked_sub(time).unwrap_or(Timestamp::MIN);
-    let begin = cron.starting_deadline.map_or(begin, |deadline| begin.max(back(deadline)));
+    let limit = cron.starting_deadline.map(|deadline| back(now, deadline));
+    Some(limit.map_or(begin, |limit| begin.max(limit)))
+}
+
+fn back(now: Timestamp, time: Duration) -> Timestamp {
+    now.checked_sub(time).unwrap_or(Timestamp::MIN)
+}
+
+/// The last time at which a Job should have begun and did not.
+fn due(cron: &CronJob, schedule: &Schedule, now: Timestamp) -> Option<Timestamp> {
+    let begin = begin(cron, now)?;
     let last_since = |mut time: Timestamp| {
         let mut found = None;
         while let Some(next) = schedule.next(time).filter(|next| *next <= now) {
@@ -66,7 +97,7 @@ fn due(cron: &CronJob, schedule: &Schedule, now: Timestamp) -> Option<Timestamp>
         }
         found
     };
-    let windows = WINDOWS.into_iter().map(|window| begin.max(back(window)));
+    let windows = WINDOWS.into_iter().map(|window| begin.max(back(now, window)));
     windows.into_iter().find_map(last_since)
 }
 

@@ -2,16 +2,17 @@
 
 mod report;
 
+use super::Now;
 use super::rollout::{self, Bounds, Share, Size};
 use super::status::{Tally, earliest};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Trouble};
 use crate::names;
 use crate::record::{
     DESIRED, Deployment, MOST, REVISION, ReplicaSet, Strategy, TEMPLATE_HASH, owner_reference,
 };
+use crate::task::Task;
 use crate::write::{Outcome, Write};
 use client::Kind;
-use jiff::Timestamp;
 use model::ObjectKey;
 use report::report;
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ struct Member<'a> {
     tally: Tally,
 }
 
-pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, now: Timestamp) -> Outcome {
+pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, now: Now) -> Outcome {
     let Some(deployment) = cluster.deployment(key) else { return Outcome::default() };
     if deployment.meta.terminating {
         return Outcome::default();
@@ -35,14 +36,21 @@ pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, now: Timestamp) -> Outcom
     sets.sort_by(|a, b| {
         (a.revision(), a.created, &a.meta.key).cmp(&(b.revision(), b.created, &b.meta.key))
     });
-    let tally =
-        |set: &ReplicaSet| Tally::of(cluster.pods_of(&set.meta.uid), deployment.min_ready, now);
+    let tally = |set: &ReplicaSet| {
+        Tally::of(cluster.pods_of(&set.meta.uid), deployment.min_ready, now.wall)
+    };
     let members: Vec<_> = sets.into_iter().map(|set| Member { set, tally: tally(set) }).collect();
-    reconcile(deployment, &members, now)
+    let trouble = cluster.trouble(&Task::Deployment(key.clone()));
+    reconcile(deployment, &members, trouble, now)
 }
 
 /// `members` in the order of their revisions.
-fn reconcile(deployment: &Deployment, members: &[Member<'_>], now: Timestamp) -> Outcome {
+fn reconcile(
+    deployment: &Deployment,
+    members: &[Member<'_>],
+    trouble: Option<&Trouble>,
+    now: Now,
+) -> Outcome {
     let position = members.iter().position(|member| runs(member.set, deployment.template()));
     let new = position.map(|position| members[position]);
     let old: Vec<_> = members
@@ -54,12 +62,28 @@ fn reconcile(deployment: &Deployment, members: &[Member<'_>], now: Timestamp) ->
     let stage = Stage::of(deployment, members);
     let made = made(deployment, stage, new, &old);
     let mut writes = resize(deployment, stage, new, &old);
-    let (report, deadline) = report(deployment, stage, new, made.as_ref(), members, now);
-    writes.extend(made.map(Write::Create));
+    let change = made.as_ref().map_or(Change::None, |made| match trouble {
+        Some(trouble) => Change::Refused(made, &trouble.message),
+        None => Change::Made(made),
+    });
+    let (report, deadline) = report(deployment, stage, new, change, members, now.wall);
+    let wait = trouble.filter(|_| made.is_some()).map(|it| it.wait(now.uptime));
+    let wait = wait.filter(|wait| !wait.is_zero());
+    writes.extend(made.filter(|_| wait.is_none()).map(Write::Create));
     writes.extend(forget(deployment, stage, new, &old));
     writes.extend(report);
     let next = members.iter().fold(None, |next, member| earliest(next, member.tally.next));
-    Outcome { writes, again: earliest(next, deadline) }
+    Outcome { writes, again: earliest(earliest(next, deadline), wait) }
+}
+
+/// What becomes of the set of the current template.
+#[derive(Debug, Clone, Copy)]
+enum Change<'a> {
+    None,
+    /// It is made now.
+    Made(&'a Value),
+    /// The API did not want it, with these words.
+    Refused(&'a Value, &'a str),
 }
 
 /// What there is to do for a Deployment now.

@@ -24,7 +24,8 @@ use crate::cluster::Cluster;
 use crate::names::Names;
 use crate::settings::Settings;
 use crate::task::Task;
-use crate::write::Outcome;
+use crate::write::{Outcome, Write};
+use client::Kind;
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -53,14 +54,30 @@ pub(crate) fn plan(
     match task {
         Task::Slices(service) => slices::plan(cluster, service, settings, names).into(),
         Task::Mirror(endpoints) => mirror::plan(cluster, endpoints, names).into(),
-        Task::NodeLife(node) => node_life::plan(cluster, node, settings, now.uptime),
+        Task::NodeLife(node) => {
+            let told = node_life::enrol(cluster, node);
+            let mut outcome = node_life::plan(cluster, node, settings, now.uptime);
+            outcome.writes.extend(told);
+            outcome
+        }
         Task::NodeCidr(node) => node_cidr::plan(cluster, node, settings).into(),
         Task::Schedule(pod) => schedule::plan(cluster, pod).into(),
-        Task::ReplicaSet(set) => replica_set::plan(cluster, set, names, now.wall),
-        Task::Deployment(deployment) => deployment::plan(cluster, deployment, now.wall),
+        Task::ReplicaSet(set) => replica_set::plan(cluster, set, names, now),
+        Task::Deployment(deployment) => deployment::plan(cluster, deployment, now),
         Task::StatefulSet(set) => stateful_set::plan(cluster, set, now.wall),
         Task::DaemonSet(set) => daemon_set::plan(cluster, set, names, now.wall),
         Task::Job(job) => job::plan(cluster, job, settings, names, now.wall),
         Task::CronJob(cron) => cron_job::plan(cluster, cron, now.wall),
+    }
+}
+
+/// The workload says in its status, and not only in the log, that the API refused this, and does everything else.
+pub(crate) fn is_need(task: &Task, write: &Write) -> bool {
+    let (creates, deletes) =
+        (matches!(write, Write::Create(_)), matches!(write, Write::Delete { .. }));
+    match (task, write.kind()) {
+        (Task::ReplicaSet(_), Some(Kind::POD)) => creates || deletes,
+        (Task::Deployment(_), Some(Kind::REPLICA_SET)) => creates,
+        _ => false,
     }
 }

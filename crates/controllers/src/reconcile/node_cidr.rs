@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::settings::Settings;
+use crate::task::Task;
 use crate::write::Write;
 use client::Kind;
 use ipnet::IpNet;
@@ -18,7 +19,10 @@ pub(super) fn plan(cluster: &mut Cluster, name: &str, settings: &Settings) -> Ve
     for cidr in &settings.cluster_cidrs {
         let Some(free) = free_subnet(*cidr, settings.mask_of(cidr), &used) else {
             tracing::warn!(node = name, %cidr, "no subnet left for the node");
-            return Vec::new();
+            let about = cluster.about(&Task::NodeCidr(name.into()));
+            let message = format!("Node {name} status is now: CIDRNotAvailable");
+            let told = about.map(|it| it.normal("cidrAllocator", "CIDRNotAvailable", message));
+            return told.map(Write::Tell).into_iter().collect();
         };
         subnets.push(free);
     }

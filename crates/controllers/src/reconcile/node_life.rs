@@ -1,7 +1,7 @@
 //! Dead nodes: not ready, their pods out of traffic, and later away.
 
 use super::disruption;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Turnover};
 use crate::record::{Effect, Pod};
 use crate::settings::Settings;
 use crate::write::{Condition, NOT_READY, Outcome, Write};
@@ -18,6 +18,16 @@ pub(crate) fn deadline(cluster: &Cluster, name: &str, settings: &Settings) -> Op
     let starting = !pulse.leased && cluster.node(name).is_some();
     let grace = if starting { settings.node_startup_grace } else { settings.node_monitor_grace };
     Some(pulse.heard + grace)
+}
+
+/// What people hear of a node that came or went.
+pub(super) fn enrol(cluster: &mut Cluster, name: &str) -> Option<Write> {
+    let (about, reason, what) = match cluster.turnover(name)? {
+        Turnover::Came(about) => (about, "RegisteredNode", format!("Registered Node {name} in")),
+        Turnover::Went(about) => (about, "RemovingNode", format!("Removing Node {name} from")),
+    };
+    let message = format!("Node {name} event: {what} Controller");
+    Some(Write::Tell(about.normal("node-controller", reason, message)))
 }
 
 /// The caller has made sure, where the deadline is over, that the API really has no newer sign of life.

@@ -1,10 +1,11 @@
 //! ReplicaSets → Pods.
 
-use super::status::{Tally, differences};
-use super::template;
-use crate::cluster::Cluster;
+use super::status::{Tally, differences, earliest};
+use super::{Now, template};
+use crate::cluster::{Cluster, Trouble};
 use crate::names::Names;
-use crate::record::{Pod, ReplicaSet, owner_reference};
+use crate::record::{Pod, ReplicaSet, owner_reference, stamp};
+use crate::task::Task;
 use crate::write::{Outcome, Write};
 use client::Kind;
 use jiff::Timestamp;
@@ -15,33 +16,38 @@ use std::collections::BTreeMap;
 
 /// Pods made or deleted at once, so that a big workload does not hold up the others' work.
 const BURST: usize = 50;
+/// The condition of a ReplicaSet, and from there of its Deployment, whose pods the API refuses.
+pub(super) const REPLICA_FAILURE: &str = "ReplicaFailure";
 
-pub(super) fn plan(
-    cluster: &Cluster,
-    key: &ObjectKey,
-    names: &mut Names,
-    now: Timestamp,
-) -> Outcome {
+pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, names: &mut Names, now: Now) -> Outcome {
     let Some(set) = cluster.replica_set(key) else { return Outcome::default() };
     let pods: Vec<_> = cluster.pods_of(&set.meta.uid).collect();
-    let tally = Tally::of(pods.iter().copied(), set.min_ready, now);
+    let tally = Tally::of(pods.iter().copied(), set.min_ready, now.wall);
     let mut outcome = Outcome { writes: Vec::new(), again: tally.next };
-    if !set.meta.terminating {
-        outcome.writes = scale(set, &pods, names);
-        // The pods that this makes or deletes bring the set up again; nothing to do for the rest of a burst.
-        outcome.writes.extend(report(set, &pods, tally));
+    if set.meta.terminating {
+        return outcome;
     }
+    let trouble = cluster.trouble(&Task::ReplicaSet(key.clone()));
+    let trouble = trouble.filter(|_| tally.active != set.replicas);
+    // What was refused is asked for one by one.
+    let most = if trouble.is_some() { 1 } else { BURST };
+    match trouble.map(|trouble| trouble.wait(now.uptime)).filter(|wait| !wait.is_zero()) {
+        None => outcome.writes = scale(set, &pods, most, names),
+        wait => outcome.again = earliest(outcome.again, wait),
+    }
+    // The pods that this makes or deletes bring the set up again; nothing to do for the rest of a burst.
+    outcome.writes.extend(report(set, &pods, tally, trouble, now.wall));
     outcome
 }
 
-fn scale(set: &ReplicaSet, pods: &[&Pod], names: &mut Names) -> Vec<Write> {
+fn scale(set: &ReplicaSet, pods: &[&Pod], most: usize, names: &mut Names) -> Vec<Write> {
     let active: Vec<_> = pods.iter().copied().filter(|pod| pod.is_active()).collect();
     let wanted = usize::try_from(set.replicas).unwrap_or(usize::MAX);
     if active.len() <= wanted {
-        let missing = (wanted - active.len()).min(BURST);
+        let missing = (wanted - active.len()).min(most);
         return (0..missing).map(|_| Write::Create(new_pod(set, names))).collect();
     }
-    let excess = (active.len() - wanted).min(BURST);
+    let excess = (active.len() - wanted).min(most);
     let victims = by_worth(active).into_iter().take(excess);
     let delete =
         |pod: &Pod| Write::Delete { kind: Kind::POD, key: pod.base.meta.key.clone(), grace: None };
@@ -82,7 +88,13 @@ fn new_pod(set: &ReplicaSet, names: &mut Names) -> Value {
     pod
 }
 
-fn report(set: &ReplicaSet, pods: &[&Pod], tally: Tally) -> Option<Write> {
+fn report(
+    set: &ReplicaSet,
+    pods: &[&Pod],
+    tally: Tally,
+    trouble: Option<&Trouble>,
+    now: Timestamp,
+) -> Option<Write> {
     let labels = set.template.pointer("/metadata/labels").and_then(Value::as_object);
     let is_labelled = |pod: &&&Pod| {
         let has = |(name, value): (&String, &Value)| {
@@ -99,6 +111,12 @@ fn report(set: &ReplicaSet, pods: &[&Pod], tally: Tally) -> Option<Write> {
         ("observedGeneration".to_owned(), set.generation.into()),
     ]);
     let mut changed = differences(&set.status, status);
+    let said = set.status["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+    let reason = if tally.active < set.replicas { "FailedCreate" } else { "FailedDelete" };
+    let failure = trouble.map(|trouble| (reason, &*trouble.message));
+    if let Some(conditions) = with_failure(said, failure, now) {
+        changed.insert("conditions".to_owned(), conditions.into());
+    }
     if changed.is_empty() {
         return None;
     }
@@ -108,9 +126,31 @@ fn report(set: &ReplicaSet, pods: &[&Pod], tally: Tally) -> Option<Write> {
     Some(Write::PatchStatus { kind, key, patch: json!({"status": changed}) })
 }
 
+/// The conditions with or without that pods fail to come or go; `None`: they say so already. The first failure counts,
+/// as long as there is one.
+fn with_failure(
+    said: &[Value],
+    failure: Option<(&str, &str)>,
+    now: Timestamp,
+) -> Option<Vec<Value>> {
+    let is_ours = |condition: &&Value| condition["type"] == REPLICA_FAILURE;
+    match (failure, said.iter().any(|it| is_ours(&it))) {
+        (Some((reason, message)), false) => {
+            let failure = json!({
+                "type": REPLICA_FAILURE, "status": "True", "reason": reason, "message": message,
+                "lastTransitionTime": stamp(now),
+            });
+            Some(said.iter().cloned().chain([failure]).collect())
+        }
+        (None, true) => Some(said.iter().filter(|it| !is_ours(it)).cloned().collect()),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::Bench;
     use crate::fixture::pod;
 
     #[test]
@@ -137,5 +177,40 @@ mod tests {
         let order = by_worth(pods.iter().collect());
         let names: Vec<_> = order.iter().map(|pod| &pod.base.meta.key.name[..1]).collect();
         assert_eq!(names.concat(), "hgfecdab");
+    }
+
+    #[test]
+    fn pods_that_are_refused_are_asked_for_again_one_first() {
+        let mut bench = Bench::new();
+        let key = ObjectKey::new("default", "web");
+        let task = Task::ReplicaSet(key.clone());
+        let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c"}]}});
+        bench.apply(json!({
+            "apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": template},
+        }));
+        let conditions = |bench: &Bench| {
+            bench.stored[&(Kind::REPLICA_SET, key.clone())]["status"]["conditions"].clone()
+        };
+        for message in ["exceeded quota", "another reason"] {
+            bench.cluster.note_refusal(task.clone(), message, bench.now);
+            bench.settle();
+            assert_eq!(bench.pods().len(), 0, "not yet");
+            let said = &conditions(&bench)[0];
+            let expected = json!({
+                "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+                "message": "exceeded quota", "lastTransitionTime": "2027-01-15T08:00:00Z",
+            });
+            assert_eq!(*said, expected, "the first one stays");
+        }
+        bench.now += std::time::Duration::from_secs(1);
+        bench.cluster.mark(task.clone());
+        bench.work(usize::MAX);
+        assert_eq!(bench.pods().len(), 1, "one to see whether it goes");
+        bench.cluster.end_trouble(&task);
+        bench.settle();
+        assert_eq!(bench.pods().len(), 3);
+        assert_eq!(conditions(&bench), json!([]));
     }
 }

@@ -31,6 +31,14 @@ impl Failure {
         use client::Error::{AlreadyExists, Conflict, NotFound};
         matches!(self, Failure::Client(NotFound { .. } | AlreadyExists { .. } | Conflict { .. }))
     }
+
+    /// The API's own words where it said no. A namespace that ends takes nothing, and nobody needs to hear of that.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        let Failure::Client(client::Error::Rejected { status, .. }) = self else { return None };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        let ends = causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating");
+        (!ends).then_some(&*status.message)
+    }
 }
 
 /// Carries out a write; gives back the object as it is now, where the API says so.
@@ -68,6 +76,7 @@ pub(super) async fn execute(client: &Client, write: &Write) -> Result<Option<Val
             Write::Bind { pod, node } => {
                 client::bind(client, &pod.namespace, &pod.name, node).await.map(|()| None)
             }
+            Write::Tell(_) => Ok(None),
             Write::Delete { kind, key, grace } => {
                 client::delete(client, *kind, namespace(key), &key.name, *grace).await.map(|_| None)
             }

@@ -14,6 +14,7 @@ mod execute;
 
 use crate::cluster::{Cluster, LEASES};
 use crate::error::Error;
+use crate::event::{Recorder, told};
 use crate::names::Names;
 use crate::queue::Queue;
 use crate::reconcile::{self, Now, node_life};
@@ -43,6 +44,7 @@ pub async fn run(client: Client, settings: Settings) -> Result<(), Error> {
     settings.check()?;
     let watcher = client::watch_kinds(&client, &settings.watches());
     let mut controllers = Controllers {
+        recorder: Recorder::new(client.clone()),
         client,
         watcher,
         cluster: Cluster::default(),
@@ -60,6 +62,7 @@ pub async fn run(client: Client, settings: Settings) -> Result<(), Error> {
 
 struct Controllers {
     client: Client,
+    recorder: Recorder,
     watcher: Watcher,
     cluster: Cluster,
     queue: Queue,
@@ -210,17 +213,52 @@ impl Controllers {
         let sent: Vec<_> = sent.collect();
         let answers = stream::iter(sent).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
         let mut failed = BTreeMap::new();
+        let (mut granted, mut refused) = (BTreeSet::new(), BTreeMap::new());
         for (task, write, answer) in answers {
             debug!(?task, ?write, "wrote");
+            self.tell(&task, &write, &answer);
+            let is_need = reconcile::is_need(&task, &write);
             match answer {
-                Ok(object) => self.settle(&write, object.as_ref()),
+                Ok(object) => {
+                    self.settle(&write, object.as_ref());
+                    granted.extend(is_need.then_some(task));
+                }
                 Err(failure) => {
                     self.undo(&write, &failure).await;
-                    failed.insert(task, failure);
+                    match failure.refusal().filter(|_| is_need) {
+                        Some(why) => drop(refused.insert(task, why.to_owned())),
+                        None => drop(failed.insert(task, failure)),
+                    }
                 }
             }
         }
+        self.note_needs(&granted, refused);
         failed
+    }
+
+    /// What came of a write that people should hear of.
+    fn tell(&mut self, task: &Task, write: &Write, answer: &Result<Option<Value>, Failure>) {
+        let answer = match answer {
+            Ok(object) => Ok(object.as_ref()),
+            Err(failure) => match failure.refusal() {
+                Some(why) => Err(why),
+                None => return,
+            },
+        };
+        for event in told(&self.cluster, task, write, answer) {
+            self.recorder.tell(event);
+        }
+    }
+
+    /// What workloads need and the API gave, or did not.
+    fn note_needs(&mut self, granted: &BTreeSet<Task>, refused: BTreeMap<Task, String>) {
+        for task in granted.iter().filter(|task| !refused.contains_key(task)) {
+            self.cluster.end_trouble(task);
+        }
+        for (task, why) in refused {
+            warn!(?task, why, "the API refused what is needed, will ask again");
+            self.cluster.note_refusal(task, &why, self.start.elapsed());
+        }
     }
 
     /// Takes in what the API made of a write.

@@ -11,6 +11,8 @@ mod elections;
 #[cfg(test)]
 mod endpoints;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod kubelet;
 #[cfg(test)]
 mod nodes;

@@ -110,7 +110,7 @@ pub(crate) fn used(audit: &[Value], account: &str) -> BTreeSet<Right> {
     let user = format!("system:serviceaccount:kube-system:{account}");
     let theirs = audit.iter().filter(|event| event["user"]["username"] == *user);
     let right = |event: &Value| {
-        assert_ne!(event["responseStatus"]["code"], 403, "{event}");
+        assert_ne!(event["annotations"]["authorization.k8s.io/decision"], "forbid", "{event}");
         let text = |name: &str| event["objectRef"][name].as_str().unwrap_or_default().to_owned();
         let mut resource = text("resource");
         if !text("subresource").is_empty() {

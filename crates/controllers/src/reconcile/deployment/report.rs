@@ -1,6 +1,7 @@
 //! What a Deployment says of itself.
 
-use super::{Member, Stage};
+use super::{Change, Member, Stage};
+use crate::reconcile::replica_set::REPLICA_FAILURE;
 use crate::reconcile::rollout::Bounds;
 use crate::reconcile::status::{Tally, differences};
 use crate::record::{Deployment, Strategy, stamp};
@@ -14,6 +15,7 @@ const PROGRESSING: &str = "Progressing";
 const DONE: &str = "NewReplicaSetAvailable";
 const LATE: &str = "ProgressDeadlineExceeded";
 const PAUSED: &str = "DeploymentPaused";
+const REFUSED: &str = "ReplicaSetCreateError";
 
 /// Counts over all sets, and over the new one.
 struct Totals {
@@ -66,12 +68,12 @@ impl Totals {
     }
 }
 
-/// The status, where it changes, and how long until the progress deadline; `made` is a set that is made now.
+/// The status, where it changes, and how long until the progress deadline.
 pub(super) fn report(
     deployment: &Deployment,
     stage: Stage,
     new: Option<Member<'_>>,
-    made: Option<&Value>,
+    change: Change<'_>,
     members: &[Member<'_>],
     now: Timestamp,
 ) -> (Option<Write>, Option<Duration>) {
@@ -87,13 +89,15 @@ pub(super) fn report(
         }
         Some(deadline) => {
             conditions.note_pause(deployment.paused);
-            conditions.note_set(new, made);
+            conditions.note_set(new, change);
             match stage {
+                Stage::Rolling if matches!(change, Change::Refused(..)) => None,
                 Stage::Rolling => conditions.judge(deployment, new, &totals, deadline),
                 Stage::Paused | Stage::Scaling => None,
             }
         }
     };
+    conditions.note_failure(new, members);
     if conditions.listed != old {
         changed.insert("conditions".to_owned(), conditions.listed.into());
     }
@@ -175,13 +179,43 @@ impl Conditions {
     }
 
     /// A rollout begins with its set.
-    fn note_set(&mut self, new: Option<Member<'_>>, made: Option<&Value>) {
-        if let Some(made) = made {
-            let message = format!("Created new replica set {}", made["metadata"]["name"]);
-            self.progressing("True", "NewReplicaSetCreated", message);
-        } else if let Some(new) = new.filter(|_| self.progress().is_none()) {
-            let message = format!("Found new replica set {:?}", &*new.set.meta.key.name);
-            self.progressing("True", "FoundNewReplicaSet", message);
+    fn note_set(&mut self, new: Option<Member<'_>>, change: Change<'_>) {
+        let created = |name: &str| format!("Created new replica set {name:?}");
+        let name = |set: &Value| set["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let reason = self.progress().map(|(reason, _)| reason);
+        match (change, new.map(|new| &*new.set.meta.key.name), reason.as_deref()) {
+            (Change::Made(set), ..) => {
+                self.progressing("True", "NewReplicaSetCreated", created(&name(set)));
+            }
+            (Change::Refused(set, why), ..) => {
+                let message = format!("Failed to create new replica set {:?}: {why}", name(set));
+                self.progressing("False", REFUSED, message);
+            }
+            (Change::None, Some(name), Some(REFUSED)) => {
+                self.progressing("True", "NewReplicaSetCreated", created(name));
+            }
+            (Change::None, Some(name), None) => {
+                let message = format!("Found new replica set {name:?}");
+                self.progressing("True", "FoundNewReplicaSet", message);
+            }
+            _ => {}
+        }
+    }
+
+    /// That pods are refused, as their set says it: the new one before the others.
+    fn note_failure(&mut self, new: Option<Member<'_>>, members: &[Member<'_>]) {
+        let said = |member: &Member<'_>| {
+            let conditions = member.set.status["conditions"].as_array()?;
+            conditions.iter().find(|it| it["type"] == REPLICA_FAILURE).cloned()
+        };
+        let Some(mut failure) = new.iter().chain(members).find_map(said) else {
+            return self.listed.retain(|it| it["type"] != REPLICA_FAILURE);
+        };
+        failure["lastUpdateTime"] = failure["lastTransitionTime"].clone();
+        match self.listed.iter_mut().find(|it| it["type"] == REPLICA_FAILURE) {
+            Some(told) if told["reason"] == failure["reason"] => {}
+            Some(told) => *told = failure,
+            None => self.listed.push(failure),
         }
     }
 

@@ -158,7 +158,7 @@ fn a_rollout_that_hangs_says_so_and_recovers() {
     bench.converge();
     bench.apply(deployment(2, "bad", &json!({})));
     bench.settle();
-    let outcome = plan(&bench.cluster, &web(), bench.now().wall);
+    let outcome = plan(&bench.cluster, &web(), bench.now());
     assert_eq!((outcome.writes.len(), outcome.again), (0, Some(Duration::from_secs(600))));
     bench.now += Duration::from_secs(600);
     bench.cluster.mark(Task::Deployment(web()));
@@ -377,4 +377,38 @@ proptest! {
         }
         prop_assert_eq!(&status["unavailableReplicas"], 0);
     }
+}
+
+#[test]
+fn what_is_refused_is_said_until_it_is_granted() {
+    let mut bench = Bench::new();
+    bench.apply(deployment(2, "one", &json!({"type": "RollingUpdate"})));
+    let task = Task::Deployment(web());
+    let reasons = |bench: &Bench| {
+        let conditions = bench.deployment()["status"]["conditions"].clone();
+        let reason = |kind: &str| {
+            let found = conditions.as_array()?.iter().find(|it| it["type"] == kind)?;
+            Some(found["reason"].as_str()?.to_owned())
+        };
+        ["Progressing", "ReplicaFailure"].map(reason)
+    };
+    let some = |reason: &str| Some(reason.to_owned());
+    bench.cluster.note_refusal(task.clone(), "no sets today", bench.now);
+    bench.settle();
+    assert_eq!(bench.all(Kind::REPLICA_SET).len(), 0, "not yet");
+    assert_eq!(reasons(&bench), [some("ReplicaSetCreateError"), None]);
+
+    bench.now += Duration::from_secs(1);
+    bench.cluster.mark(task.clone());
+    bench.work(1);
+    bench.cluster.end_trouble(&task);
+    let set = crate::record::key(&bench.all(Kind::REPLICA_SET)[0]).unwrap();
+    bench.cluster.note_refusal(Task::ReplicaSet(set.clone()), "no pods today", bench.now);
+    bench.settle();
+    assert_eq!(reasons(&bench), [some("NewReplicaSetCreated"), some("FailedCreate")]);
+    bench.cluster.end_trouble(&Task::ReplicaSet(set));
+    bench.settle();
+    bench.make_ready(2);
+    bench.settle();
+    assert_eq!(reasons(&bench), [some("NewReplicaSetAvailable"), None]);
 }
