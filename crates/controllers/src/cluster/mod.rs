@@ -224,6 +224,7 @@ impl Cluster {
         if self.nodes.get(&name).is_some_and(Node::is_unknown) && !node.is_unknown() {
             self.hear(&name, pulse::Sign::Contradiction, now);
         }
+        self.note_readiness(&name, node.readiness.as_deref(), now);
         let old = self.nodes.get(&name);
         if old.is_some_and(|old| old.is_same(&node)) {
             self.nodes.insert(name, node);

@@ -17,6 +17,8 @@ pub(crate) struct Pulse {
     pub(crate) leased: bool,
     /// We hold it to be dead.
     pub(crate) silent: bool,
+    /// Since when it says itself that it is not ready.
+    pub(crate) unready: Option<Duration>,
     turn: Turn,
     renewed: Option<String>,
     heartbeat: Option<String>,
@@ -49,7 +51,7 @@ pub(super) enum Sign {
 impl Pulse {
     pub(super) fn new(now: Duration) -> Self {
         let (turn, renewed, heartbeat) = (Turn::NotYet, None, None);
-        Pulse { heard: now, leased: false, silent: false, turn, renewed, heartbeat }
+        Pulse { heard: now, leased: false, silent: false, unready: None, turn, renewed, heartbeat }
     }
 
     /// True for a sign not seen before.
@@ -82,6 +84,7 @@ impl Cluster {
     pub(crate) fn pardon(&mut self, now: Duration) {
         for pulse in self.pulses.values_mut() {
             pulse.heard = now;
+            pulse.unready = pulse.unready.map(|_| now);
         }
     }
 
@@ -143,12 +146,30 @@ impl Cluster {
         self.pulses.remove(node);
     }
 
+    /// What the node says of itself; of one that nobody hears of, what it said last.
+    pub(super) fn note_readiness(
+        &mut self,
+        node: &Arc<str>,
+        readiness: Option<&str>,
+        now: Duration,
+    ) {
+        let pulse = self.watched_pulse(node, now);
+        match readiness {
+            Some("False") => drop(pulse.unready.get_or_insert(now)),
+            Some("True") if pulse.unready.take().is_some() => pulse.turn = Turn::NotYet,
+            _ => {}
+        }
+    }
+
     pub(super) fn hear(&mut self, node: &Arc<str>, sign: Sign, now: Duration) {
         let pulse = self.watched_pulse(node, now);
         let leased = pulse.leased;
         if pulse.feel(sign) {
             pulse.heard = now;
-            pulse.turn = Turn::NotYet;
+            // One that is heard of and is not well keeps its turn.
+            if pulse.unready.is_none() {
+                pulse.turn = Turn::NotYet;
+            }
             // With its first Lease the deadline comes nearer than when it was last looked at.
             if std::mem::take(&mut pulse.silent) || pulse.leased != leased {
                 self.dirty.insert(Task::NodeLife(node.clone()));
@@ -158,7 +179,8 @@ impl Cluster {
 
     /// A pod changed on the node: one that is dead or gone must not have pods that look alive.
     pub(super) fn mind(&mut self, node: &Arc<str>, now: Duration) {
-        if self.watched_pulse(node, now).silent {
+        let pulse = self.watched_pulse(node, now);
+        if pulse.silent || pulse.unready.is_some() {
             self.dirty.insert(Task::NodeLife(node.clone()));
         }
     }

@@ -1,8 +1,9 @@
 //! Dead nodes: not ready, their pods out of traffic, and later away.
 
 use super::disruption;
+use super::status::earliest;
 use crate::cluster::{Cluster, Turnover};
-use crate::record::{Effect, Pod};
+use crate::record::{Effect, Pod, Taint};
 use crate::settings::Settings;
 use crate::write::{Condition, NOT_READY, Outcome, Write};
 use client::Kind;
@@ -41,31 +42,94 @@ pub(super) fn plan(
         cluster.lighten(uptime);
     }
     let Some(deadline) = deadline(cluster, name, settings) else { return Outcome::default() };
-    if uptime < deadline {
-        let writes = taint(cluster, name, false).into_iter().collect();
-        return Outcome { writes, again: Some(deadline - uptime) };
+    if uptime >= deadline {
+        cluster.silence(name);
     }
-    cluster.silence(name);
-    if disruption::is_total(cluster, settings, uptime) {
+    let unready = cluster.pulse(name).and_then(|pulse| pulse.unready);
+    if (uptime >= deadline || unready.is_some()) && disruption::is_total(cluster, settings, uptime)
+    {
         cluster.darken();
+    }
+    if uptime < deadline {
+        let mut outcome =
+            Outcome::from(taint(cluster, name, false).into_iter().collect::<Vec<_>>());
+        if let Some(since) = unready {
+            let (pods, wait) = leaving(cluster, name, Cause::SaysSo, since, settings, uptime);
+            outcome.writes.extend(pods.iter().map(|pod| delete(pod, None)));
+            outcome.again = wait;
+        }
+        outcome.again = earliest(outcome.again, Some(deadline - uptime));
+        return outcome;
     }
     if cluster.node(name).is_none() && cluster.pods_on(name).next().is_none() {
         cluster.bury(name);
         return Outcome::default();
     }
-    let eviction = deadline + settings.pod_eviction;
     let mut writes: Vec<_> = mark_unknown(cluster, name).into_iter().collect();
     writes.extend(taint(cluster, name, true));
-    let wait = match eviction.checked_sub(uptime).filter(|left| !left.is_zero()) {
-        None => turn(cluster, name, settings, uptime),
-        left => left,
-    };
-    if wait == Some(Duration::ZERO) {
-        writes.extend(cluster.pods_on(name).filter(|pod| is_evictable(pod)).map(evict));
-        return writes.into();
+    let (pods, again) = leaving(cluster, name, Cause::Silent, deadline, settings, uptime);
+    writes.extend(pods.iter().map(evict));
+    let stays = |pod: &&Pod| pods.iter().all(|it| it.base.meta.uid != pod.base.meta.uid);
+    let ready = cluster.pods_on(name).filter(|pod| pod.base.ready);
+    writes.extend(ready.filter(stays).map(mark_not_ready));
+    Outcome { writes, again }
+}
+
+/// Why pods leave a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    SaysSo,
+    Silent,
+}
+
+impl Cause {
+    /// What a pod has to tolerate to stay, in the words of its specification.
+    fn taint(self) -> Taint {
+        Taint::no_execute(match self {
+            Cause::SaysSo => NOT_READY[0],
+            Cause::Silent => NOT_READY[1],
+        })
     }
-    writes.extend(cluster.pods_on(name).filter(|pod| pod.base.ready).map(mark_not_ready));
-    Outcome { writes, again: wait }
+}
+
+/// The pods that leave a node now that has not been well since some moment, and how long until the next look.
+fn leaving(
+    cluster: &mut Cluster,
+    name: &str,
+    cause: Cause,
+    since: Duration,
+    settings: &Settings,
+    uptime: Duration,
+) -> (Vec<Pod>, Option<Duration>) {
+    let (mut due, mut wait) = (Vec::new(), None);
+    for pod in cluster.pods_on(name).filter(|pod| is_evictable(pod)) {
+        let Some(patience) = patience(pod, &cause.taint(), settings) else { continue };
+        match (since + patience).saturating_sub(uptime) {
+            Duration::ZERO => due.push(pod.clone()),
+            left => wait = earliest(wait, Some(left)),
+        }
+    }
+    if due.is_empty() {
+        return (due, wait);
+    }
+    match turn(cluster, name, settings, uptime) {
+        Some(Duration::ZERO) => (due, wait),
+        pause => (Vec::new(), earliest(wait, pause)),
+    }
+}
+
+/// How long the pod stays; `None`: for ever. What the API server lets pods say that say nothing is for the settings to
+/// change.
+fn patience(pod: &Pod, taint: &Taint, settings: &Settings) -> Option<Duration> {
+    const UNSAID: Duration = Duration::from_secs(300);
+    let mut periods = taint.tolerations_of(pod).map(|toleration| toleration.period).peekable();
+    if periods.peek().is_none() {
+        return Some(settings.pod_eviction);
+    }
+    periods
+        .flatten()
+        .min()
+        .map(|period| if period == UNSAID { settings.pod_eviction } else { period })
 }
 
 /// How long until the node's pods may go; `None`: not before other nodes are better.
@@ -139,7 +203,10 @@ fn is_evictable(pod: &Pod) -> bool {
 /// and a node that is silent may still run it.
 fn evict(pod: &Pod) -> Write {
     let is_single = pod.owner.as_ref().is_some_and(|owner| owner.kind == "StatefulSet");
-    let grace = if is_single { None } else { Some(0) };
+    delete(pod, if is_single { None } else { Some(0) })
+}
+
+fn delete(pod: &Pod, grace: Option<u32>) -> Write {
     Write::Delete { kind: Kind::POD, key: pod.base.meta.key.clone(), grace }
 }
 
@@ -312,6 +379,47 @@ mod tests {
 
         apply_at(&mut cluster, [lease("a", 3)], at(7000));
         assert_eq!(look(&mut cluster, 7000), Outcome { writes: vec![], again: Some(at(1000)) });
+    }
+
+    #[test]
+    fn a_node_that_says_that_it_is_not_ready_loses_its_pods_gracefully() {
+        let settings = quick();
+        let mut cluster = zone(&["a", "b"], &[]);
+        let tolerant = |name: &str, seconds: Value| {
+            let mut pod = pod(name, Some("a"), Some("10.0.0.3"), true);
+            let key = NOT_READY[0];
+            pod["spec"]["tolerations"] = json!([
+                {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds},
+            ]);
+            pod
+        };
+        let pods = [
+            tolerant("usual", json!(300)),
+            tolerant("hasty", json!(2)),
+            tolerant("patient", json!(9)),
+            tolerant("faithful", json!(null)),
+        ];
+        apply_at(&mut cluster, pods, at(0));
+        apply_at(&mut cluster, [said("a", "False", 2)], at(1000));
+        for (time, expected) in [
+            (2999, vec![]),
+            (3000, vec!["hasty"]),
+            (6000, vec!["a", "hasty", "usual"]),
+            (10_000, vec!["a", "hasty", "patient", "usual"]),
+        ] {
+            apply_at(
+                &mut cluster,
+                [lease("a", time / 1000), lease("b", time / 1000)],
+                at(time.into()),
+            );
+            let outcome = plan(&mut cluster, "a", &settings, at(time.into()));
+            let expected: Vec<_> =
+                expected.iter().map(|name| format!("delete default/{name} None")).collect();
+            assert_eq!(describe(&outcome), expected, "{time}");
+            assert!(outcome.again.is_some_and(|again| again <= at(1000)), "{outcome:?}");
+        }
+        apply_at(&mut cluster, [well("a", 3)], at(10_000));
+        assert_eq!(deletions(&plan(&mut cluster, "a", &settings, at(10_000))), 0);
     }
 
     #[test]

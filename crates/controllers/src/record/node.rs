@@ -102,8 +102,20 @@ impl Taint {
         Taint { key: key.to_owned(), value: String::new(), effect: Effect::NoSchedule }
     }
 
+    /// The same of one that drives pods away.
+    pub(crate) fn no_execute(key: &str) -> Self {
+        Taint { effect: Effect::NoExecute, ..Self::no_schedule(key) }
+    }
+
     pub(crate) fn is_borne_by(&self, pod: &Pod) -> bool {
-        pod.tolerations.iter().any(|toleration| self.is_tolerated_by(toleration))
+        self.tolerations_of(pod).next().is_some()
+    }
+
+    pub(crate) fn tolerations_of<'a>(
+        &'a self,
+        pod: &'a Pod,
+    ) -> impl Iterator<Item = &'a Toleration> {
+        pod.tolerations.iter().filter(|toleration| self.is_tolerated_by(toleration))
     }
 
     fn parse(value: &Value) -> Option<Self> {

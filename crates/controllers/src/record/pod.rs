@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::{Object, ObjectKey};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Finalizer of a Job's pod: it stays until the Job has counted it.
 pub(crate) const COUNTED: &str = "batch.kubernetes.io/job-tracking";
@@ -53,6 +54,8 @@ pub(crate) struct Toleration {
     pub(crate) key: Option<String>,
     pub(crate) value: Option<String>,
     pub(crate) effect: Option<String>,
+    /// How long a taint is borne that drives pods away; `None`: for ever.
+    pub(crate) period: Option<Duration>,
 }
 
 impl Pod {
@@ -180,6 +183,9 @@ impl Toleration {
             key: owned_text(value, "/key"),
             value: (!exists).then_some(equal),
             effect: owned_text(value, "/effect"),
+            period: value["tolerationSeconds"]
+                .as_i64()
+                .map(|seconds| Duration::from_secs(seconds.try_into().unwrap_or(0))),
         }
     }
 }
