@@ -278,7 +278,8 @@ pub(super) fn keep_status(resource: &Resource, object: &mut Value, old: &Value) 
     }
 }
 
-/// A status write changes the status, and for core kinds labels and annotations too: flannel relies on it.
+/// A status write changes the status, and for core kinds labels and annotations too: flannel relies on it. A Deployment's
+/// controller writes its revision so.
 pub(super) fn keep_all_but_status(resource: &Resource, object: &mut Value, old: &Value) {
     let mut result = old.clone();
     match object.get("status") {
@@ -287,6 +288,11 @@ pub(super) fn keep_all_but_status(resource: &Resource, object: &mut Value, old: 
     }
     if resource.group.is_empty() {
         result["metadata"] = object["metadata"].clone();
+    } else if resource.kind == Kind::Deployment {
+        let annotations = object["metadata"].get("annotations").cloned();
+        let kept = metadata(&mut result);
+        kept.remove("annotations");
+        kept.extend(annotations.map(|it| ("annotations".to_owned(), it)));
     }
     *object = result;
 }

@@ -242,7 +242,9 @@ impl Registry {
             admission::admit(resource, &mut object, Some(&before))?;
             self.pools.allocate(kind, &mut object, Some(&before))?;
         }
-        meta::count_generation(resource, &mut object, &before);
+        if part != Part::Status {
+            meta::count_generation(resource, &mut object, &before);
+        }
         let managers = managers.ok_or(claimed);
         track::follow(resource, part, &before, &given, &mut object, managers, write);
         let object = resource.stored(object);

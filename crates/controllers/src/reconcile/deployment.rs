@@ -248,7 +248,8 @@ fn adjust(
     }
     let said = deployment.meta.annotations.get(REVISION).map(String::as_str);
     let revision = revision.to_string();
-    let annotate = (said != Some(&revision)).then(|| Write::Patch {
+    // By way of the status: an annotation that is written otherwise counts as a new generation.
+    let annotate = (said != Some(&revision)).then(|| Write::PatchStatus {
         kind: Kind::DEPLOYMENT,
         key: deployment.meta.key.clone(),
         patch: json!({"metadata": {"annotations": {REVISION: revision}}}),

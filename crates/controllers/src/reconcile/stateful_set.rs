@@ -257,6 +257,9 @@ fn report(set: &StatefulSet, pods: &[&Pod], tally: Tally, versions: &Versions) -
         ("observedGeneration".to_owned(), set.generation.into()),
     ]);
     let mut changed = differences(&set.status, status);
+    if set.status["collisionCount"].is_null() {
+        changed.insert("collisionCount".to_owned(), 0.into());
+    }
     if changed.is_empty() {
         return None;
     }

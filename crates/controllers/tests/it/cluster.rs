@@ -11,6 +11,7 @@ use kube::core::params::{DeleteParams, PropagationPolicy};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -49,31 +50,36 @@ impl Cluster {
     async fn with_grace(grace: Duration) -> Self {
         let (address, api) = spawn_api("127.0.0.1:0".parse().unwrap()).await;
         let client = connect_to(address).await;
-        Self::of(client.clone(), client, Api::Embedded(address, api), grace)
+        Self::of(client.clone(), client, Api::Embedded(address, api), settings(grace))
     }
 
     /// With a real API server, and controllers that may do there what `deploy/` lets them.
     pub(crate) async fn real() -> Self {
-        let server = RealServer::start();
-        let (client, theirs) = server.clients().await;
-        Self::of(client, theirs, Api::Real(server), GRACE)
+        Self::real_with(settings(GRACE)).await
     }
 
-    fn of(client: Client, theirs: Client, api: Api, grace: Duration) -> Self {
+    /// The same where somebody else does what these settings leave out.
+    pub(crate) async fn real_with(settings: Settings) -> Self {
+        let server = RealServer::start();
+        let (client, theirs) = server.clients().await;
+        Self::of(client, theirs, Api::Real(server), settings)
+    }
+
+    fn of(client: Client, theirs: Client, api: Api, settings: Settings) -> Self {
         let mut tasks = JoinSet::new();
-        let settings = Settings {
-            node_monitor_grace: grace,
-            pod_eviction: Duration::from_secs(1),
-            ..Settings::lab()
-        };
         let controllers = spawn_controllers(&mut tasks, &theirs, &settings);
         Cluster { client, theirs, settings, api, tasks, controllers, kubelets: BTreeMap::new() }
     }
 
     /// What was asked of the real server, by whom.
     pub(crate) fn audit(&self) -> Vec<Value> {
+        audit(self.folder())
+    }
+
+    /// Of the real server.
+    pub(crate) fn folder(&self) -> &Path {
         let Api::Real(server) = &self.api else { panic!("no real server") };
-        audit(&server.folder)
+        &server.folder
     }
 
     /// An API that nobody stands behind.
@@ -171,6 +177,10 @@ impl Drop for Cluster {
             api.abort();
         }
     }
+}
+
+pub(crate) fn settings(grace: Duration) -> Settings {
+    Settings { node_monitor_grace: grace, pod_eviction: Duration::from_secs(1), ..Settings::lab() }
 }
 
 async fn connect_to(address: SocketAddr) -> Client {

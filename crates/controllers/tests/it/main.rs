@@ -5,6 +5,8 @@ mod batches;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod compare;
+#[cfg(test)]
 mod deploy;
 #[cfg(test)]
 mod elections;

@@ -54,6 +54,8 @@ pub(crate) async fn rollout(cluster: &mut Cluster) {
     assert_eq!(view.slices("web")[0]["ports"][0]["port"], 8080);
 
     assert_eq!(outcome(&view), ("2".to_owned(), "NewReplicaSetAvailable".to_owned()));
+    let generation = &view.one(Kind::DEPLOYMENT, "web")["metadata"]["generation"];
+    assert_eq!(*generation, 3, "made and changed twice; what its controller says does not count");
 
     let old = deployment(6)["spec"]["template"].clone();
     cluster.patch(Kind::DEPLOYMENT, "web", json!({"spec": {"template": old}})).await;
@@ -162,7 +164,7 @@ async fn controllers_that_start_again_find_nothing_to_do() {
 
 #[tokio::test]
 async fn an_api_that_comes_back_with_another_state_is_believed() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::impatient().await;
     cluster.add_node("a", json!({})).await;
     cluster.create(service()).await;
     cluster.create(deployment(2)).await;
