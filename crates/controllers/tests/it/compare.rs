@@ -234,7 +234,8 @@ async fn seen(cluster: &Cluster, view: &View) -> BTreeSet<String> {
         if !["node-controller", "default-scheduler"].contains(&&*component) {
             let name = text("/involvedObject/name");
             let (severity, reason, message) = (text("/type"), text("/reason"), text("/message"));
-            // In which steps, and which of them are combined, depends on which pod was ready first.
+            // Which of many are combined, and in which steps sets are scaled, depends on which pod was ready first.
+            let message = message.trim_start_matches("(combined from similar events): ").to_owned();
             let message = match &*reason {
                 "ScalingReplicaSet" => message.contains("Scaled up").to_string(),
                 _ => message,
