@@ -123,6 +123,12 @@ fn kubectl_works_as_on_any_cluster() {
             ("rollout undo deployment/web", "", "rolled back"),
             ("wait --for=condition=Available deployment/web --timeout=30s", "", "condition met"),
             ("describe service web", "", "Selector:"),
+            ("describe deployment web", "", "Scaled up replica set web-"),
+            (
+                "get events --field-selector=reason=Scheduled",
+                "",
+                "Successfully assigned default/web-",
+            ),
             ("create configmap cm --from-literal=a=b", "", "created"),
             ("create deployment two --image=x --replicas=1", "", "created"),
             ("expose deployment two --port=80", "", "exposed"),
