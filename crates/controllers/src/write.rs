@@ -2,7 +2,7 @@
 
 use crate::claim::Claimant;
 use crate::event::Event;
-use crate::record::stamp;
+use crate::record::{owner_reference, stamp};
 use client::Kind;
 use jiff::Timestamp;
 use model::ObjectKey;
@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 pub(crate) const NOT_READY: [&str; 2] =
     ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
-/// One write. The writes of one reconcile go out together, in any order, but that [`Write::Ensure`] comes first.
+/// One write. The writes of one reconcile go out together, in any order, but that [`Write::Ensure`] and [`Write::Entrust`] come
+/// first.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Write {
     Create(Value),
@@ -62,6 +63,13 @@ pub(crate) enum Write {
         uid: String,
         owner: Claimant,
     },
+    /// Makes the claim of a pod that goes for good the pod's, so that it goes after it. Before the pod does.
+    Entrust {
+        claim: ObjectKey,
+        pod: Heir,
+        /// Uid of the one that may have it so far.
+        set: String,
+    },
     /// Gives the pod its node.
     Bind {
         pod: ObjectKey,
@@ -85,6 +93,7 @@ impl Write {
                 Kind::of(object["apiVersion"].as_str()?, object["kind"].as_str()?)
             }
             Write::Tell(_) => None,
+            Write::Entrust { .. } => Some(Kind::PERSISTENT_VOLUME_CLAIM),
             Write::Bind { .. } => Some(Kind::POD),
             Write::SetTaint { .. } => Some(Kind::NODE),
             Write::Patch { kind, .. }
@@ -101,6 +110,7 @@ impl Write {
             Write::Create(object) | Write::Ensure(object) => crate::record::key(object),
             Write::Tell(_) => None,
             Write::Bind { pod: key, .. }
+            | Write::Entrust { claim: key, .. }
             | Write::SetTaint { node: key, .. }
             | Write::Patch { key, .. }
             | Write::PatchStatus { key, .. }
@@ -109,6 +119,28 @@ impl Write {
             | Write::Release { key, .. }
             | Write::Delete { key, .. } => Some(key.clone()),
         }
+    }
+}
+
+/// A pod that gets a claim of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Heir {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+}
+
+impl Heir {
+    /// The patch that gives it the claim; `None`: it has it, or somebody else does.
+    pub(crate) fn inherit(&self, claim: &Value, set: &str) -> Option<Value> {
+        let mut owners =
+            claim["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+        owners.retain(|owner| owner["uid"] != *set);
+        let is_taken = owners.iter().any(|it| it["controller"] == true || it["uid"] == *self.uid);
+        if is_taken {
+            return None;
+        }
+        owners.push(owner_reference("v1", "Pod", &self.name, &self.uid));
+        Some(json!({"metadata": {"ownerReferences": owners}}))
     }
 }
 

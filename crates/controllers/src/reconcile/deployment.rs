@@ -5,10 +5,10 @@ mod report;
 use super::Now;
 use super::rollout::{self, Bounds, Share, Size};
 use super::status::{Tally, earliest};
-use crate::cluster::{Cluster, Trouble};
+use crate::cluster::Cluster;
 use crate::names;
 use crate::record::{
-    DESIRED, Deployment, MOST, REVISION, ReplicaSet, Strategy, TEMPLATE_HASH, owner_reference,
+    self, DESIRED, Deployment, MOST, REVISION, ReplicaSet, Strategy, TEMPLATE_HASH, owner_reference,
 };
 use crate::task::Task;
 use crate::write::{Outcome, Write};
@@ -40,15 +40,14 @@ pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, now: Now) -> Outcome {
         Tally::of(cluster.pods_of(&set.meta.uid), deployment.min_ready, now.wall)
     };
     let members: Vec<_> = sets.into_iter().map(|set| Member { set, tally: tally(set) }).collect();
-    let trouble = cluster.trouble(&Task::Deployment(key.clone()));
-    reconcile(deployment, &members, trouble, now)
+    reconcile(cluster, deployment, &members, now)
 }
 
 /// `members` in the order of their revisions.
 fn reconcile(
+    cluster: &Cluster,
     deployment: &Deployment,
     members: &[Member<'_>],
-    trouble: Option<&Trouble>,
     now: Now,
 ) -> Outcome {
     let position = members.iter().position(|member| runs(member.set, deployment.template()));
@@ -61,6 +60,10 @@ fn reconcile(
         .collect();
     let stage = Stage::of(deployment, members);
     let made = made(deployment, stage, new, &old);
+    if made.as_ref().and_then(record::key).is_some_and(|key| cluster.replica_set(&key).is_some()) {
+        return vec![collide(deployment)].into();
+    }
+    let trouble = cluster.trouble(&Task::Deployment(deployment.meta.key.clone()));
     let mut writes = resize(deployment, stage, new, &old);
     let change = made.as_ref().map_or(Change::None, |made| match trouble {
         Some(trouble) => Change::Refused(made, &trouble.message),
@@ -74,6 +77,19 @@ fn reconcile(
     writes.extend(report);
     let next = members.iter().fold(None, |next, member| earliest(next, member.tally.next));
     Outcome { writes, again: earliest(earliest(next, deadline), wait) }
+}
+
+/// Another set has the name: with one collision more the next name is another.
+fn collide(deployment: &Deployment) -> Write {
+    Write::PatchStatus {
+        kind: Kind::DEPLOYMENT,
+        key: deployment.meta.key.clone(),
+        patch: json!({"status": {"collisionCount": collisions(deployment) + 1}}),
+    }
+}
+
+fn collisions(deployment: &Deployment) -> u64 {
+    deployment.status["collisionCount"].as_u64().unwrap_or(0)
 }
 
 /// What becomes of the set of the current template.
@@ -304,7 +320,12 @@ fn size_annotations(deployment: &Deployment) -> Value {
 
 fn new_set(deployment: &Deployment, replicas: u32, revision: u64) -> Value {
     let key = &deployment.meta.key;
-    let hash = names::digest(deployment.template().to_string().as_bytes());
+    let mut hashed = deployment.template().to_string();
+    match collisions(deployment) {
+        0 => {}
+        count => hashed += &count.to_string(),
+    }
+    let hash = names::digest(hashed.as_bytes());
     let mut template = deployment.template().clone();
     template["metadata"]["labels"][TEMPLATE_HASH] = hash.as_str().into();
     let mut selector = deployment.spec["selector"].clone();

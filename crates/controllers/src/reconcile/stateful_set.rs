@@ -5,7 +5,7 @@ use super::status::{Tally, differences};
 use super::template;
 use crate::cluster::Cluster;
 use crate::record::{Pod, Revision, StatefulSet, ordinal, owner_reference};
-use crate::write::{Outcome, Write};
+use crate::write::{Heir, Outcome, Write};
 use client::Kind;
 use jiff::Timestamp;
 use model::{ObjectKey, PodPhase};
@@ -56,6 +56,7 @@ pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, now: Timestamp) -> Outcom
     let members = numbered.clone().map(|(number, pod)| (number, member(set, pod, &versions, now)));
     let steps = steps(&rules(set), &members.collect());
     let mut writes: Vec<_> = write.into_iter().collect();
+    writes.extend(steps.iter().flat_map(|step| entrust(set, *step, &pods)));
     writes.extend(steps.into_iter().flat_map(|step| carry_out(set, step, &versions)));
     let used = |name: &str| {
         name == versions.current
@@ -170,6 +171,22 @@ fn carry_out(set: &StatefulSet, step: Step, versions: &Versions) -> Vec<Write> {
     }
 }
 
+/// What becomes of the claims of a pod that is one too many, where they are not to stay.
+fn entrust(set: &StatefulSet, step: Step, pods: &[&Pod]) -> Vec<Write> {
+    let Step::Delete(number) = step else { return Vec::new() };
+    let key = &set.meta.key;
+    let mut pods = pods.iter().map(|pod| &pod.base.meta);
+    let pod = pods.find(|pod| ordinal(key, &pod.key) == Some(number));
+    let stays = !set.sheds_claims || rules(set).wanted.contains(&number);
+    let Some(pod) = pod.filter(|_| !stays) else { return Vec::new() };
+    let entrust = |claim: &Value| Write::Entrust {
+        claim: ObjectKey::new(&key.namespace, &claim_name(set, number, claim)),
+        pod: Heir { name: pod.key.name.to_string(), uid: pod.uid.clone() },
+        set: set.meta.uid.clone(),
+    };
+    set.claims.iter().map(entrust).collect()
+}
+
 /// `CLAIM-SET-NUMBER`
 fn claim_name(set: &StatefulSet, number: u32, claim: &Value) -> String {
     let name = claim["metadata"]["name"].as_str().unwrap_or_default();
@@ -187,8 +204,7 @@ fn new_claim(set: &StatefulSet, number: u32, template: &Value) -> Value {
         claim["metadata"]["labels"][name] = value.clone();
     }
     if set.drops_claims {
-        let mut owner = owner_reference("apps/v1", "StatefulSet", &key.name, &set.meta.uid);
-        (owner["controller"], owner["blockOwnerDeletion"]) = (false.into(), false.into());
+        let owner = owner_reference("apps/v1", "StatefulSet", &key.name, &set.meta.uid);
         claim["metadata"]["ownerReferences"] = Value::Array(vec![owner]);
     }
     if let Some(fields) = claim.as_object_mut() {

@@ -30,6 +30,8 @@ pub(crate) struct StatefulSet {
     pub(crate) labels: Value,
     /// Claims go with the set.
     pub(crate) drops_claims: bool,
+    /// Claims go with pods that are too many.
+    pub(crate) sheds_claims: bool,
     pub(crate) status: Arc<Value>,
 }
 
@@ -50,6 +52,8 @@ impl StatefulSet {
             unavailable: unavailable.and_then(Amount::parse).unwrap_or(Amount::Count(1)),
         };
         let on_delete = text(value, "/spec/updateStrategy/type") == Some("OnDelete");
+        let policy = "/spec/persistentVolumeClaimRetentionPolicy";
+        let drops = |when: &str| text(value, &format!("{policy}/{when}")) == Some("Delete");
         Some(StatefulSet {
             meta: meta(value)?,
             version: version(value),
@@ -70,8 +74,8 @@ impl StatefulSet {
                 .cloned()
                 .unwrap_or_default(),
             labels: value.pointer("/spec/selector/matchLabels").cloned().unwrap_or_default(),
-            drops_claims: text(value, "/spec/persistentVolumeClaimRetentionPolicy/whenDeleted")
-                == Some("Delete"),
+            drops_claims: drops("whenDeleted"),
+            sheds_claims: drops("whenScaled"),
             status: part(value, "status"),
         })
     }

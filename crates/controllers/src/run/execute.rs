@@ -60,18 +60,28 @@ pub(super) async fn execute(client: &Client, write: &Write) -> Result<Option<Val
             }
             Write::SetCondition { kind, key, uid, condition } => {
                 let change = |object: &Value| condition_patch(object, condition);
-                rewrite(client, Subject { kind: *kind, key, uid }, Part::Status, change).await
+                rewrite(client, Subject::new(*kind, key, uid), Part::Status, change).await
             }
             Write::SetTaint { node: key, uid, taint } => {
                 let change = |node: &Value| taint_patch(node, *taint);
-                rewrite(client, Subject { kind: Kind::NODE, key, uid }, Part::Object, change).await
+                rewrite(client, Subject::new(Kind::NODE, key, uid), Part::Object, change).await
             }
             Write::Adopt { kind, key, uid, owner } => {
-                adopt(client, Subject { kind: *kind, key, uid }, owner).await
+                adopt(client, Subject::new(*kind, key, uid), owner).await
             }
             Write::Release { kind, key, uid, owner } => {
                 let change = |object: &Value| owner.release(object);
-                claim(client, Subject { kind: *kind, key, uid }, change).await
+                claim(client, Subject::new(*kind, key, uid), change).await
+            }
+            Write::Entrust { claim, pod, set } => {
+                let change = |object: &Value| pod.inherit(object, set);
+                rewrite(
+                    client,
+                    Subject::of_name(Kind::PERSISTENT_VOLUME_CLAIM, claim),
+                    Part::Object,
+                    change,
+                )
+                .await
             }
             Write::Bind { pod, node } => {
                 client::bind(client, &pod.namespace, &pod.name, node).await.map(|()| None)
@@ -106,7 +116,18 @@ enum Part {
 struct Subject<'a> {
     kind: Kind,
     key: &'a ObjectKey,
-    uid: &'a str,
+    /// `None`: whichever has the name.
+    uid: Option<&'a str>,
+}
+
+impl<'a> Subject<'a> {
+    fn new(kind: Kind, key: &'a ObjectKey, uid: &'a str) -> Self {
+        Subject { kind, key, uid: Some(uid) }
+    }
+
+    fn of_name(kind: Kind, key: &'a ObjectKey) -> Self {
+        Subject { kind, key, uid: None }
+    }
 }
 
 /// Lists such as conditions, taints and owners have several writers: read, change ours, write if nobody else wrote
@@ -118,7 +139,9 @@ async fn rewrite(
     change: impl Fn(&Value) -> Option<Value>,
 ) -> client::Result<Option<Value>> {
     let Subject { kind, key, uid } = subject;
-    let same = |object: &Value| record::text(object, "/metadata/uid").unwrap_or_default() == uid;
+    let same = |object: &Value| {
+        uid.is_none_or(|uid| record::text(object, "/metadata/uid").unwrap_or_default() == uid)
+    };
     let mut attempt = 1;
     loop {
         let found = client::get(client, kind, namespace(key), &key.name).await?;

@@ -193,8 +193,9 @@ impl Controllers {
 
     /// What others need goes first; a task that failed there waits with the rest.
     async fn carry_out(&mut self, orders: Vec<Order>) {
-        let (first, then): (Vec<_>, Vec<_>) =
-            orders.into_iter().partition(|(_, write)| matches!(write, Write::Ensure(_)));
+        let (first, then): (Vec<_>, Vec<_>) = orders
+            .into_iter()
+            .partition(|(_, write)| matches!(write, Write::Ensure(_) | Write::Entrust { .. }));
         let mut failed = self.send(first).await;
         let then = then.into_iter().filter(|(task, _)| !failed.contains_key(task)).collect();
         failed.extend(self.send(then).await);

@@ -62,6 +62,8 @@ async fn the_same_comes_of_it_with_a_real_server_and_no_more_rights_than_needed(
     let mut used = BTreeSet::new();
     observe(&mut used, workloads::rollout).await;
     observe(&mut used, workloads::claims).await;
+    observe(&mut used, async |cluster: &mut Cluster| workloads::retention(cluster, false).await)
+        .await;
     observe(&mut used, events::rollout).await;
     observe(&mut used, events::refusals).await;
     observe(&mut used, orphans::claims).await;

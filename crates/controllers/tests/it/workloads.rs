@@ -237,3 +237,45 @@ pub(crate) async fn claims(cluster: &mut Cluster) {
         "it has the claim of the one before"
     );
 }
+
+#[tokio::test]
+async fn claims_go_with_pods_or_with_their_set_where_it_says_so() {
+    retention(&mut Cluster::start().await, true).await;
+}
+
+/// `collected`: somebody deletes what is owned by nobody who exists.
+pub(crate) async fn retention(cluster: &mut Cluster, collected: bool) {
+    cluster.add_nodes().await;
+    let mut view = cluster.view();
+    let mut claims = View::of(&cluster.client, &[Kind::PERSISTENT_VOLUME_CLAIM]);
+    let claim = json!({"metadata": {"name": "data"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let containers = json!([{"name": "c", "image": "i"}]);
+    cluster
+        .create(json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"},
+            "spec": {"replicas": 2, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
+                "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": containers}},
+                "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},
+                "volumeClaimTemplates": [claim]},
+        }))
+        .await;
+    view.until("both pods", |view| view.all(Kind::POD).count() == 2).await;
+    let pod = view.one(Kind::POD, "db-1")["metadata"]["uid"].clone();
+    let owner = |view: &View, name: &str| {
+        let claim =
+            view.all(Kind::PERSISTENT_VOLUME_CLAIM).find(|it| it["metadata"]["name"] == name)?;
+        Some(claim["metadata"]["ownerReferences"][0]["uid"].clone())
+    };
+    let set = view.one(Kind::STATEFUL_SET, "db")["metadata"]["uid"].clone();
+    claims.until("of the set", |it| owner(it, "data-db-1").as_ref() == Some(&set)).await;
+    cluster.patch(Kind::STATEFUL_SET, "db", json!({"spec": {"replicas": 1}})).await;
+    if !collected {
+        claims.until("the pod's", |it| owner(it, "data-db-1").as_ref() == Some(&pod)).await;
+        return;
+    }
+    claims.until("gone with the pod", |it| owner(it, "data-db-1").is_none()).await;
+    assert_eq!(owner(&claims, "data-db-0"), Some(set));
+    cluster.delete(Kind::STATEFUL_SET, "db").await;
+    claims.until("gone with the set", |it| owner(it, "data-db-0").is_none()).await;
+}

@@ -42,7 +42,7 @@ impl Bench {
     fn make_ready(&mut self, most: usize) {
         let pods = self.pods();
         for pod in pods.into_iter().filter(|pod| !Self::is_ready(pod)).take(most) {
-            let key = crate::record::key(&pod).unwrap();
+            let key = record::key(&pod).unwrap();
             let mut pod = pod;
             let time = stamp(self.now().wall);
             pod["status"] = json!({"phase": "Running", "conditions":
@@ -121,7 +121,7 @@ fn a_deleted_pod_is_replaced_and_scaling_takes_the_unready_first() {
     let mut bench = Bench::new();
     bench.apply(deployment(3, "a", &json!({})));
     bench.converge();
-    let victim = crate::record::key(&bench.pods()[1]).unwrap();
+    let victim = record::key(&bench.pods()[1]).unwrap();
     bench.remove(Kind::POD, &victim);
     bench.settle();
     assert_eq!((bench.pods().len(), bench.ready_count()), (3, 2));
@@ -360,7 +360,7 @@ proptest! {
                 Event::Ready(pods) => bench.make_ready(pods),
                 Event::Lose(index) => {
                     bench.settle();
-                    let lost = bench.pods().get(index).and_then(crate::record::key);
+                    let lost = bench.pods().get(index).and_then(record::key);
                     if let Some(key) = lost {
                         bench.remove(Kind::POD, &key);
                     }
@@ -402,7 +402,7 @@ fn what_is_refused_is_said_until_it_is_granted() {
     bench.cluster.mark(task.clone());
     bench.work(1);
     bench.cluster.end_trouble(&task);
-    let set = crate::record::key(&bench.all(Kind::REPLICA_SET)[0]).unwrap();
+    let set = record::key(&bench.all(Kind::REPLICA_SET)[0]).unwrap();
     bench.cluster.note_refusal(Task::ReplicaSet(set.clone()), "no pods today", bench.now);
     bench.settle();
     assert_eq!(reasons(&bench), [some("NewReplicaSetCreated"), some("FailedCreate")]);
@@ -411,4 +411,26 @@ fn what_is_refused_is_said_until_it_is_granted() {
     bench.make_ready(2);
     bench.settle();
     assert_eq!(reasons(&bench), [some("NewReplicaSetAvailable"), None]);
+}
+
+#[test]
+fn a_set_whose_name_another_one_has_gets_another_name() {
+    let wanted = deployment(2, "one", &json!({"type": "RollingUpdate"}));
+    let name = {
+        let mut bench = Bench::new();
+        bench.apply(wanted.clone());
+        bench.settle();
+        bench.all(Kind::REPLICA_SET)[0]["metadata"]["name"].clone()
+    };
+    let mut bench = Bench::new();
+    bench.apply(json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "metadata": {"name": name, "namespace": "default", "labels": {"app": "other"}},
+        "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "other"}}, "template": {}},
+    }));
+    bench.apply(wanted);
+    bench.settle();
+    assert_eq!(bench.deployment()["status"]["collisionCount"], 1);
+    assert_eq!(bench.all(Kind::REPLICA_SET).len(), 2);
+    assert_eq!(bench.pods().len(), 2);
 }
