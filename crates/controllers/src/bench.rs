@@ -47,6 +47,9 @@ impl Bench {
         self.version += 1;
         object["metadata"]["generation"] = generation.into();
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        if object["metadata"]["creationTimestamp"].is_null() {
+            object["metadata"]["creationTimestamp"] = self.now().wall.to_string().into();
+        }
         object["metadata"]["uid"] = format!("uid-{}", key.name).into();
         self.cluster.apply(kind, &object, self.now);
         self.stored.insert((kind, key.clone()), object);

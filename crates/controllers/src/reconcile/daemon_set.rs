@@ -2,7 +2,7 @@
 
 use super::revision::{self, REVISION_HASH, Subject};
 use super::schedule::Suitability;
-use super::status::{Tally, differences};
+use super::status::{Tally, differences, is_available};
 use super::template;
 use crate::cluster::Cluster;
 use crate::names::Names;
@@ -29,6 +29,16 @@ struct Daemon<'a> {
     pod: &'a Pod,
     available: bool,
     updated: bool,
+}
+
+impl<'a> Place<'a> {
+    /// The one that a node counts by: while an update surges there are two.
+    fn oldest(&self) -> Option<&Daemon<'a>> {
+        let age = |it: &&Daemon<'_>| {
+            (it.pod.base.node.is_none(), it.pod.created, it.pod.base.meta.key.clone())
+        };
+        self.pods.iter().min_by_key(age)
+    }
 }
 
 pub(super) fn plan(
@@ -85,7 +95,7 @@ fn places<'a>(
         }
         // Its node may be gone meanwhile: nothing shall be there.
         let node = pod.base.node.as_deref().or(pod.pinned.as_deref()).unwrap_or_default();
-        let available = Tally::of(std::iter::once(pod), set.min_ready, now).available == 1;
+        let available = is_available(pod, set.min_ready, now);
         let updated = revision_of(pod) == Some(hash);
         places.entry(node).or_default().pods.push(Daemon { pod, available, updated });
     }
@@ -132,10 +142,16 @@ fn settle(
         writes.extend(surplus(&new).map(|it| delete(it.pod)));
         writes.extend(surplus(&old).map(|it| delete(it.pod)));
         match (new.first(), old.first()) {
-            (Some(new), Some(old)) if new.available || !old.available => {
+            (Some(new), Some(old)) if new.available || !old.pod.base.ready => {
                 writes.push(delete(old.pod));
             }
-            (None, Some(old)) if !old.available => writes.push(delete(old.pod)),
+            // One that surges has its new pod beside the old one, however that is.
+            (None, Some(old)) if !old.available && (surge == 0 || !place.wanted) => {
+                writes.push(delete(old.pod));
+            }
+            (None, Some(old)) if !old.available => {
+                writes.push(Write::Create(new_pod(set, node, hash, names)));
+            }
             (None, Some(_)) if place.wanted && budget.take_surge() => {
                 writes.push(Write::Create(new_pod(set, node, hash, names)));
             }
@@ -163,16 +179,17 @@ struct Budget {
 
 impl Budget {
     fn of(places: &BTreeMap<&str, Place<'_>>, surge: usize, unavailable: usize) -> Self {
-        let wanted = || places.values().filter(|place| place.wanted);
+        let counted = || places.values().filter(|place| place.wanted || !place.pods.is_empty());
         let serves =
             |place: &&Place<'_>| place.pods.iter().any(|it| it.available && it.pod.is_active());
+        // Its new pod is waited for.
         let doubled = |place: &&Place<'_>| {
             let active = || place.pods.iter().filter(|it| it.pod.is_active());
-            active().any(|it| it.updated) && active().any(|it| !it.updated)
+            active().any(|it| it.updated && !it.available) && active().any(|it| !it.updated)
         };
-        let away = wanted().filter(|place| !serves(place)).count();
+        let away = counted().filter(|place| !serves(place)).count();
         Budget {
-            surge: surge.saturating_sub(wanted().filter(doubled).count()),
+            surge: surge.saturating_sub(counted().filter(doubled).count()),
             unavailable: unavailable.saturating_sub(away),
         }
     }
@@ -212,16 +229,16 @@ fn new_pod(set: &DaemonSet, node: &str, hash: &str, names: &mut Names) -> Value 
 fn report(set: &DaemonSet, places: &BTreeMap<&str, Place<'_>>) -> Option<Write> {
     let wanted = || places.values().filter(|place| place.wanted);
     let with = |holds: fn(&Daemon<'_>) -> bool| {
-        wanted().filter(|place| place.pods.iter().any(holds)).count()
+        wanted().filter_map(Place::oldest).filter(|it| holds(it)).count()
     };
     let desired = wanted().count();
     let misplaced = places.values().filter(|place| !place.wanted && !place.pods.is_empty()).count();
-    let available = with(|it| it.available && it.pod.is_active());
+    let available = with(|it| it.available);
     let status = Map::from_iter([
         ("desiredNumberScheduled".to_owned(), desired.into()),
         ("currentNumberScheduled".to_owned(), with(|_| true).into()),
         ("numberMisscheduled".to_owned(), misplaced.into()),
-        ("numberReady".to_owned(), with(|it| it.pod.base.ready && it.pod.is_active()).into()),
+        ("numberReady".to_owned(), with(|it| it.pod.base.ready).into()),
         ("updatedNumberScheduled".to_owned(), with(|it| it.updated).into()),
         ("numberAvailable".to_owned(), available.into()),
         ("numberUnavailable".to_owned(), (desired - available).into()),
@@ -239,4 +256,83 @@ fn report(set: &DaemonSet, places: &BTreeMap<&str, Place<'_>>) -> Option<Write> 
     }
     let key = set.meta.key.clone();
     Some(Write::PatchStatus { kind: Kind::DAEMON_SET, key, patch: json!({"status": changed}) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Bench;
+    use crate::fixture::node;
+    use std::time::Duration;
+
+    fn set(image: &str) -> Value {
+        let labels = json!({"app": "log"});
+        let containers = json!([{"name": "c", "image": image}]);
+        json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet",
+            "metadata": {"name": "log", "namespace": "default"},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "updateStrategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": containers}},
+            },
+        })
+    }
+
+    /// What a kubelet says of the pods.
+    fn say(bench: &mut Bench, pods: Vec<Value>, ready: &str) {
+        let conditions = json!([{"type": "Ready", "status": ready}]);
+        for mut pod in pods {
+            pod["status"] = json!({"phase": "Running", "conditions": conditions});
+            bench.store(Kind::POD, &crate::record::key(&pod).unwrap(), pod);
+        }
+        bench.settle();
+    }
+
+    /// Two nodes with a pod each, and ten seconds later an update.
+    fn updated(ready: &str) -> Bench {
+        let mut bench = Bench::new();
+        for name in ["a", "b"] {
+            let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+            bench.store(Kind::NODE, &ObjectKey::new("", name), node(name, ready));
+        }
+        bench.apply(set("one"));
+        bench.settle();
+        let pods = bench.pods();
+        say(&mut bench, pods, ready);
+        bench.now += Duration::from_secs(10);
+        bench.apply(set("two"));
+        bench
+    }
+
+    #[test]
+    fn while_it_surges_a_node_counts_by_its_old_pod() {
+        let numbers = |bench: &Bench| {
+            let key = (Kind::DAEMON_SET, ObjectKey::new("default", "log"));
+            let status = &bench.stored[&key]["status"];
+            let fields = [
+                "currentNumberScheduled",
+                "numberReady",
+                "numberAvailable",
+                "updatedNumberScheduled",
+            ];
+            (bench.pods().len(), fields.map(|name| status[name].as_u64().unwrap_or(0)))
+        };
+        let mut bench = updated("True");
+        bench.settle();
+        assert_eq!(numbers(&bench), (3, [2, 2, 2, 0]));
+        let is_new = |pod: &Value| pod["spec"]["containers"][0]["image"] == "two";
+        let new = bench.pods().into_iter().filter(is_new).collect();
+        say(&mut bench, new, "True");
+        assert_eq!(numbers(&bench), (3, [2, 2, 2, 1]), "one is renewed, the other one surges");
+    }
+
+    #[test]
+    fn an_old_pod_that_does_not_serve_goes_when_its_new_one_is_there_whatever_surges() {
+        let mut bench = updated("False");
+        bench.work(usize::MAX);
+        assert_eq!(bench.pods().len(), 4);
+        bench.settle();
+        assert_eq!(bench.pods().len(), 2);
+    }
 }

@@ -52,6 +52,11 @@ impl Tally {
     }
 }
 
+/// Ready for long enough, on its way out or not.
+pub(crate) fn is_available(pod: &Pod, min_ready: Duration, now: Timestamp) -> bool {
+    pod.base.ready && wait(pod, min_ready, now).is_zero()
+}
+
 /// How long until a ready pod is available.
 fn wait(pod: &Pod, min_ready: Duration, now: Timestamp) -> Duration {
     let Some(since) = pod.ready_since else { return Duration::ZERO };
