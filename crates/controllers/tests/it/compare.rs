@@ -20,6 +20,10 @@ const SHARED: [Controller; 5] = [
     Controller::EndpointSliceMirroring,
 ];
 
+fn compared() -> impl Iterator<Item = Controller> {
+    Controller::ALL.into_iter().filter(|it| !SHARED.contains(it))
+}
+
 struct Manager(Child);
 
 impl Drop for Manager {
@@ -33,8 +37,7 @@ impl Drop for Manager {
 fn manage(cluster: &Cluster) -> Manager {
     let folder = cluster.folder();
     let log = std::fs::File::create(folder.join("manager.log")).unwrap();
-    let compared = Controller::ALL.into_iter().filter(|it| !SHARED.contains(it));
-    let names: Vec<_> = compared.map(Controller::name).collect();
+    let names: Vec<_> = compared().map(Controller::name).collect();
     let names = names.join(",");
     let manager = Command::new(std::env::var_os(MANAGER).unwrap())
         .arg(format!("--kubeconfig={}", folder.join("kubeconfig").display()))
@@ -230,9 +233,9 @@ async fn seen(cluster: &Cluster, view: &View) -> BTreeSet<String> {
     for event in client::list(&cluster.client, &Kind::EVENT.into()).await.unwrap() {
         let text =
             |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
-        let (kind, component) = (text("/involvedObject/kind"), text("/source/component"));
-        if !["node-controller", "default-scheduler"].contains(&&*component) {
-            let name = text("/involvedObject/name");
+        let component = event["source"]["component"].as_str().unwrap_or_default();
+        if compared().any(|controller| controller.name() == component) {
+            let (kind, name) = (text("/involvedObject/kind"), text("/involvedObject/name"));
             let (severity, reason, message) = (text("/type"), text("/reason"), text("/message"));
             // Which of many are combined, and in which steps sets are scaled, depends on which pod was ready first.
             let message = message.trim_start_matches("(combined from similar events): ").to_owned();
