@@ -64,6 +64,11 @@ impl Limits {
         permit
     }
 
+    /// For one more attempt at a server, beside others.
+    pub fn attempt(&self) -> Option<Permit> {
+        self.take(1)
+    }
+
     /// For a socket that listens.
     pub fn door(&self) -> Option<Permit> {
         self.take(1)

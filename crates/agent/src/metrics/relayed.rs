@@ -50,7 +50,7 @@ fn write_fronts(text: &mut Text, fronts: &[FrontCount]) {
 
 fn write_endpoints(text: &mut Text, endpoints: &[EndpointCount]) {
     let name = "podway_endpoint_failures_total";
-    text.family(name, Type::Counter, "Connections that the endpoint did not take.");
+    text.family(name, Type::Counter, "Connections that the endpoint did not take, or not soon.");
     for count in endpoints {
         let (port, protocol) = (count.service.port.clone(), count.service.protocol.number());
         let endpoint = Endpoint { port, protocol, address: count.endpoint };

@@ -9,6 +9,9 @@ use std::time::Duration;
 /// Clients that a Service port remembers at most; the one that came longest ago is forgotten first.
 const MOST_CLIENTS: usize = 65_536;
 
+/// How long an endpoint that was passed over is the last to be tried.
+const REST: Duration = Duration::from_secs(10);
+
 pub const SCHEDULERS: &[Scheduler] = model::ProxyMode::Userspace.schedulers();
 
 /// A new connection that looks for an endpoint.
@@ -34,6 +37,8 @@ pub struct Request<'a> {
 pub struct Balancer {
     turns: BTreeMap<Reach, Turns>,
     clients: Clients,
+    /// Endpoints that were passed over, and until when others are tried first.
+    resting: BTreeMap<SocketAddr, Duration>,
 }
 
 impl Balancer {
@@ -43,13 +48,43 @@ impl Balancer {
         request: Request<'_>,
         open: impl Fn(SocketAddr) -> usize,
     ) -> Option<SocketAddr> {
+        self.resting.retain(|_, until| *until > request.now);
+        if self.resting.is_empty() {
+            return self.choose_among(request, open);
+        }
+        let tried: Vec<_> = request.tried.iter().chain(self.resting.keys()).copied().collect();
+        let rested = Request { tried: &tried, ..request };
+        self.choose_among(rested, &open).or_else(|| self.choose_among(request, open))
+    }
+
+    /// An endpoint has failed, or is so slow that others are tried beside it.
+    pub fn passed_over(&mut self, now: Duration, endpoint: SocketAddr) {
+        self.resting.insert(endpoint, now + REST);
+    }
+
+    /// An endpoint has taken the client, who stays with it where clients are remembered.
+    pub fn made(&mut self, now: Duration, client: IpAddr, endpoint: SocketAddr, remember: bool) {
+        self.resting.remove(&endpoint);
+        if remember {
+            self.clients.remember(now, client, endpoint);
+        }
+    }
+
+    /// A client who is known moves only once another endpoint has taken him.
+    fn choose_among(
+        &mut self,
+        request: Request<'_>,
+        open: impl Fn(SocketAddr) -> usize,
+    ) -> Option<SocketAddr> {
         let Request { now, client, pool, tried, affinity, .. } = request;
         let candidates = || pool.endpoints.iter().filter(|it| !tried.contains(&it.address()));
         let Some(timeout) = affinity else { return self.schedule(request, candidates(), open) };
         let known = self.clients.endpoint(now, client, timeout);
-        let known = known.filter(|known| candidates().any(|it| it.address() == *known));
-        let chosen = known.or_else(|| self.schedule(request, candidates(), open))?;
-        self.clients.remember(now, client, chosen);
+        let there = known.filter(|known| candidates().any(|it| it.address() == *known));
+        let chosen = there.or_else(|| self.schedule(request, candidates(), open))?;
+        if known.is_none() || there.is_some() {
+            self.clients.remember(now, client, chosen);
+        }
         Some(chosen)
     }
 

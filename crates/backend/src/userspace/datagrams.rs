@@ -2,7 +2,7 @@
 
 use super::doors::{Behind, Carried, Shared, Task};
 use super::lower::Door;
-use super::service::Lease;
+use super::service::{Lease, Service};
 use super::sessions::Sessions;
 use relay::{Permit, Way, with_scratch};
 use std::io::{self, ErrorKind};
@@ -25,6 +25,7 @@ struct Post {
 }
 
 struct Session {
+    service: Arc<Service>,
     lease: Lease,
     carried: Carried,
     server: Arc<UdpSocket>,
@@ -99,7 +100,7 @@ fn pass(post: &Arc<Post>, behind: &Behind, shared: &Shared, client: SocketAddr, 
     if let Some(server) = known {
         match server.try_send(datagram) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                drop(post.sessions().end(client));
+                post.refused(client);
             }
             // What does not go through is lost, as datagrams are.
             _ => return,
@@ -136,15 +137,17 @@ fn begin(
             Err(ErrorKind::HostUnreachable.into())
         };
         if let Ok(server) = server {
-            lease.is_made();
+            behind.service.made(&behind.front, client.ip(), &lease);
             let server = Arc::new(server);
             let answers = Task::spawn(answer(Arc::downgrade(post), server.clone(), client));
             let carried = behind.tally.clone().made();
-            let session = Session { lease, carried, server, _answers: answers, _permit: permit };
+            let service = behind.service.clone();
+            let session =
+                Session { service, lease, carried, server, _answers: answers, _permit: permit };
             session.count(Way::There, datagram.len());
             return Some(session);
         }
-        lease.failed();
+        behind.service.passed_over(&lease);
         tried.push(lease.endpoint);
     }
 }
@@ -180,8 +183,7 @@ async fn answer(post: Weak<Post>, server: Arc<UdpSocket>, client: SocketAddr) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_refused) => {
                 // Ends this task, too.
-                let ended = post.sessions().end(client);
-                return drop(ended);
+                return post.refused(client);
             }
         }
     }
@@ -196,6 +198,14 @@ impl Session {
 }
 
 impl Post {
+    /// Nobody listens at the client's endpoint any more: what the client says next goes to another one.
+    fn refused(&self, client: SocketAddr) {
+        let ended = self.sessions().end(client);
+        if let Some(session) = ended {
+            session.service.passed_over(&session.lease);
+        }
+    }
+
     fn now(&self) -> Duration {
         self.began.elapsed()
     }

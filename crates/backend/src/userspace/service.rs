@@ -8,7 +8,7 @@ use relay::Way;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -53,6 +53,7 @@ pub(super) struct Traffic {
 pub(super) struct Lease {
     pub(super) endpoint: SocketAddr,
     line: Arc<Line>,
+    passed_over: AtomicBool,
 }
 
 impl Service {
@@ -87,7 +88,22 @@ impl Service {
         let endpoint = balancer.choose(request, open)?;
         let line = lines.entry(endpoint).or_insert_with(Line::new).clone();
         line.open.fetch_add(1, Relaxed);
-        Some(Lease { endpoint, line })
+        Some(Lease { endpoint, line, passed_over: AtomicBool::new(false) })
+    }
+
+    /// An endpoint has taken the client, or may be taken to have.
+    pub(super) fn made(&self, front: &Front, client: IpAddr, lease: &Lease) {
+        lease.line.connections.fetch_add(1, Relaxed);
+        let remember = front.affinity.is_some();
+        self.state().balancer.made(self.now(), client, lease.endpoint, remember);
+    }
+
+    /// An endpoint has failed, or others are tried beside it: they are tried first for a while.
+    pub(super) fn passed_over(&self, lease: &Lease) {
+        if !lease.passed_over.swap(true, Relaxed) {
+            lease.line.failures.fetch_add(1, Relaxed);
+        }
+        self.state().balancer.passed_over(self.now(), lease.endpoint);
     }
 
     /// Whether connections have just lost their endpoints: [`Service::cut`] is due after the time of grace.
@@ -187,15 +203,6 @@ impl Traffic {
 }
 
 impl Lease {
-    /// The endpoint has answered, or may be taken to have.
-    pub(super) fn is_made(&self) {
-        self.line.connections.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn failed(&self) {
-        self.line.failures.fetch_add(1, Relaxed);
-    }
-
     pub(super) fn octets(&self) -> &Traffic {
         &self.line.octets
     }

@@ -2,11 +2,11 @@
 
 use super::doors::{Behind, Shared};
 use super::lower::Door;
-use super::service::Lease;
+use super::service::{Lease, Service};
 use futures::FutureExt;
-use kernel::stream::{Transport, begin_connect, listen_for, set_keepalive};
+use kernel::stream::{Transport, listen_for, set_keepalive};
 use model::Protocol;
-use relay::{relay, reset};
+use relay::{Pace, Server, is_servers_fault, relay, reset};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -14,14 +14,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// After a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
-/// An endpoint that says nothing for so long is passed over.
+/// How long a client waits for an endpoint, whichever it is.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// How long one endpoint has the client to itself: as kube-proxy's mode userspace had it.
+const ALONE: Duration = Duration::from_millis(250);
+/// The same of the endpoint that a client is remembered for: so a SYN may be lost once (RFC 6298: after a second it is
+/// repeated) before the client moves.
+const ALONE_WITH_FRIENDS: Duration = Duration::from_millis(1250);
 /// Endpoints that are tried before the client is given up.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 16;
 /// A silent client is probed after an hour, and given up within ten minutes more.
 const KEEPALIVE: Keepalive = (Duration::from_hours(1), Duration::from_mins(1), 9);
 /// So a client is asked at once, or when it was silent for a second.
@@ -77,7 +82,7 @@ async fn serve(client: TcpStream, source: SocketAddr, door: Door, behind: Behind
         behind.tally.unserved();
         return reset(&client);
     };
-    lease.is_made();
+    behind.service.made(&behind.front, source.ip(), &lease);
     let carried = behind.tally.clone().made();
     // The relay must not keep a replaced front end alive.
     drop(behind);
@@ -125,32 +130,47 @@ async fn dial(
     behind: &Behind,
     shared: &Shared,
 ) -> Option<(Lease, TcpStream)> {
+    let Behind { front, service, .. } = behind;
     let ways = (source.ip(), door.address.ip());
-    let target = behind.front.target(ways.0, ways.1)?;
+    let target = front.target(ways.0, ways.1)?;
     let mut tried = Vec::new();
-    while tried.len() < ATTEMPTS {
-        let lease = behind.service.choose(&behind.front, target, ways, &tried)?;
-        let endpoint = lease.endpoint;
-        match timeout(PATIENCE, connect(endpoint, door.protocol, shared)).await {
-            Ok(Ok(stream)) => return Some((lease, stream)),
-            Ok(Err(error)) => tracing::debug!(%endpoint, %error, "endpoint passed over"),
-            Err(_elapsed) => tracing::debug!(%endpoint, "endpoint passed over: no answer"),
-        }
-        lease.failed();
-        tried.push(endpoint);
-    }
-    None
+    let next = || {
+        let lease = service.choose(front, target, ways, &tried)?;
+        tried.push(lease.endpoint);
+        let dialable = shared.is_dialable(door.protocol, lease.endpoint);
+        Some(Attempt { lease, service, transport: dialable.then(|| transport(door.protocol)) })
+    };
+    let beside = if front.affinity.is_some() { ALONE_WITH_FRIENDS } else { ALONE };
+    let pace = Pace { beside, attempt: PATIENCE, whole: Some(PATIENCE), attempts: ATTEMPTS };
+    let (connection, _) = relay::dial(pace, &shared.limits, next).await;
+    connection.map(|(attempt, stream)| (attempt.lease, stream))
 }
 
-async fn connect(to: SocketAddr, protocol: Protocol, shared: &Shared) -> io::Result<TcpStream> {
-    if !shared.is_dialable(protocol, to) {
-        return Err(ErrorKind::HostUnreachable.into());
+struct Attempt<'a> {
+    lease: Lease,
+    service: &'a Service,
+    /// `None`: the endpoint may not be connected to.
+    transport: Option<Transport>,
+}
+
+impl Server for Attempt<'_> {
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let transport = self.transport.ok_or(ErrorKind::HostUnreachable)?;
+        relay::connect(self.lease.endpoint, transport).await
     }
-    let stream = TcpStream::from_std(begin_connect(to, transport(protocol))?)?;
-    stream.writable().await?;
-    match stream.take_error()? {
-        Some(error) => Err(error),
-        None => Ok(stream),
+
+    fn is_slow(&self) {
+        self.service.passed_over(&self.lease);
+    }
+
+    fn failed(&self, error: &io::Error) {
+        let endpoint = self.lease.endpoint;
+        if is_servers_fault(error) {
+            tracing::debug!(%endpoint, %error, "endpoint passed over");
+            self.service.passed_over(&self.lease);
+        } else {
+            tracing::warn!(%endpoint, %error, "cannot connect");
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::cluster::{NODE, arrival, nodes, object, settings};
 use crate::oracle::{Fate, fate};
 use crate::probe::Sight;
 use crate::proxy::{Kind, Proxy};
-use crate::space::{Space, address, as_root, ip};
+use crate::space::{Space, address, as_root, ip, route};
 use crate::testbed::{Testbed, compiled};
 use backend::userspace::{Applied, Backend, Obstacle, Settings};
 use model::{ObjectKey, Origin, Protocol, Touched, World};
@@ -433,6 +433,45 @@ fn connections_to_endpoints_that_are_gone_are_reset() {
             assert!(began.elapsed() >= GRACE, "{:?}", began.elapsed());
             assert_eq!(backend.counts().unwrap().process.reset, 1);
         }
+    });
+}
+
+/// One endpoint is gone without a word: its packets are lost. One client at most waits for it, until another endpoint
+/// is tried beside it, and the next one only after a while.
+#[test]
+fn an_endpoint_that_is_gone_costs_one_client_a_moment() {
+    as_root("userspace::an_endpoint_that_is_gone_costs_one_client_a_moment", || {
+        const CLIENTS: usize = 30;
+        let (mut space, mut nobody) = (Space::new(), Space::new());
+        space.wire("gone", None, &mut nobody);
+        // It forwards nothing and has no such address.
+        nobody.change([address("eth0", "10.244.9.2/24")]);
+        space.change(["10.1.1.111/32", "10.244.1.2/32"].map(|net| address("lo", net)));
+        space.change([
+            address("gone", "10.244.9.1/24"),
+            route("10.244.1.3/32", Some("10.244.9.2"), "gone"),
+        ]);
+        echo(&space, "10.244.1.2:8080");
+        let mut backend = space.inside(|| Backend::open(Settings::default()).unwrap());
+        let program = over(&[("10.244.1.2", true), ("10.244.1.3", true)]);
+        space.inside(|| backend.reconcile(&program).unwrap());
+        let took: Vec<_> = (0..CLIENTS)
+            .map(|_client| {
+                let begin = Instant::now();
+                let mut stream = space.inside(|| TcpStream::connect("10.96.0.1:80").unwrap());
+                exchanged(&mut stream).unwrap();
+                begin.elapsed()
+            })
+            .collect();
+        let counts = backend.counts().unwrap().endpoints;
+        let of = |host: &str| counts.iter().find(|it| it.endpoint.ip() == ip(host)).unwrap();
+        assert_eq!(of("10.244.1.2").connections, CLIENTS as u64, "{took:?}");
+        let (gone, whole) = (of("10.244.1.3"), took.iter().sum::<Duration>());
+        assert_eq!((gone.connections, gone.open), (0, 0));
+        // One for each ten seconds.
+        assert!((1..=1 + whole.as_secs() / 10).contains(&gone.failures), "{gone:?} {took:?}");
+        let waited = took.iter().filter(|it| **it >= Duration::from_millis(250)).count();
+        assert!(waited >= 1 && whole < PATIENCE, "{took:?}");
     });
 }
 

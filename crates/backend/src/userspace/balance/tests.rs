@@ -136,6 +136,33 @@ proptest! {
         prop_assert_eq!(tried.len(), weights.len());
     }
 
+    /// All others are tried before those that were passed over, for as long as these rest.
+    #[test]
+    fn who_was_passed_over_is_tried_last(
+        weights in weights(),
+        scheduler in schedulers(),
+        resting in prop::collection::btree_set(0..8_usize, 0..4),
+        chance in any::<u64>(),
+    ) {
+        let mut run = Run::new(&weights, scheduler);
+        let resting: BTreeSet<_> = resting.into_iter().filter(|it| *it < weights.len()).collect();
+        for index in &resting {
+            run.balancer.passed_over(SECOND, run.pool.endpoints[*index].address());
+        }
+        for (now, fresh) in [(SECOND, weights.len() - resting.len()), (SECOND + REST, 0)] {
+            let mut tried = Vec::new();
+            for count in 0..weights.len() {
+                let index = run.choose(now, 1, chance, &tried).unwrap();
+                if now == SECOND {
+                    prop_assert_eq!(resting.contains(&index), count >= fresh, "{:?}", scheduler);
+                }
+                tried.push(run.pool.endpoints[index].address());
+            }
+            prop_assert_eq!(run.choose(now, 1, chance, &tried), None);
+        }
+        prop_assert!(run.balancer.resting.is_empty());
+    }
+
     /// Against a memory that forgets nothing and looks at the time.
     #[test]
     fn a_client_keeps_its_endpoint_until_its_time_is_over(
@@ -180,6 +207,27 @@ fn turns_survive_endpoints_that_come_and_go() {
     run.pool.endpoints = kept.map(|(_, endpoint)| endpoint.clone()).collect();
     let then: Vec<_> = (0..4).filter_map(|_| run.choose(SECOND, 1, 0, &[])).collect();
     assert_eq!(then, [0, 1, 0, 1]);
+}
+
+/// A client whose endpoint is passed over goes back to it, unless another one has taken him.
+#[test]
+fn a_client_moves_once_another_endpoint_has_taken_him() {
+    let mut run = Run::new(&[1, 1, 1], Some(Scheduler::RoundRobin));
+    run.affinity = Some(100 * SECOND);
+    let client = IpAddr::from([0, 0, 0, 1]);
+    let address = |run: &Run, index: usize| run.pool.endpoints[index].address();
+    let first = run.choose(SECOND, 1, 0, &[]).unwrap();
+    let home = address(&run, first);
+    run.balancer.passed_over(SECOND, home);
+    let second = run.choose(SECOND, 1, 0, &[home]).unwrap();
+    assert_ne!(second, first);
+    // It answered after all.
+    run.balancer.made(SECOND, client, home, true);
+    assert_eq!(run.choose(2 * SECOND, 1, 0, &[]), Some(first));
+    run.balancer.passed_over(2 * SECOND, home);
+    let third = run.choose(2 * SECOND, 1, 0, &[]).unwrap();
+    run.balancer.made(2 * SECOND, client, address(&run, third), true);
+    assert_eq!(run.choose(2 * SECOND + REST, 1, 0, &[]), Some(third));
 }
 
 #[test]
