@@ -6,4 +6,4 @@ mod health;
 mod listener;
 mod pool;
 
-pub(crate) use listener::Listener;
+pub(crate) use listener::{Carrier, Listener};

@@ -1,7 +1,7 @@
 //! The edge as a whole: what runs follows the configuration, the status follows what runs.
 
 use crate::Error;
-use crate::balancer::Listener;
+use crate::balancer::{Carrier, Listener};
 use crate::config::{Interface, VirtualIp};
 use crate::router::{Router, Routers, config_of};
 use crate::status::Status;
@@ -20,7 +20,7 @@ const COUNTERS: Duration = Duration::from_secs(1);
 /// threads. Everything that can fail in between is tried again and logged.
 ///
 /// # Errors
-/// The thread of the virtual routers cannot be started.
+/// The threads of the virtual routers and of the balancer cannot be started.
 pub async fn run(
     interface: Interface,
     mut config: watch::Receiver<Vec<VirtualIp>>,
@@ -52,6 +52,7 @@ pub struct Edge {
     vips: BTreeMap<String, Running>,
     changed: Arc<Notify>,
     routers: Routers,
+    carrier: Arc<Carrier>,
 }
 
 #[derive(Debug)]
@@ -63,10 +64,11 @@ struct Running {
 
 impl Edge {
     /// # Errors
-    /// The thread of the virtual routers cannot be started.
+    /// The threads of the virtual routers and of the balancer cannot be started.
     pub fn start(interface: Interface) -> Result<Self, Error> {
         let routers = Routers::start()?;
-        Ok(Edge { interface, vips: BTreeMap::new(), changed: Arc::default(), routers })
+        let carrier = Arc::new(Carrier::start().map_err(Error::Thread)?);
+        Ok(Edge { interface, vips: BTreeMap::new(), changed: Arc::default(), routers, carrier })
     }
 
     /// Makes what runs be `wanted`. What is the same goes on untouched, a changed set of back ends keeps
@@ -98,7 +100,7 @@ impl Edge {
                     listener.apply(config.clone(), addresses);
                     listener
                 }
-                None => Listener::start(config.clone(), addresses, &self.changed),
+                None => Listener::start(config.clone(), addresses, &self.changed, &self.carrier),
             };
             (config.name.clone(), listener)
         };

@@ -9,7 +9,8 @@
 //! ```text
 //!  configuration ──► Edge::apply ──┬─► router   one task per virtual IP, on a thread of their own:
 //!   (watch)                        │             advertisements and timers in, addresses and ARP out
-//!                                  └─► balancer one task per listener ──► one per connection
+//!                                  └─► balancer one task per listener ──► one per connection, on a thread for
+//!                                               each processor (`relay::Workers`)
 //!  status (watch) ◄── any change ──┴───────────► one task per checked back end
 //! ```
 
@@ -26,6 +27,6 @@ pub use daemon::{Edge, run};
 /// Why the edge cannot do its work at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot start the thread of the virtual routers")]
+    #[error("cannot start the threads of the virtual routers and of the balancer")]
     Thread(#[source] std::io::Error),
 }

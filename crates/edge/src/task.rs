@@ -1,5 +1,6 @@
 //! Tasks that end with their owner.
 
+use relay::Worker;
 use tokio::task::JoinHandle;
 
 /// Aborts the task when dropped.
@@ -9,6 +10,10 @@ pub(crate) struct Task(JoinHandle<()>);
 impl Task {
     pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
         Task(tokio::spawn(future))
+    }
+
+    pub(crate) fn on(worker: &Worker, future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Task(worker.spawn(future))
     }
 }
 

@@ -1,16 +1,16 @@
 //! One port of a virtual IP: accepts, and serves each connection in a task of its own.
 
-use super::dial::{Effort, dial};
+use super::dial::dial;
 use super::pool::Pool;
 use crate::config;
 use crate::status;
 use crate::task::Task;
-use relay::{Limits, Way};
+use relay::{Effort, Limits, Way, Workers};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -23,12 +23,22 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// must not hold a connection for ever, an idle one may stay as long as it likes.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_mins(1), Duration::from_secs(15), 4);
 
-/// Of this process, which carries the connections of all listeners.
-static LIMITS: LazyLock<Limits> = LazyLock::new(|| {
-    let descriptors = kernel::descriptors::raise_limit();
-    // Every process may have at least these.
-    Limits::new(descriptors.unwrap_or(1024))
-});
+/// What carries the connections of all listeners.
+#[derive(Debug)]
+pub(crate) struct Carrier {
+    limits: Limits,
+    workers: Workers,
+}
+
+impl Carrier {
+    /// In the network namespace of the calling thread.
+    pub(crate) fn start() -> std::io::Result<Self> {
+        let descriptors = kernel::descriptors::raise_limit();
+        // Every process may have at least these.
+        let limits = Limits::new(descriptors.unwrap_or(1024));
+        Ok(Carrier { limits, workers: Workers::start()? })
+    }
+}
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -47,6 +57,7 @@ pub(crate) struct Listener {
     /// By address of the virtual IP.
     doors: BTreeMap<Ipv4Addr, Door>,
     changed: Arc<Notify>,
+    carrier: Arc<Carrier>,
 }
 
 #[derive(Debug)]
@@ -61,6 +72,7 @@ impl Listener {
         config: config::Listener,
         addresses: &[Ipv4Addr],
         changed: &Arc<Notify>,
+        carrier: &Arc<Carrier>,
     ) -> Self {
         let pool = Arc::new(Pool::new(&config, None, changed));
         let mut listener = Listener {
@@ -69,6 +81,7 @@ impl Listener {
             counters: Arc::default(),
             doors: BTreeMap::new(),
             changed: Arc::clone(changed),
+            carrier: Arc::clone(carrier),
         };
         listener.open(addresses);
         listener
@@ -100,13 +113,14 @@ impl Listener {
         let open = Arc::new(AtomicBool::new(false));
         let (pool, counters) = (self.pool.subscribe(), Arc::clone(&self.counters));
         let (flag, changed) = (Arc::clone(&open), Arc::clone(&self.changed));
+        let carrier = Arc::clone(&self.carrier);
         let task = async move {
             let listener = open_port(address).await;
             flag.store(true, Relaxed);
             changed.notify_one();
-            accept(listener, pool, counters).await;
+            accept(listener, pool, counters, carrier).await;
         };
-        Door { address, open, _task: Task::spawn(task) }
+        Door { address, open, _task: Task::on(self.carrier.workers.next(), task) }
     }
 
     pub(crate) fn status(&self) -> status::Listener {
@@ -144,19 +158,24 @@ async fn open_port(address: SocketAddr) -> TcpListener {
     }
 }
 
-async fn accept(listener: TcpListener, pool: watch::Receiver<Arc<Pool>>, counters: Arc<Counters>) {
+async fn accept(
+    listener: TcpListener,
+    pool: watch::Receiver<Arc<Pool>>,
+    counters: Arc<Counters>,
+    carrier: Arc<Carrier>,
+) {
     loop {
         match listener.accept().await {
             Ok((client, _from)) => {
                 counters.accepted.fetch_add(1, Relaxed);
                 let pool = Arc::clone(&pool.borrow());
-                let Some(permit) = LIMITS.connection().await else { return };
-                let counters = Arc::clone(&counters);
+                let Some(permit) = carrier.limits.connection().await else { return };
+                let (counters, shared) = (Arc::clone(&counters), Arc::clone(&carrier));
                 // Not owned by the listener: a connection outlives it.
-                drop(tokio::spawn(async move {
-                    serve(client, pool, counters).await;
+                carrier.workers.carry(client, async move |client| {
+                    serve(client, pool, counters, &shared.limits).await;
                     drop(permit);
-                }));
+                });
             }
             // The client gave up first, or descriptors ran out; both pass.
             Err(error) => {
@@ -167,8 +186,8 @@ async fn accept(listener: TcpListener, pool: watch::Receiver<Arc<Pool>>, counter
     }
 }
 
-async fn serve(client: TcpStream, pool: Arc<Pool>, counters: Arc<Counters>) {
-    let (connection, Effort { retries, hedges }) = dial(&pool).await;
+async fn serve(client: TcpStream, pool: Arc<Pool>, counters: Arc<Counters>, limits: &Limits) {
+    let (connection, Effort { retries, hedges }) = dial(&pool, limits).await;
     // The connection must not keep the health checks of a replaced pool alive.
     drop(pool);
     counters.retries.fetch_add(retries, Relaxed);
@@ -178,20 +197,20 @@ async fn serve(client: TcpStream, pool: Arc<Pool>, counters: Arc<Counters>) {
         relay::reset(&client);
         return;
     };
-    // The client's side has both from its listener. They fail only on a connection that is already gone,
-    // which the relay finds out.
-    backend.set_nodelay(true).ok();
+    lease.opened();
+    // The client's side has it from its listener.
     keep_alive(&backend);
     let count = |way, octets| {
         let counter = if way == Way::There { &lease.received } else { &lease.sent };
         counter.fetch_add(octets, Relaxed);
     };
-    if relay::relay(&client, &backend, &LIMITS, count).await.is_err() {
+    if relay::relay(&client, &backend, limits, count).await.is_err() {
         relay::reset(&client);
         relay::reset(&backend);
     }
 }
 
+/// Fails only on a connection that is already gone, which the relay finds out.
 fn keep_alive(socket: &impl AsFd) {
     let (idle, interval, count) = KEEPALIVE;
     kernel::stream::set_keepalive(socket, idle, interval, count).ok();
