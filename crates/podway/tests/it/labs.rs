@@ -116,7 +116,7 @@ impl Lab {
     pub(crate) fn traffic(&self, url: &str) -> Traffic {
         let until = std::env::temp_dir().join(format!("{}-stop", new_name()));
         let line = format!(
-            "while [ ! -e {} ]; do curl -s -m 5 -o /dev/null -w '%{{http_code}}\\n' {url}; done; true",
+            "while [ ! -e {} ]; do curl -s -m 5 -o /dev/null -w '{ANSWER}' {url}; date +%T.%3N; done",
             until.display()
         );
         let arguments = ["lab", "exec", "client", "--", "sh", "-c", line.as_str()];
@@ -243,6 +243,9 @@ impl Drop for Manifest {
     }
 }
 
+/// What curl says of a request: its status, how long it took, and what went wrong.
+const ANSWER: &str = "%{http_code} after %{time_total} s: %{errormsg}, at ";
+
 /// Requests that go on in the background.
 pub(crate) struct Traffic {
     child: Child,
@@ -250,13 +253,14 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// The HTTP status of each request; `000` where there was no answer.
+    /// What came of each request: `200`, or what went wrong.
     pub(crate) fn stop(mut self) -> Vec<String> {
         std::fs::write(&self.until, "").unwrap();
         let stdout = self.child.stdout.take().unwrap();
         let text = std::io::read_to_string(stdout).unwrap();
         assert!(self.child.wait().unwrap().success());
-        text.lines().map(str::to_owned).collect()
+        let is_well = |line: &str| line.starts_with("200 ");
+        text.lines().map(|line| if is_well(line) { "200" } else { line }.to_owned()).collect()
     }
 }
 
