@@ -21,12 +21,7 @@ pub fn rules(program: &Program, frame: &Frame) -> RuleSet {
         difference(&PortRules::default(), &PortRules::of(key, frontends, frame), &mut delta);
     }
     for address in index.addresses.keys() {
-        delta.edit(
-            TableName::Filter,
-            frame.address_chain(*address),
-            &[],
-            &[refuse_ports(*address)],
-        );
+        delta.edit(TableName::Filter, frame.address_chain(*address), &[], &refuse_ports(*address));
     }
     let checks = program.health_checks.iter().map(|(port, check)| admit(*port, check));
     delta.edit(TableName::Filter, names::NODE_PORTS, &[], &checks.collect::<Vec<_>>());
@@ -139,7 +134,7 @@ pub fn changes(index: &mut Index, frame: &Frame, changes: &[Change]) -> Delta {
         difference(&before, &index.rules(&key, frame), &mut delta);
     }
     for (address, had) in addresses {
-        let rule = |has: bool| if has { vec![refuse_ports(address)] } else { Vec::new() };
+        let rule = |has: bool| if has { refuse_ports(address).into() } else { Vec::new() };
         let has = index.addresses.has(&address);
         delta.edit(TableName::Filter, frame.address_chain(address), &rule(had), &rule(has));
     }
@@ -155,12 +150,20 @@ fn cluster_ip(frontend: &Frontend, binding: &Binding) -> Option<IpAddr> {
     }
 }
 
-fn refuse_ports(cluster_ip: IpAddr) -> Rule {
-    let matches = vec![
-        address(Side::Destination, cluster_ip.into(), false),
-        comment("an unknown port of a service"),
-    ];
-    Rule::new(matches, Target::Reject { with: None })
+fn refuse_ports(cluster_ip: IpAddr) -> [Rule; 2] {
+    let rule = |negate, target| {
+        let to = address(Side::Destination, cluster_ip.into(), false);
+        let tcp = Match::Protocol { protocol: Protocol::TCP, negate };
+        Rule::new(vec![to, tcp, comment("an unknown port of a service")], target)
+    };
+    [rule(false, rejection(model::Protocol::Tcp)), rule(true, Target::Reject { with: None })]
+}
+
+/// Whoever speaks TCP is told at once: the kernel limits how often it says "port unreachable", and a process of the
+/// node itself does not hear it over IPv6 before it has repeated its SYN, a second later.
+pub(super) fn rejection(protocol: model::Protocol) -> Target {
+    let with = (protocol == model::Protocol::Tcp).then(|| "tcp-reset".to_owned());
+    Target::Reject { with }
 }
 
 /// A firewall that others keep may be shut for it.

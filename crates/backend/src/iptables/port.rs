@@ -1,6 +1,7 @@
 //! What one port of a Service puts into the tables.
 
 use super::frame::{Frame, address, comment, local};
+use super::lower::rejection;
 use super::names::{self, PortKey, prefix};
 use ipnet::IpNet;
 use netstate::iptables::{
@@ -56,7 +57,8 @@ impl Port<'_> {
             }
             Action::Balance { .. } | Action::BySource { .. } => self.external(frontend, binding),
             Action::Reject => {
-                self.refuse(frontend, binding, "has no endpoints", Target::Reject { with: None });
+                let target = rejection(self.key.protocol);
+                self.refuse(frontend, binding, "has no endpoints", target);
             }
             Action::Drop => self.refuse(frontend, binding, "has no local endpoints", Target::Drop),
         }
@@ -173,7 +175,8 @@ impl Port<'_> {
             Some(sources) if target != Target::Drop => {
                 let chain = self.key.chain(prefix::FIREWALL);
                 let allowed = self.of_family(sources).map(|net| {
-                    let matches = vec![address(Side::Source, net, false), comment(&why)];
+                    let source = address(Side::Source, net, false);
+                    let matches = vec![source, self.protocol(), comment(&why)];
                     Rule::new(matches, target.clone())
                 });
                 let others = Rule::new(Vec::new(), Target::Drop);

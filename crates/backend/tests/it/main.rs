@@ -22,6 +22,7 @@ mod lowering;
 mod oracle;
 mod probe;
 mod proxy;
+mod refusal;
 mod rolling;
 mod sctp;
 mod space;

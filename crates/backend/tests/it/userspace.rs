@@ -442,6 +442,8 @@ fn connections_to_endpoints_that_are_gone_are_reset() {
 fn an_endpoint_that_is_gone_costs_one_client_a_moment() {
     as_root("userspace::an_endpoint_that_is_gone_costs_one_client_a_moment", || {
         const CLIENTS: usize = 30;
+        /// Less than an endpoint may take that has the client to itself.
+        const MOMENT: Duration = Duration::from_secs(3);
         let (mut space, mut nobody) = (Space::new(), Space::new());
         space.wire("gone", None, &mut nobody);
         // It forwards nothing and has no such address.
@@ -471,7 +473,7 @@ fn an_endpoint_that_is_gone_costs_one_client_a_moment() {
         // One for each ten seconds.
         assert!((1..=1 + whole.as_secs() / 10).contains(&gone.failures), "{gone:?} {took:?}");
         let waited = took.iter().filter(|it| **it >= Duration::from_millis(250)).count();
-        assert!(waited >= 1 && whole < PATIENCE, "{took:?}");
+        assert!(waited >= 1 && took.iter().all(|it| *it < MOMENT), "{took:?}");
     });
 }
 
