@@ -43,13 +43,17 @@ fn world() -> World {
 fn the_node_reaches_its_node_ports_on_loopback() {
     as_root("loopback::the_node_reaches_its_node_ports_on_loopback", || {
         for kind in [Kind::Nft].into_iter().chain(Variant::ALL.map(Kind::Iptables)) {
-            reaches(kind);
+            // Whatever `--nodeport-addresses` says of other addresses.
+            for within in [None, Some(vec!["10.9.0.0/16"]), Some(vec!["127.0.0.0/8", "::1/128"])] {
+                reaches(kind, within);
+            }
         }
     });
 }
 
-fn reaches(kind: Kind) {
-    let node_ports = NodePortAddresses { within: None, localhost: Family::ALL.into() };
+fn reaches(kind: Kind, within: Option<Vec<&str>>) {
+    let within = within.map(|nets| nets.iter().map(|net| net.parse().unwrap()).collect());
+    let node_ports = NodePortAddresses { within, localhost: Family::ALL.into() };
     let program = compiled(&world(), &Settings { node_ports, ..settings() });
     let mut testbed = Testbed::with(kind);
     testbed.start(&program);
