@@ -5,7 +5,7 @@
 //!                                             │
 //!                                             └─► wake the watchers of the kinds written
 //!                                                    │
-//!            watcher: lock ─► events after my cursor ─► unlock ─► encode ─► send ─► sleep
+//!            watcher: events of the kind's log after my cursor ─► encode ─► send ─► sleep
 //! ```
 
 use crate::access::tokens::{ISSUER, Tokens};
@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::http;
 use crate::registry::Registry;
 use crate::resources::{Kind, RESOURCES};
-use crate::store::{Batch, Disk, History, Journal, Kept, Mark, Saved, Store};
+use crate::store::{Batch, Disk, History, Journal, Kept, Log, Mark, Saved, Store};
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Value, json};
 use std::future::Future;
@@ -294,6 +294,11 @@ impl ApiServer {
             Ok(Saved::Failed(why)) => why.clone(),
             _ => "the store has ended".to_owned(),
         }
+    }
+
+    /// The history of a kind, to be read without the registry's lock.
+    pub(crate) fn log(&self, kind: Kind) -> Arc<Log> {
+        self.lock().store.log(kind)
     }
 
     /// Hears of each write to a kind.

@@ -99,7 +99,7 @@ impl Page {
             _ => {}
         }
         if query.continued.is_some() {
-            store.events(kind, revision, revision, 0).map_err(|_too_old| expired_token())?;
+            store.check_known(kind, revision).map_err(|_too_old| expired_token())?;
         }
         let limit = if query.limit == 0 { usize::MAX } else { query.limit };
         let listed = store.list(kind, place.namespace.as_deref(), after.as_ref());

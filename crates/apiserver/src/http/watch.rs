@@ -1,7 +1,8 @@
 //! Watches: a cursor in the store's history and a stream of lines.
 //!
-//! A watcher owns no queue: it reads the next events when the client has taken the last ones. One that falls behind
-//! what the store remembers is told so (410) and lists again.
+//! A watcher owns no queue: it reads the next events when the client has taken the last ones, all that there are by
+//! then as one piece. It reads its kind's log, not the registry, so however many watch, no write waits for them. One
+//! that falls behind what the log remembers is told so (410) and lists again.
 
 use super::accept::View;
 use super::query::Query;
@@ -11,7 +12,7 @@ use crate::error::{Cause, Error, Reason};
 use crate::resources::Resource;
 use crate::selector::Selector;
 use crate::server::{ApiServer, now};
-use crate::store::{Action, Event, Key, Object, Output};
+use crate::store::{Action, Event, Key, Log, Object, Output};
 use crate::table::{self, Include};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -114,6 +115,7 @@ impl Watcher {
     async fn run(self, start: Start, end: Instant) -> Result<(), Gone> {
         let run = self.server.run();
         let mut news = self.server.subscribe(self.resource.kind);
+        let log = self.server.log(self.resource.kind);
         let mut cursor = self.begin(start).await?;
         let mut bookmark = Instant::now() + BOOKMARK_INTERVAL;
         loop {
@@ -122,14 +124,7 @@ impl Watcher {
                 // Memory was read from the disk anew, and numbers come again.
                 return Ok(());
             }
-            let visible = self.server.visible();
-            let (events, revision) = self.server.read(|registry| {
-                let store = &registry.store;
-                let events = store.events(self.resource.kind, cursor, visible, BATCH);
-                (events, store.revision().min(visible))
-            });
-            let events = match events {
-                Ok(_) if cursor > revision => return self.fail(&too_new(cursor, revision)).await,
+            let events = match log.after(cursor, self.server.visible(), BATCH) {
                 Ok(events) => events,
                 Err(error) => return self.fail(&error).await,
             };
@@ -139,27 +134,44 @@ impl Watcher {
                 self.send(seen.map(|(event, action)| self.line(event, action))).await?;
                 continue;
             }
-            cursor = revision;
             tokio::select! {
                 changed = news.changed() => changed.map_err(|_closed| Gone)?,
                 () = self.lines.closed() => return Err(Gone),
-                () = sleep_until(end) => return self.mark(cursor, false).await,
+                () = sleep_until(end) => return self.mark(self.reached(&log, cursor), false).await,
                 () = sleep_until(bookmark) => {
                     bookmark = Instant::now() + BOOKMARK_INTERVAL;
+                    cursor = self.reached(&log, cursor);
                     self.mark(cursor, false).await?;
                 }
             }
         }
     }
 
+    /// Up to which write a client that has seen all events up to `cursor` has missed nothing: the last one of any kind,
+    /// unless its own kind has more by now.
+    fn reached(&self, log: &Log, cursor: u64) -> u64 {
+        let latest = self.latest();
+        if log.latest() > cursor { cursor } else { latest }
+    }
+
+    /// Number of the last write that may be shown.
+    fn latest(&self) -> u64 {
+        let visible = self.server.visible();
+        self.server.read(|registry| registry.store.revision().min(visible))
+    }
+
     /// Sends what exists, where that is wanted; the number of the write to go on from.
     async fn begin(&self, start: Start) -> Result<u64, Gone> {
         let mark = match start {
-            Start::After(revision) => return Ok(revision),
-            Start::Now => {
-                let visible = self.server.visible();
-                return Ok(self.server.read(|registry| registry.store.revision().min(visible)));
+            Start::After(revision) => {
+                let latest = self.latest();
+                if revision > latest {
+                    self.fail(&too_new(revision, latest)).await?;
+                    return Err(Gone);
+                }
+                return Ok(revision);
             }
+            Start::Now => return Ok(self.latest()),
             Start::Existing { mark } => mark,
         };
         let run = self.server.run();

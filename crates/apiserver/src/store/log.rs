@@ -1,14 +1,19 @@
 //! The recent history of one kind.
+//!
+//! The store writes it and watchers read it under a lock of its own, which is held for no longer than that takes: no
+//! watcher waits for a write to be decided, and none makes a write wait for what it sends.
 
 use super::{Key, Object};
 use crate::error::Error;
 use crate::resources::Resource;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// So many events keep the trees of their objects, for watchers that keep up.
 const WARM: usize = 64;
+/// What one reader gets at once, in bytes: it holds that much until its client has taken it.
+const READ: usize = 1 << 20;
 
 /// What happened to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,62 +89,88 @@ impl Event {
     }
 }
 
-/// Events in the order of their numbers, the oldest dropped when there are too many.
+/// A kind's history, shared by the store, which alone adds to it, and all who follow it.
 #[derive(Debug)]
-pub(super) struct Log {
-    events: VecDeque<Arc<Event>>,
-    capacity: usize,
-    /// All events after this number are still here.
-    forgotten: u64,
-    /// Number of the kind's last write; 0 before the first.
-    latest: u64,
-    /// What the events take together.
-    size: usize,
-}
+pub(crate) struct Log(RwLock<Past>);
 
 impl Log {
     /// A log that knows of nothing up to `forgotten`; the last write was `latest`.
     pub(super) fn new(forgotten: u64, latest: u64, capacity: usize) -> Self {
-        Self { events: VecDeque::new(), capacity, forgotten, latest, size: 0 }
+        let events = VecDeque::new();
+        Self(RwLock::new(Past { events, capacity, forgotten, latest, size: 0 }))
     }
 
-    pub(super) fn latest(&self) -> u64 {
-        self.latest
+    /// Number of the kind's last write; 0 before the first.
+    pub(crate) fn latest(&self) -> u64 {
+        self.read().latest
     }
 
+    /// What the events take together, in bytes.
     pub(super) fn size(&self) -> usize {
-        self.size
+        self.read().size
     }
 
-    pub(super) fn push(&mut self, event: Event) {
-        if self.events.len() >= self.capacity {
-            self.forget();
-        }
+    /// Adds an event; how many bytes were forgotten for it.
+    pub(super) fn push(&self, event: Event) -> usize {
+        self.write().push(event)
+    }
+
+    /// Drops the oldest event; how many bytes that gives.
+    pub(super) fn forget(&self) -> usize {
+        self.write().forget()
+    }
+
+    /// The next events after write number `since` up to `until`, oldest first, at most `limit` and about as many as
+    /// fit into 1 MiB.
+    pub(crate) fn after(
+        &self,
+        since: u64,
+        until: u64,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, Error> {
+        self.read().after(since, until, limit)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Past> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Past> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Events in the order of their numbers, the oldest dropped when there are too many.
+#[derive(Debug)]
+struct Past {
+    events: VecDeque<Arc<Event>>,
+    capacity: usize,
+    /// All events after this number are still here.
+    forgotten: u64,
+    latest: u64,
+    size: usize,
+}
+
+impl Past {
+    fn push(&mut self, event: Event) -> usize {
+        let freed = if self.events.len() >= self.capacity { self.forget() } else { 0 };
         self.latest = event.revision;
         self.size += event.size();
         self.events.push_back(Arc::new(event));
         if let Some(old) = self.events.len().checked_sub(WARM + 1) {
             self.events[old] = self.events[old].map(|object| Arc::new(object.cooled()));
         }
+        freed
     }
 
-    /// Drops the oldest event.
-    pub(super) fn forget(&mut self) {
-        if let Some(dropped) = self.events.pop_front() {
-            self.forgotten = dropped.revision;
-            self.size -= dropped.size();
-        }
+    fn forget(&mut self) -> usize {
+        let Some(dropped) = self.events.pop_front() else { return 0 };
+        self.forgotten = dropped.revision;
+        self.size -= dropped.size();
+        dropped.size()
     }
 
-    /// The events after write number `since` up to `until`, oldest first: at most `limit`, and no more after the one
-    /// that fills `bytes`.
-    pub(super) fn after(
-        &self,
-        since: u64,
-        until: u64,
-        limit: usize,
-        bytes: usize,
-    ) -> Result<Vec<Arc<Event>>, Error> {
+    fn after(&self, since: u64, until: u64, limit: usize) -> Result<Vec<Arc<Event>>, Error> {
         if since < self.forgotten {
             let message = format!("too old resource version: {since} ({})", self.forgotten);
             return Err(Error::Expired { message });
@@ -149,7 +180,7 @@ impl Log {
         let mut read = 0;
         let events = self.events.range(first..).take_while(|event| event.revision <= until);
         let events = events.take(limit).take_while(|event| {
-            let room = read < bytes;
+            let room = read < READ;
             read += event.size();
             room
         });

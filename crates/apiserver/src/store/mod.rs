@@ -12,8 +12,7 @@ mod object;
 pub(crate) use disk::Kept;
 pub use disk::{Disk, DiskError};
 pub(crate) use journal::{Batch, Journal, Mark, Row, Saved};
-use log::Log;
-pub(crate) use log::{Action, Event, Output};
+pub(crate) use log::{Action, Event, Log, Output};
 pub(crate) use object::Object;
 
 use crate::error::Error;
@@ -26,8 +25,6 @@ use std::sync::{Arc, Weak};
 
 /// What recent objects' texts may come to while their trees are kept too, in bytes.
 const WARM: usize = 512 << 10;
-/// What one reader of the history gets at once, in bytes: it holds that much until its client has taken it.
-const READ: usize = 1 << 20;
 
 /// How much of the past is kept for watchers that come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +67,13 @@ pub(crate) struct Change {
 #[derive(Debug)]
 struct Table {
     objects: BTreeMap<Key, Arc<Object>>,
-    log: Log,
+    log: Arc<Log>,
 }
 
 impl Table {
     fn new(forgotten: u64, latest: u64, history: History) -> Self {
-        Self { objects: BTreeMap::new(), log: Log::new(forgotten, latest, history.events) }
+        let log = Arc::new(Log::new(forgotten, latest, history.events));
+        Self { objects: BTreeMap::new(), log }
     }
 }
 
@@ -85,6 +83,8 @@ pub(crate) struct Store {
     revision: u64,
     tables: BTreeMap<Kind, Table>,
     history: History,
+    /// What the events of all kinds take together, in bytes.
+    remembered: usize,
     /// The number before the first write.
     first: u64,
     /// uid of an owner → who names it in `ownerReferences`.
@@ -108,6 +108,7 @@ impl Store {
             revision,
             tables: RESOURCES.iter().map(table).collect(),
             history,
+            remembered: 0,
             first: revision,
             dependents: BTreeMap::new(),
             living: BTreeMap::new(),
@@ -185,17 +186,15 @@ impl Store {
         objects.map(|(key, object)| (key, object.handed()))
     }
 
-    /// The kind's next events after write number `since` up to `until`, oldest first, at most `limit` and about as
-    /// many as fit into 1 MiB.
-    pub(crate) fn events(
-        &self,
-        kind: Kind,
-        since: u64,
-        until: u64,
-        limit: usize,
-    ) -> Result<Vec<Arc<Event>>, Error> {
+    /// The kind's history, which is to be followed without the store.
+    pub(crate) fn log(&mut self, kind: Kind) -> Arc<Log> {
+        self.table_mut(kind).log.clone()
+    }
+
+    /// Whether all of the kind's writes after this number are still known.
+    pub(crate) fn check_known(&self, kind: Kind, since: u64) -> Result<(), Error> {
         let table = self.tables.get(&kind);
-        table.map_or(Ok(Vec::new()), |table| table.log.after(since, until, limit, READ))
+        table.map_or(Ok(()), |table| table.log.after(since, since, 0).map(drop))
     }
 
     #[must_use]
@@ -277,16 +276,13 @@ impl Store {
         let json = (action != Action::Deleted).then(|| object.json());
         self.rows.push(Row { kind, key: key.clone(), json, revision: self.revision });
         let event = Event::new(self.revision, action, key.clone(), object, previous);
-        self.table_mut(kind).log.push(event);
-        while self.history_size() > self.history.bytes {
-            let largest = self.tables.values_mut().max_by_key(|table| table.log.size());
-            largest.into_iter().for_each(|table| table.log.forget());
+        self.remembered += event.size();
+        self.remembered -= self.table_mut(kind).log.push(event);
+        while self.remembered > self.history.bytes
+            && let Some(largest) = self.tables.values().max_by_key(|table| table.log.size())
+        {
+            self.remembered -= largest.log.forget();
         }
-    }
-
-    /// What the history takes, in bytes.
-    fn history_size(&self) -> usize {
-        self.tables.values().map(|table| table.log.size()).sum()
     }
 
     /// Keeps the tree of an object that was written just now, and lets the oldest ones go.

@@ -1,6 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a watcher knows: the resource version of each name.
 type View = BTreeMap<String, String>;
@@ -34,8 +36,8 @@ proptest! {
     ) {
         let mut store = Store::new(1000, History::default());
         let mut watchers: Vec<(u64, View, Vec<u64>)> = vec![(1000, View::new(), Vec::new()); 4];
-        let read = |store: &Store, watcher: &mut (u64, View, Vec<u64>), limit: usize| {
-            for event in store.events(Kind::Pod, watcher.0, u64::MAX, limit).unwrap() {
+        let read = |store: &mut Store, watcher: &mut (u64, View, Vec<u64>), limit: usize| {
+            for event in store.log(Kind::Pod).after(watcher.0, u64::MAX, limit).unwrap() {
                 apply(&mut watcher.1, &event);
                 watcher.2.push(event.revision);
                 watcher.0 = event.revision;
@@ -49,10 +51,10 @@ proptest! {
                 store.put(Kind::Pod, key.clone(), json!({"metadata": {"name": key.name}}));
             }
             store.put(Kind::Node, Key::new("", "n"), json!({"metadata": {"name": "n"}}));
-            read(&store, &mut watchers[reader], limit);
+            read(&mut store, &mut watchers[reader], limit);
         }
         for watcher in &mut watchers {
-            read(&store, watcher, usize::MAX);
+            read(&mut store, watcher, usize::MAX);
             prop_assert_eq!(&watcher.1, &now(&store));
         }
         prop_assert!(watchers.iter().all(|watcher| watcher.2 == watchers[0].2));
@@ -76,7 +78,7 @@ proptest! {
             if index % (pause + 1) != 0 {
                 continue;
             }
-            match store.events(Kind::Pod, cursor, u64::MAX, usize::MAX) {
+            match store.log(Kind::Pod).after(cursor, u64::MAX, usize::MAX) {
                 Ok(events) => events.iter().for_each(|event| apply(&mut view, event)),
                 Err(Error::Expired { .. }) => view = now(&store),
                 Err(error) => panic!("{error}"),
@@ -85,6 +87,61 @@ proptest! {
             prop_assert_eq!(&view, &now(&store));
         }
     }
+}
+
+/// Reads on until number `end`; how often it came too late and had to list.
+fn follow(store: &Mutex<Store>, log: &Log, end: &AtomicU64, limit: usize) -> (View, usize) {
+    let (mut cursor, mut view, mut lists) = (0, View::new(), 0);
+    while cursor < end.load(Ordering::Acquire) {
+        match log.after(cursor, u64::MAX, limit) {
+            Ok(events) => {
+                assert!(events.is_sorted_by_key(|event| event.revision));
+                assert!(events.first().is_none_or(|event| event.revision > cursor));
+                events.iter().for_each(|event| apply(&mut view, event));
+                cursor = events.last().map_or(cursor, |event| event.revision);
+            }
+            Err(Error::Expired { .. }) => {
+                let store = store.lock().unwrap();
+                (cursor, view, lists) = (store.revision(), now(&store), lists + 1);
+            }
+            Err(error) => panic!("{error}"),
+        }
+        std::thread::yield_now();
+    }
+    (view, lists)
+}
+
+/// Followers need no lock of the store while somebody writes; who is slow lists again, and nobody misses anything.
+#[test]
+fn a_log_is_followed_while_it_is_written() {
+    const WRITES: u64 = 3000;
+    let history = History { events: 100, ..History::default() };
+    let store = Mutex::new(Store::new(0, history));
+    let (log, end) = (store.lock().unwrap().log(Kind::Pod), AtomicU64::new(u64::MAX));
+    let views = std::thread::scope(|scope| {
+        let followers = [1, 7, usize::MAX].map(|limit| {
+            let (store, log, end) = (&store, &log, &end);
+            scope.spawn(move || follow(store, log, end, limit))
+        });
+        for number in 0..WRITES {
+            let key = Key::new("default", &format!("p{}", number % 7));
+            let mut store = store.lock().unwrap();
+            if number % 3 == 2 && store.get(Kind::Pod, &key).is_some() {
+                store.remove(Kind::Pod, &key);
+            } else {
+                store.put(Kind::Pod, key.clone(), json!({"metadata": {"name": key.name}}));
+            }
+        }
+        // Somebody who holds the store for good stops nobody.
+        let store = store.lock().unwrap();
+        let late = log.after(0, u64::MAX, 1);
+        assert!(matches!(late, Err(Error::Expired { .. })), "3000 events are not kept");
+        drop(store);
+        end.store(WRITES, Ordering::Release);
+        followers.map(|it| it.join().unwrap())
+    });
+    let wanted = now(&store.lock().unwrap());
+    views.into_iter().for_each(|(view, lists)| assert_eq!(view, wanted, "after {lists} lists"));
 }
 
 #[test]
@@ -111,12 +168,12 @@ fn the_history_is_bounded_in_bytes() {
     store.put(Kind::Node, Key::new("", "n"), json!({"metadata": {"name": "n"}}));
     for index in 0..200 {
         store.put(Kind::Pod, Key::new("default", "p"), large(&index.to_string()));
-        assert!(store.history_size() <= history.bytes);
+        assert!(store.remembered <= history.bytes);
     }
-    assert!(store.events(Kind::Pod, 0, u64::MAX, 1).is_err(), "the oldest are forgotten");
-    let kept = store.events(Kind::Pod, 190, u64::MAX, usize::MAX).unwrap();
+    assert!(store.log(Kind::Pod).after(0, u64::MAX, 1).is_err(), "the oldest are forgotten");
+    let kept = store.log(Kind::Pod).after(190, u64::MAX, usize::MAX).unwrap();
     assert_eq!(kept.len(), 11);
-    assert_eq!(store.events(Kind::Node, 0, u64::MAX, 1).unwrap().len(), 1, "others keep theirs");
+    assert_eq!(store.log(Kind::Node).after(0, u64::MAX, 1).unwrap().len(), 1, "others keep theirs");
 }
 
 #[test]
@@ -126,7 +183,7 @@ fn a_reader_gets_no_more_than_it_may_hold() {
     for _ in 0..8 {
         store.put(Kind::Pod, Key::new("default", "p"), large.clone());
     }
-    let piece = store.events(Kind::Pod, 0, u64::MAX, usize::MAX).unwrap();
+    let piece = store.log(Kind::Pod).after(0, u64::MAX, usize::MAX).unwrap();
     assert!((1..4).contains(&piece.len()), "{}", piece.len());
     assert_eq!(piece[0].revision, 1);
 }
@@ -137,7 +194,7 @@ fn what_is_not_saved_yet_is_not_shown() {
     for name in ["a", "b", "c"] {
         store.put(Kind::Pod, Key::new("default", name), json!({"metadata": {"name": name}}));
     }
-    let shown = store.events(Kind::Pod, 0, 2, usize::MAX).unwrap();
+    let shown = store.log(Kind::Pod).after(0, 2, usize::MAX).unwrap();
     assert_eq!(shown.iter().map(|event| event.revision).collect::<Vec<_>>(), [1, 2]);
 }
 
