@@ -51,8 +51,15 @@ impl Addresses {
         }
     }
 
-    /// Decides the families and gives or checks an address of each. `held` is what the service has already.
-    pub(super) fn allocate(&self, spec: &mut Spec, held: &BTreeSet<IpAddr>, causes: &mut Causes) {
+    /// Decides the families and gives or checks an address of each. `held` is what the service has already. In a dry run
+    /// the address that nobody gets stands for one, as of the real server.
+    pub(super) fn allocate(
+        &self,
+        spec: &mut Spec,
+        held: &BTreeSet<IpAddr>,
+        dry_run: bool,
+        causes: &mut Causes,
+    ) {
         if !has_cluster_ip(spec) || self.0.is_empty() {
             return;
         }
@@ -68,6 +75,7 @@ impl Addresses {
             };
             match addresses.get(index) {
                 Some(wanted) => self.check(wanted, family, index, (spec, held), causes),
+                None if dry_run => addresses.push(range.cidr.network().to_string()),
                 None => match range.pool.pick(&BTreeSet::new()) {
                     Some(number) => addresses.push(range.address(number).to_string()),
                     None => {
@@ -222,7 +230,7 @@ mod tests {
         spec.insert("type".into(), "ClusterIP".into());
         let held = held.iter().map(|address| address.parse().unwrap()).collect();
         let mut causes = Causes::default();
-        addresses.allocate(&mut spec, &held, &mut causes);
+        addresses.allocate(&mut spec, &held, false, &mut causes);
         if let Err(error) = causes.into_result(crate::resources::Kind::Service.resource(), "s") {
             return error.to_string();
         }

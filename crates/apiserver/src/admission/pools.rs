@@ -35,12 +35,13 @@ impl Pools {
     }
 
     /// Gives a service what it needs and checks what it asks for. Nothing is taken before [`Self::follow`] hears of
-    /// the write.
+    /// the write; `dry_run`: there will be none.
     pub(crate) fn allocate(
         &self,
         kind: Kind,
         object: &mut Value,
         old: Option<&Value>,
+        dry_run: bool,
     ) -> Result<(), Error> {
         if kind != Kind::Service {
             return Ok(());
@@ -49,7 +50,7 @@ impl Pools {
         let held = old.map(|old| self.held(old)).unwrap_or_default();
         let mut causes = Causes::default();
         if let Some(spec) = object["spec"].as_object_mut() {
-            self.addresses.allocate(spec, &held.addresses, &mut causes);
+            self.addresses.allocate(spec, &held.addresses, dry_run, &mut causes);
             self.allocate_ports(spec, &held, &mut causes);
         }
         causes.into_result(kind.resource(), &name)

@@ -117,11 +117,12 @@ impl Registry {
         if kind == Kind::Namespace {
             object["status"] = json!({"phase": "Terminating"});
         }
-        if at_once {
-            let last = self.store.remove_as(kind, key, object);
-            return Deleted::Gone(last.unwrap_or_else(|| old.clone()));
+        let going = self.store.put(kind, key.clone(), object);
+        if !at_once {
+            return Deleted::Going(going);
         }
-        Deleted::Going(self.store.put(kind, key.clone(), object))
+        // Watchers of pods are told first that it ends, and then that it is gone, as by the real server.
+        Deleted::Gone(self.store.remove(kind, key).unwrap_or(going))
     }
 
     /// Marks an object that goes after its dependents, which are deleted now in the same way.

@@ -278,23 +278,27 @@ pub(super) fn keep_status(resource: &Resource, object: &mut Value, old: &Value) 
     }
 }
 
-/// A status write changes the status, and for core kinds labels and annotations too: flannel relies on it. A Deployment's
-/// controller writes its revision so.
+/// A status write changes the status, and of most kinds labels and annotations too: flannel relies on it.
 pub(super) fn keep_all_but_status(resource: &Resource, object: &mut Value, old: &Value) {
     let mut result = old.clone();
     match object.get("status") {
         Some(status) if !status.is_null() => result["status"] = status.clone(),
         _ => drop_status(resource, &mut result),
     }
-    if resource.group.is_empty() {
-        result["metadata"] = object["metadata"].clone();
-    } else if resource.kind == Kind::Deployment {
-        let annotations = object["metadata"].get("annotations").cloned();
-        let kept = metadata(&mut result);
-        kept.remove("annotations");
-        kept.extend(annotations.map(|it| ("annotations".to_owned(), it)));
+    if resource.status_covers_metadata() {
+        result["metadata"] = object["metadata"].take();
+    }
+    if resource.kind == Kind::Deployment {
+        keep_labels(&mut result, old);
     }
     *object = result;
+}
+
+fn keep_labels(object: &mut Value, old: &Value) {
+    match old["metadata"].get("labels") {
+        Some(labels) => drop(metadata(object).insert("labels".into(), labels.clone())),
+        None => drop(metadata(object).remove("labels")),
+    }
 }
 
 /// Counts a change of anything but metadata and status.

@@ -190,7 +190,7 @@ impl Registry {
         self.check_custom(resource, &object, None)?;
         track::begin(resource, &given, &mut object, managers, write);
         let mut object = resource.stored(object);
-        self.pools.allocate(kind, &mut object, None)?;
+        self.pools.allocate(kind, &mut object, None, write.dry_run)?;
         if self.store.get(kind, &key).is_some() {
             return Err(Error::AlreadyExists { resource, name: key.name });
         }
@@ -240,9 +240,7 @@ impl Registry {
             admission::admit_status(resource, &mut object)?;
         } else {
             admission::admit(resource, &mut object, Some(&before))?;
-            self.pools.allocate(kind, &mut object, Some(&before))?;
-        }
-        if part != Part::Status {
+            self.pools.allocate(kind, &mut object, Some(&before), write.dry_run)?;
             meta::count_generation(resource, &mut object, &before);
         }
         let managers = managers.ok_or(claimed);

@@ -228,6 +228,20 @@ impl Resource {
         matches!(self.kind, Kind::Custom(_))
     }
 
+    /// Whether who writes the status writes the metadata along with it.
+    pub(crate) fn status_covers_metadata(&self) -> bool {
+        let apart = matches!(
+            self.kind,
+            Kind::APIService
+                | Kind::FlowSchema
+                | Kind::PriorityLevelConfiguration
+                | Kind::ServiceCIDR
+                | Kind::ValidatingAdmissionPolicy
+                | Kind::VolumeAttachment
+        );
+        !apart && !self.is_custom()
+    }
+
     /// Whether a `PUT` of an object that is not there makes it (`AllowCreateOnUpdate`).
     pub(crate) fn is_made_by_replacing(&self) -> bool {
         matches!(

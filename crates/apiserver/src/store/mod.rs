@@ -239,17 +239,7 @@ impl Store {
 
     /// Removes an object; its last state carries the number of this write.
     pub(crate) fn remove(&mut self, kind: Kind, key: &Key) -> Option<Arc<Object>> {
-        let last = self.get(kind, key)?.value.clone();
-        self.remove_as(kind, key, last)
-    }
-
-    /// As [`Self::remove`], with a last state that nobody sees before.
-    pub(crate) fn remove_as(
-        &mut self,
-        kind: Kind,
-        key: &Key,
-        mut value: Value,
-    ) -> Option<Arc<Object>> {
+        let mut value = self.get(kind, key)?.value.clone();
         let old = self.table_mut(kind).objects.remove(key)?;
         self.revision += 1;
         stamp(&mut value, self.revision);
