@@ -68,8 +68,11 @@ pub enum Error {
     /// Of a kind whose definition was deleted.
     #[error("{verb} not allowed while custom resource definition is terminating")]
     Ending { verb: &'static str },
-    #[error("only the following media types are accepted: application/json")]
-    NotAcceptable,
+    #[error("only the following media types are accepted: {accepted}")]
+    NotAcceptable { accepted: &'static str },
+    /// Nothing that the client names is written at that address.
+    #[error("406: Not Acceptable\n\nAvailable representations: {available}")]
+    NotAvailable { available: &'static str },
     #[error("415: Unsupported Media Type")]
     UnknownPatch,
     #[error(
@@ -250,7 +253,7 @@ impl Error {
             Self::Expired { .. } => 410,
             Self::FutureVersion { .. } => 504,
             Self::MethodNotAllowed | Self::Ending { .. } => 405,
-            Self::NotAcceptable => 406,
+            Self::NotAcceptable { .. } | Self::NotAvailable { .. } => 406,
             Self::UnknownPatch | Self::UnsupportedMediaType { .. } => 415,
             Self::TooLarge { .. } => 413,
             Self::Full { .. } => 507,
@@ -277,7 +280,7 @@ impl Error {
             Self::Expired { .. } => "Expired",
             Self::FutureVersion { .. } => "Timeout",
             Self::MethodNotAllowed | Self::Ending { .. } => "MethodNotAllowed",
-            Self::NotAcceptable => "NotAcceptable",
+            Self::NotAcceptable { .. } | Self::NotAvailable { .. } => "NotAcceptable",
             Self::UnknownPatch | Self::UnsupportedMediaType { .. } => "UnsupportedMediaType",
             Self::TooLarge { .. } => "RequestEntityTooLarge",
             Self::Full { .. } => "InsufficientStorage",
@@ -302,7 +305,11 @@ impl Error {
         // Of answers that name no object the details are empty, not missing.
         let generic = matches!(
             self,
-            Self::UnknownPath | Self::MethodNotAllowed | Self::Inapplicable | Self::UnknownPatch
+            Self::UnknownPath
+                | Self::MethodNotAllowed
+                | Self::Inapplicable
+                | Self::UnknownPatch
+                | Self::NotAvailable { .. }
         );
         if details != json!({}) || generic {
             status["details"] = details;

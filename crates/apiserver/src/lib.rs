@@ -18,7 +18,7 @@ mod error;
 mod http;
 mod managed;
 mod patch;
-mod protobuf;
+pub mod protobuf;
 mod quantity;
 mod registry;
 pub mod resources;

@@ -13,16 +13,37 @@ pub(crate) fn rfc3339(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// The reverse of [`rfc3339`]; fractions of a second are dropped, other time zones are not understood.
+/// The reverse of [`rfc3339`]; fractions of a second are dropped.
 #[must_use]
 pub(crate) fn seconds(text: &str) -> Option<i64> {
     let field = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
-    let zone = text.get(19..)?;
-    if !zone.ends_with('Z') {
-        return None;
-    }
     let day = days(field(0..4)?, field(5..7)?, field(8..10)?);
-    Some(day * DAY + field(11..13)? * 3600 + field(14..16)? * 60 + field(17..19)?)
+    let moment = day * DAY + field(11..13)? * 3600 + field(14..16)? * 60 + field(17..19)?;
+    Some(moment - offset(text.get(19..)?)?)
+}
+
+/// How many seconds a zone is ahead of UTC: `Z`, or `+01:00`, after a fraction or not.
+fn offset(text: &str) -> Option<i64> {
+    if text.ends_with('Z') {
+        return Some(0);
+    }
+    let zone = text.get(text.len().checked_sub(6)?..)?;
+    let field = |range: std::ops::Range<usize>| zone.get(range)?.parse::<i64>().ok();
+    let ahead = field(1..3)? * 3600 + field(4..6)? * 60;
+    match zone.as_bytes() {
+        [b'+', .., b':', _, _] => Some(ahead),
+        [b'-', .., b':', _, _] => Some(-ahead),
+        _ => None,
+    }
+}
+
+/// The nanoseconds of an RFC 3339 moment.
+#[must_use]
+pub(crate) fn nanos(text: &str) -> u32 {
+    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+    let digits =
+        fraction.chars().map_while(|letter| letter.to_digit(10)).chain(std::iter::repeat(0));
+    digits.take(9).fold(0, |nanos, digit| nanos * 10 + digit)
 }
 
 /// Why text is no moment, in the words of Go's package `time`.
@@ -151,6 +172,10 @@ mod tests {
             assert_eq!(rfc3339(moment), text);
             assert_eq!(seconds(text), Some(moment));
         }
+        assert_eq!(seconds("1970-01-01T01:30:00.5+01:30"), Some(0));
+        assert_eq!(seconds("1969-12-31T23:00:00-01:00"), Some(0));
+        assert_eq!(seconds("1970-01-01T00:00:00"), None);
+        assert_eq!(nanos("1970-01-01T00:00:00.0000051Z"), 5_100);
     }
 
     #[test]

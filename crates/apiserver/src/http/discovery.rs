@@ -1,6 +1,6 @@
 //! What is served: <https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api>
 
-use super::accept;
+use super::accept::{self, Media, Medium};
 use super::reply::Reply;
 use crate::error::Error;
 use crate::resources::{self, Custom, Kind, Resource};
@@ -40,35 +40,48 @@ pub(super) fn root(customs: &[Custom]) -> Value {
 }
 
 /// `/api` (the core group) and `/apis` (the others): aggregated where the client asks for it, else the old form.
-pub(super) fn groups(core: bool, customs: &[Custom], accept: &str, advertise: SocketAddr) -> Reply {
-    let aggregated =
-        accept::ranges(accept).find_map(|media| match (media.group, media.kind, media.version) {
-            ("apidiscovery.k8s.io", "APIGroupDiscoveryList", version @ ("v2" | "v2beta1")) => {
-                Some(Some(version))
-            }
-            (_, "", _) => Some(None),
-            _ => None,
-        });
-    match aggregated.flatten() {
-        Some(version) => {
-            let media = format!(
-                "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
-            );
-            Reply::json(&aggregate(core, customs, version)).media(&media)
-        }
-        None if core => Reply::json(&json!({
-            "kind": "APIVersions",
-            "versions": ["v1"],
-            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": advertise.to_string()}],
-        })),
-        None => {
-            let groups: Vec<Value> = resources::groups(customs)
-                .iter()
-                .map(|(group, versions)| group_of(group, versions))
-                .collect();
-            Reply::json(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
-        }
+pub(super) fn groups(
+    core: bool,
+    customs: &[Custom],
+    accept: &str,
+    advertise: SocketAddr,
+) -> Result<Reply, Error> {
+    if core {
+        accept::offered(accept, accept::OBJECTS)?;
     }
+    if let Some((version, medium)) = accept::negotiate(accept, aggregated) {
+        let media = format!("{};g={AGGREGATED};v={version};as={AGGREGATED_LIST}", medium.essence());
+        let reply = Reply::json(&aggregate(core, customs, version)).written(medium)?;
+        return Ok(reply.media(&media));
+    }
+    plain(&if core { versions(advertise) } else { list(customs) }, accept)
+}
+
+const AGGREGATED: &str = "apidiscovery.k8s.io";
+const AGGREGATED_LIST: &str = "APIGroupDiscoveryList";
+
+/// The version that a client asks for.
+fn aggregated(media: &Media<'_>, _: Medium) -> Option<&'static str> {
+    let asked = media.group == AGGREGATED && media.kind == AGGREGATED_LIST;
+    ["v2", "v2beta1"].into_iter().find(|version| asked && media.version == *version)
+}
+
+/// A document in the medium that the client wants.
+pub(super) fn plain(document: &Value, accept: &str) -> Result<Reply, Error> {
+    let medium = accept::plain(accept);
+    let medium = medium.ok_or(Error::NotAcceptable { accepted: accept::OBJECTS })?;
+    Reply::json(document).written(medium)
+}
+
+fn versions(advertise: SocketAddr) -> Value {
+    let address = json!({"clientCIDR": "0.0.0.0/0", "serverAddress": advertise.to_string()});
+    json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [address]})
+}
+
+fn list(customs: &[Custom]) -> Value {
+    let groups = resources::groups(customs);
+    let groups = groups.iter().map(|(group, versions)| group_of(group, versions));
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups.collect::<Vec<_>>()})
 }
 
 /// `/apis/GROUP`

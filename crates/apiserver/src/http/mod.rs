@@ -20,6 +20,7 @@ mod spdy;
 mod upgrade;
 mod watch;
 mod websocket;
+mod yaml;
 
 pub(crate) use connection::serve_connection;
 
@@ -28,6 +29,7 @@ use crate::error::Error;
 use crate::registry::Part;
 use crate::resources::{self, Custom};
 use crate::server::ApiServer;
+use accept::Medium;
 use hyper::body::Incoming;
 use hyper::header::USER_AGENT;
 use hyper::{Method, Request};
@@ -44,6 +46,7 @@ async fn answer(
     caller: Option<User>,
 ) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let medium = accept::plain(accept::header(&request)).unwrap_or_default();
     let run = server.run();
     let answered = match caller::admit(&server, caller, &request) {
         Ok(user) => dispatch(server.clone(), request, user).await,
@@ -53,7 +56,8 @@ async fn answer(
     let answered = server.saved(run).await.and(answered);
     answered.unwrap_or_else(|error| {
         debug!(%method, path, %error, "refused");
-        Reply::error(&error).into_response()
+        let refusal = Reply::error(&error);
+        refusal.written(medium).unwrap_or_else(|error| Reply::error(&error)).into_response()
     })
 }
 
@@ -113,35 +117,35 @@ async fn handle(
     let mut query = Query::parse(request.uri().query().unwrap_or_default())?;
     query.agent = agent(&request);
     let route = route.ok_or_else(|| unknown(request.uri().path(), customs))?;
+    let accept = accept::header(&request).to_owned();
     match route {
-        Route::Objects(place) if place.resource.transient => match *request.method() {
-            Method::POST if place.is_where_objects_begin() => {
-                reviews::answer(&server, &place, &user, request).await
-            }
-            _ => Err(Error::MethodNotAllowed),
-        },
         Route::Objects(place) => {
             query.user = user;
-            handle_objects(server, place, query, request).await
+            query.form = accept::form(&request, &place, query.watch)?;
+            let medium = query.form.medium;
+            handle_objects(server, place, query, request).await?.written(medium)
         }
         _ if request.method() != Method::GET => Err(Error::MethodNotAllowed),
         Route::Health => Ok(Reply::text("ok")),
         Route::Issuer => Ok(Reply::json(&accounts::configuration(&server))),
         Route::Keys => Ok(Reply::json(&server.tokens.key_set()).media("application/jwk-set+json")),
-        Route::Version => Ok(Reply::json(&discovery::version())),
+        Route::Version => {
+            accept::offered(&accept, Medium::Json.essence())?;
+            Ok(Reply::json(&discovery::version()))
+        }
         Route::Root => Ok(Reply::json(&discovery::root(customs))),
         Route::Api | Route::Apis => {
-            let accept = accept::header(&request);
-            Ok(discovery::groups(route == Route::Api, customs, accept, server.advertise))
+            discovery::groups(route == Route::Api, customs, &accept, server.advertise)
         }
-        Route::OpenApi => openapi::whole(customs, accept::header(&request)),
+        Route::OpenApi => openapi::whole(customs, &accept),
         Route::OpenApiIndex => Ok(Reply::json(&openapi::index(customs))),
         Route::OpenApiGroup(group, version) => {
             openapi::group(customs, &group, &version).map(|document| Reply::json(&document))
         }
-        Route::Group(group) => discovery::group(customs, &group).map(|group| Reply::json(&group)),
+        Route::Group(group) => discovery::plain(&discovery::group(customs, &group)?, &accept),
         Route::GroupVersion(group, version) => {
-            discovery::resources(customs, &group, &version).map(|list| Reply::json(&list))
+            accept::offered(&accept, accept::OBJECTS)?;
+            discovery::plain(&discovery::resources(customs, &group, &version)?, &accept)
         }
     }
 }
@@ -153,12 +157,17 @@ async fn handle_objects(
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
     query.selector = query.selector.stored(place.resource);
-    let view = accept::view(accept::header(&request))?;
     let method = request.method().clone();
     match (&place.name, place.subresource) {
+        (None, _) if place.resource.transient => match method {
+            Method::POST if place.is_where_objects_begin() => {
+                reviews::answer(&server, &place, &query.user, request).await
+            }
+            _ => Err(Error::MethodNotAllowed),
+        },
         (None, _) => match method {
-            Method::GET if query.watch => watch::start(&server, &place, &query, view),
-            Method::GET => objects::list(&server, &place, &query, view),
+            Method::GET if query.watch => watch::start(&server, &place, &query),
+            Method::GET => objects::list(&server, &place, &query),
             Method::POST if place.is_where_objects_begin() => {
                 objects::create(&server, &place, &query, request).await
             }
@@ -193,8 +202,8 @@ async fn handle_objects(
         (Some(_), subresource) => {
             let part = if subresource.is_some() { Part::Status } else { Part::Main };
             match method {
-                Method::GET if query.watch => watch::start(&server, &place, &query, view),
-                Method::GET => objects::get(&server, &place, &query, view),
+                Method::GET if query.watch => watch::start(&server, &place, &query),
+                Method::GET => objects::get(&server, &place, &query),
                 Method::PUT => objects::replace(&server, &place, part, &query, request).await,
                 Method::PATCH => objects::patch(&server, &place, part, &query, request).await,
                 Method::DELETE if part == Part::Main => {

@@ -30,37 +30,32 @@ const PATCHES: &str = "application/json-patch+json, application/merge-patch+json
 const CUSTOM_PATCHES: &str =
     "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
-pub(super) fn get(
-    server: &ApiServer,
-    place: &Place,
-    query: &Query,
-    view: View,
-) -> Result<Reply, Error> {
+pub(super) fn get(server: &ApiServer, place: &Place, query: &Query) -> Result<Reply, Error> {
     let object = server.read(|registry| registry.get(place.resource.kind, &place.key()))?;
-    Ok(match view {
-        View::Json => Reply::bytes(place.resource.text(&object)),
+    Ok(shown(place, query, object))
+}
+
+/// An object as the client wants to see it.
+fn shown(place: &Place, query: &Query, object: Arc<Object>) -> Reply {
+    match query.form.view {
+        View::Whole => Reply::bytes(place.resource.text(&object)),
         View::Metadata => Reply::bytes(table::metadata_only(&object.look(&["metadata"])).into()),
         View::Table => {
             let metadata = json!({"resourceVersion": object.value["metadata"]["resourceVersion"]});
             let objects = std::iter::once(object);
             Reply::bytes(table::table(place.resource, objects, &metadata, query.include, now()))
         }
-    })
+    }
 }
 
-pub(super) fn list(
-    server: &ApiServer,
-    place: &Place,
-    query: &Query,
-    view: View,
-) -> Result<Reply, Error> {
+pub(super) fn list(server: &ApiServer, place: &Place, query: &Query) -> Result<Reply, Error> {
     query.check_list()?;
     query.selector.check(place.resource)?;
     let page = server.read(|registry| Page::read(registry, place, query))?;
     let metadata = page.metadata();
     let objects = page.objects.into_iter();
-    Ok(Reply::bytes(match view {
-        View::Json => in_full(place, &metadata, objects),
+    Ok(Reply::bytes(match query.form.view {
+        View::Whole => in_full(place, &metadata, objects),
         View::Table => table::table(place.resource, objects, &metadata, query.include, now()),
         View::Metadata => {
             let head = format!(
@@ -182,7 +177,7 @@ pub(super) async fn create(
     let kind = place.resource.kind;
     let (created, warnings) =
         server.write(|registry| told(registry, |it| it.create(kind, namespace, object, write)))?;
-    Ok(Reply::bytes(place.resource.text(&created)).code(201).warn(warnings))
+    Ok(shown(place, query, created).code(201).warn(warnings))
 }
 
 pub(super) async fn replace(
@@ -204,7 +199,7 @@ pub(super) async fn replace(
         })
     })?;
     let code = if new { 201 } else { 200 };
-    Ok(Reply::bytes(place.resource.text(&replaced)).code(code).warn(warnings))
+    Ok(shown(place, query, replaced).code(code).warn(warnings))
 }
 
 pub(super) async fn patch(
@@ -229,7 +224,7 @@ pub(super) async fn patch(
     let (kind, write) = (place.resource.kind, write(place, query));
     let (patched, warnings) = server
         .write(|registry| told(registry, |it| it.patch(kind, &place.key(), part, &patch, write)))?;
-    Ok(Reply::bytes(place.resource.text(&patched)).warn(warnings))
+    Ok(shown(place, query, patched).warn(warnings))
 }
 
 fn apply(
@@ -248,7 +243,7 @@ fn apply(
     let ((applied, new), warnings) = server.write(|registry| {
         told(registry, |it| it.apply(kind, &place.key(), part, config, force, write))
     })?;
-    Ok(Reply::bytes(place.resource.text(&applied)).code(if new { 201 } else { 200 }).warn(warnings))
+    Ok(shown(place, query, applied).code(if new { 201 } else { 200 }).warn(warnings))
 }
 
 fn bad_options(reason: Reason, field: &str, message: &str) -> Error {
@@ -317,10 +312,10 @@ pub(super) async fn delete(
     Ok(match deleted {
         // Of some kinds the real server gives the last state.
         Deleted::Gone(object) if place.resource.is_shown_when_deleted() => {
-            Reply::bytes(place.resource.text(&object))
+            shown(place, query, object)
         }
         Deleted::Gone(object) => Reply::json(&success(place, &object.uid())),
-        Deleted::Going(object) => Reply::bytes(place.resource.text(&object)),
+        Deleted::Going(object) => shown(place, query, object),
     })
 }
 
@@ -530,7 +525,7 @@ async fn options(request: Request<Incoming>) -> Result<Value, Error> {
 
 fn parse_protobuf(bytes: &[u8]) -> Result<Value, Error> {
     protobuf::decode(bytes).map_err(|fault| match fault {
-        protobuf::Fault::UnknownType(_) => Error::UnsupportedMediaType { accepted: BODIES },
+        protobuf::Fault::UnknownType { .. } => Error::UnsupportedMediaType { accepted: BODIES },
         fault => Error::BadRequest { message: format!("cannot decode the protobuf body: {fault}") },
     })
 }

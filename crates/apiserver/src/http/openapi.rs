@@ -55,9 +55,9 @@ pub(super) fn group(customs: &[Custom], group: &str, version: &str) -> Result<Va
 /// asks for it only about kinds that version 3 does not know, and what is not there is not there.
 pub(super) fn whole(customs: &[Custom], header: &str) -> Result<Reply, Error> {
     let json = |media: accept::Media<'_>| matches!(media.essence, "" | "application/json" | "*/*");
-    if !accept::ranges(header).any(json) {
-        if !accept::ranges(header).any(|media| media.essence == PROTOBUF) {
-            return Err(Error::NotAcceptable);
+    if !header.is_empty() && !accept::ranges(header).into_iter().any(json) {
+        if !accept::ranges(header).iter().any(|media| media.essence == PROTOBUF) {
+            return Err(Error::NotAcceptable { accepted: "application/json" });
         }
         return Ok(Reply::bytes(head().into()).media(&PROTOBUF.replace('@', ".")));
     }

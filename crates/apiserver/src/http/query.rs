@@ -1,5 +1,6 @@
 //! Query parameters, all of which any request may carry.
 
+use super::accept::Form;
 use crate::access::User;
 use crate::error::{Cause, Error, Reason};
 use crate::registry::{Deletion, Propagation, Validation};
@@ -31,6 +32,8 @@ pub(super) struct Query {
     /// The program that asks, as its User-Agent begins.
     pub(super) agent: String,
     pub(super) user: User,
+    /// Of the answer.
+    pub(super) form: Form,
     deletion: Deletion,
 }
 

@@ -1,6 +1,9 @@
 //! Responses: a whole body or one that streams.
 
+use super::accept::Medium;
+use super::yaml;
 use crate::error::Error;
+use crate::protobuf;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Frame};
@@ -21,7 +24,7 @@ pub(super) struct Reply {
     code: u16,
     media: String,
     warnings: Vec<String>,
-    body: Either<Full<Bytes>, Stream>,
+    body: Either<Bytes, Stream>,
 }
 
 impl Reply {
@@ -32,7 +35,7 @@ impl Reply {
     /// JSON that is encoded already.
     pub(super) fn bytes(body: Bytes) -> Self {
         let (media, warnings) = (JSON.to_owned(), Vec::new());
-        Self { code: 200, media, warnings, body: Either::Left(Full::new(body)) }
+        Self { code: 200, media, warnings, body: Either::Left(body) }
     }
 
     pub(super) fn text(text: &'static str) -> Self {
@@ -54,6 +57,20 @@ impl Reply {
         Self { code: 200, media, warnings, body: Either::Right(Stream { pieces, left }) }
     }
 
+    /// JSON in another medium; all else is what it is.
+    pub(super) fn written(self, medium: Medium) -> Result<Self, Error> {
+        let Either::Left(json) = &self.body else { return Ok(self) };
+        let body = match medium {
+            _ if self.media != JSON => return Ok(self),
+            Medium::Json => return Ok(self),
+            Medium::Yaml => {
+                serde_json::from_slice(json).map(|it| yaml::text(&it)).map_err(internal)?.into()
+            }
+            Medium::Protobuf => protobuf::encode(json).map_err(internal)?.into(),
+        };
+        Ok(Self { body: Either::Left(body), media: medium.essence().to_owned(), ..self })
+    }
+
     pub(super) fn code(self, code: u16) -> Self {
         Self { code, ..self }
     }
@@ -68,7 +85,11 @@ impl Reply {
     }
 
     pub(super) fn into_response(self) -> Response {
-        let mut response = hyper::Response::new(self.body);
+        let body = match self.body {
+            Either::Left(whole) => Either::Left(Full::new(whole)),
+            Either::Right(stream) => Either::Right(stream),
+        };
+        let mut response = hyper::Response::new(body);
         *response.status_mut() = self.code.try_into().expect("codes are between 200 and 507");
         let media = HeaderValue::try_from(self.media).unwrap_or(HeaderValue::from_static(JSON));
         let headers = response.headers_mut();
@@ -81,6 +102,10 @@ impl Reply {
         headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));
         response
     }
+}
+
+fn internal(error: impl std::fmt::Display) -> Error {
+    Error::Internal { message: error.to_string() }
 }
 
 /// A body that arrives in pieces.

@@ -4,11 +4,12 @@
 //! then as one piece. It reads its kind's log, not the registry, so however many watch, no write waits for them. One
 //! that falls behind what the log remembers is told so (410) and lists again.
 
-use super::accept::View;
+use super::accept::{Medium, View};
 use super::query::Query;
 use super::reply::Reply;
 use super::route::Place;
 use crate::error::{Cause, Error, Reason};
+use crate::protobuf;
 use crate::resources::Resource;
 use crate::selector::Selector;
 use crate::server::{ApiServer, now};
@@ -38,6 +39,7 @@ struct Watcher {
     name: Option<String>,
     selector: Selector,
     view: View,
+    protobuf: bool,
     include: Include,
     bookmarks: bool,
     lines: mpsc::Sender<Bytes>,
@@ -57,12 +59,7 @@ enum Start {
 /// The client went away.
 struct Gone;
 
-pub(super) fn start(
-    server: &Arc<ApiServer>,
-    place: &Place,
-    query: &Query,
-    view: View,
-) -> Result<Reply, Error> {
+pub(super) fn start(server: &Arc<ApiServer>, place: &Place, query: &Query) -> Result<Reply, Error> {
     let start = start_of(query)?;
     let (lines, pieces) = mpsc::channel(1);
     let watcher = Watcher {
@@ -71,7 +68,8 @@ pub(super) fn start(
         namespace: place.namespace.clone(),
         name: place.name.clone(),
         selector: query.selector.clone(),
-        view,
+        view: query.form.view,
+        protobuf: query.form.medium == Medium::Protobuf,
         include: query.include,
         bookmarks: query.bookmarks,
         lines,
@@ -82,7 +80,11 @@ pub(super) fn start(
         // Either way the stream ends here, and the client knows how to come back.
         watcher.run(start, end).await.unwrap_or(());
     });
-    Ok(Reply::stream(pieces, None))
+    let reply = Reply::stream(pieces, None);
+    Ok(match query.form.medium {
+        Medium::Protobuf => reply.media("application/vnd.kubernetes.protobuf;stream=watch"),
+        _ => reply,
+    })
 }
 
 /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-watch>
@@ -220,10 +222,10 @@ impl Watcher {
         let make = || self.encode(action, object_of(event, action));
         let whole = match self.view {
             View::Table => return make(),
-            View::Json => true,
+            View::Whole => true,
             View::Metadata => false,
         };
-        event.line(Output { form: self.resource, whole, action }, make)
+        event.line(Output { form: self.resource, whole, protobuf: self.protobuf, action }, make)
     }
 
     fn encode(&self, action: Action, object: Arc<Object>) -> Bytes {
@@ -233,7 +235,7 @@ impl Watcher {
             Action::Deleted => "DELETED",
         };
         let json: Bytes = match self.view {
-            View::Json => self.resource.text(&object),
+            View::Whole => self.resource.text(&object),
             View::Metadata => table::metadata_only(&object.look(&["metadata"])).into(),
             View::Table => {
                 let metadata =
@@ -243,7 +245,16 @@ impl Watcher {
                 table.slice(..table.len() - 1)
             }
         };
-        event_line(kind, &json)
+        self.event(kind, &json)
+    }
+
+    /// An event about an object that is JSON.
+    fn event(&self, kind: &str, json: &[u8]) -> Bytes {
+        if !self.protobuf {
+            return event_line(kind, json);
+        }
+        let object = protobuf::encode(json).expect("no other kinds are watched in protobuf");
+        protobuf::frame(kind, &object).into()
     }
 
     /// Sends lines in pieces: one by itself is sent as it is, shared with all other watchers, several are joined.
@@ -271,7 +282,7 @@ impl Watcher {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let (kind, version) = match self.view {
-            View::Json => (self.resource.name, self.resource.api_version()),
+            View::Whole => (self.resource.name, self.resource.api_version()),
             View::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
             View::Table => ("Table", "meta.k8s.io/v1".to_owned()),
         };
@@ -284,7 +295,7 @@ impl Watcher {
     }
 
     async fn push_event(&self, kind: &str, object: &Value) -> Result<(), Gone> {
-        self.push(event_line(kind, object.to_string().as_bytes())).await
+        self.push(self.event(kind, object.to_string().as_bytes())).await
     }
 
     async fn push(&self, piece: Bytes) -> Result<(), Gone> {

@@ -1,33 +1,43 @@
-//! Kubernetes' protobuf: what newer clients send for built-in kinds (`application/vnd.kubernetes.protobuf`).
+//! Kubernetes' protobuf: how built-in kinds look in `application/vnd.kubernetes.protobuf`.
 //!
-//! It is only read: answers are JSON, which every client accepts. *Here*: the envelope and the types ([`decode`]),
-//! bytes (`wire`), the fields' numbers (`fields`).
+//! *Here*: objects read ([`decode`]) and written ([`encode`]), octets (`wire`), and the fields' numbers, which both
+//! directions share (`fields`). *Not here*: custom kinds, which have no protobuf.
 
+mod encode;
 mod fields;
 mod wire;
 
+pub use encode::encode;
+pub(crate) use encode::frame;
+
 use crate::base64;
-use fields::{Field, Kind};
+use fields::{Field, Fields, Kind};
 use serde_json::{Map, Value, json};
 use wire::{Payload, Reader};
 
 /// Messages within messages.
 const DEPTH: usize = 48;
 const MAGIC: &[u8] = b"k8s\0";
+const SCHEMA: &str = "apiextensions.v1.JSONSchemaProps";
 
 /// Why bytes are no object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
+pub enum Fault {
     #[error("it does not begin with the Kubernetes prefix")]
     Magic,
     #[error("it ends too early or is out of order")]
     Broken,
-    #[error("no such type: {0}")]
-    UnknownType(String),
+    #[error("no such type: {api_version} {kind}")]
+    UnknownType { api_version: String, kind: String },
+}
+
+/// Whether objects of this kind have a form in protobuf.
+pub(crate) fn knows(api_version: &str, kind: &str) -> bool {
+    fields::of_kind(api_version, kind).is_some()
 }
 
 /// The object in an envelope (`runtime.Unknown`), as JSON.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Value, Fault> {
+pub fn decode(bytes: &[u8]) -> Result<Value, Fault> {
     let body = bytes.strip_prefix(MAGIC).ok_or(Fault::Magic)?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     let mut envelope = Reader::new(body);
@@ -47,23 +57,16 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Value, Fault> {
             _ => {}
         }
     }
-    let mut object = message(&type_of(&api_version, &kind), raw, 0)?;
+    let Some(fields) = fields::of_kind(&api_version, &kind) else {
+        return Err(Fault::UnknownType { api_version, kind });
+    };
+    let mut object = message(&fields, raw, 0)?;
     object.insert("apiVersion".into(), api_version.into());
     object.insert("kind".into(), kind.into());
     Ok(Value::Object(object))
 }
 
-/// `apps.v1.Deployment`; options of any group are `meta`'s.
-fn type_of(api_version: &str, kind: &str) -> String {
-    let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
-    match kind {
-        "DeleteOptions" => "meta.v1.DeleteOptions".to_owned(),
-        _ => format!("{}.{version}.{kind}", group.split('.').next().unwrap_or(group)),
-    }
-}
-
-fn message(name: &str, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, Fault> {
-    let fields = fields::of(name).ok_or_else(|| Fault::UnknownType(name.to_owned()))?;
+fn message(fields: &Fields, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, Fault> {
     if depth > DEPTH {
         return Err(Fault::Broken);
     }
@@ -164,8 +167,25 @@ fn one(kind: &str, payload: &Payload<'_>, depth: usize) -> Result<Value, Fault> 
         kind if kind.starts_with("JSONSchemaPropsOr") => {
             alternative(kind, payload.bytes()?, depth)?
         }
-        kind => Value::Object(message(kind, payload.bytes()?, depth + 1)?),
+        kind => match kind.strip_prefix('[') {
+            Some(item) => items(item.trim_end_matches(']'), payload.bytes()?, depth)?,
+            None => {
+                let fields = fields::of(kind).ok_or(Fault::Broken)?;
+                Value::Object(message(fields, payload.bytes()?, depth + 1)?)
+            }
+        },
     })
+}
+
+/// A list that is a message of its own.
+fn items(kind: &str, bytes: &[u8], depth: usize) -> Result<Value, Fault> {
+    let (mut reader, mut items) = (Reader::new(bytes), Vec::new());
+    while let Some((number, payload)) = reader.next()? {
+        if number == 1 {
+            items.extend(list(kind, &payload, depth)?);
+        }
+    }
+    Ok(Value::Array(items))
 }
 
 fn signed(number: u64) -> Value {
@@ -224,9 +244,7 @@ fn number_or_text(bytes: &[u8]) -> Result<Value, Fault> {
 /// `JSONSchemaPropsOrBool {1: bool, 2: schema}`, `…OrArray {1: schema, 2: schemas}`, `…OrStringArray {1: schema,
 /// 2: texts}`
 fn alternative(kind: &str, bytes: &[u8], depth: usize) -> Result<Value, Fault> {
-    const SCHEMA: &str = "apiextensions.v1.JSONSchemaProps";
-    let schema =
-        |payload: &Payload<'_>| message(SCHEMA, payload.bytes()?, depth + 1).map(Value::Object);
+    let schema = |payload: &Payload<'_>| one(SCHEMA, payload, depth);
     let (mut flag, mut whole, mut list) = (false, None, Vec::new());
     let mut reader = Reader::new(bytes);
     while let Some((number, payload)) = reader.next()? {

@@ -1,5 +1,8 @@
 use super::*;
+use crate::resources::{self, Resource};
+use crate::schema::{Root, Type};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 fn varint(mut number: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -69,9 +72,165 @@ fn what_is_no_object_is_told() {
     assert_eq!(decode(b"{}"), Err(Fault::Magic));
     assert_eq!(
         decode(&envelope("v1", "Nothing", b"")),
-        Err(Fault::UnknownType("core.v1.Nothing".into()))
+        Err(Fault::UnknownType { api_version: "v1".into(), kind: "Nothing".into() })
     );
     assert_eq!(decode(&envelope("v1", "Pod", b"\x0a\x7f")), Err(Fault::Broken));
+}
+
+/// A value of a type with something in every field, so far as it is not too deep.
+fn filled(kind: &str, seed: &mut u64, depth: usize) -> Value {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    let number = i64::try_from(*seed >> 40).unwrap() + 1;
+    let schema = |seed: &mut u64| filled(SCHEMA, seed, depth + 1);
+    match kind {
+        "int" => (if number % 2 == 0 { number } else { -number }).into(),
+        "bool" => true.into(),
+        "double" => (number as f64 / 8.0).into(),
+        "text" => format!("text-{number}").into(),
+        "bytes" => base64::encode(&number.to_le_bytes()).into(),
+        "Time" => crate::time::rfc3339(number).into(),
+        "MicroTime" => crate::time::rfc3339(number)
+            .replace('Z', &format!(".{:06}Z", number % 1_000_000))
+            .into(),
+        "Quantity" => format!("{number}m").into(),
+        "IntOrString" if number % 2 == 0 => number.into(),
+        "IntOrString" => format!("{number}%").into(),
+        "RawExtension" | "FieldsV1" | "JSON" => json!({"f:a": {"b": [number, null, "c"]}}),
+        "JSONSchemaPropsOrBool" if number % 2 == 0 => true.into(),
+        "JSONSchemaPropsOrStringArray" if number % 2 == 0 => json!(["a", "b"]),
+        "JSONSchemaPropsOrArray" if number % 2 == 0 => json!([schema(seed), schema(seed)]),
+        "[text]" => json!(["a", "b"]),
+        kind if kind.starts_with("JSONSchemaPropsOr") => schema(seed),
+        kind => {
+            let mut object = Map::new();
+            fill(&mut object, fields::of(kind).unwrap(), seed, depth);
+            object.into()
+        }
+    }
+}
+
+fn fill(object: &mut Map<String, Value>, fields: &Fields, seed: &mut u64, depth: usize) {
+    for field in fields.values() {
+        let (Kind::One { kind, .. } | Kind::List(kind) | Kind::Map(kind)) = field.kind;
+        let deep = depth > 2 && (kind == SCHEMA || kind.starts_with("JSONSchemaPropsOr"));
+        if deep || depth > 20 {
+            continue;
+        }
+        let mut one = || filled(kind, seed, depth + 1);
+        match field.kind {
+            Kind::One { .. } if field.name == "-" => {
+                object.extend(one().as_object().unwrap().clone());
+            }
+            Kind::One { .. } => drop(object.insert(field.name.into(), one())),
+            Kind::List(_) => drop(object.insert(field.name.into(), json!([one(), one()]))),
+            Kind::Map(_) => {
+                drop(object.insert(field.name.into(), json!({"a": one(), "b/c": one()})))
+            }
+        }
+    }
+}
+
+fn filled_object(resource: &Resource, mut seed: u64) -> Value {
+    let fields = fields::of_kind(&resource.api_version(), resource.name).unwrap();
+    let mut object = Map::new();
+    fill(&mut object, &fields, &mut seed, 0);
+    object.insert("apiVersion".into(), resource.api_version().into());
+    object.insert("kind".into(), resource.name.into());
+    object.into()
+}
+
+fn kinds() -> impl Iterator<Item = &'static Resource> {
+    let ours = resources::Kind::VirtualIP;
+    resources::built_in().filter(move |it| it.kind != ours)
+}
+
+/// Also in what is embedded.
+fn number_of(fields: &Fields, name: &str) -> Option<Field> {
+    fields.values().find_map(|field| match field.kind {
+        _ if field.name == name => Some(*field),
+        Kind::One { kind, .. } if field.name == "-" => number_of(fields::of(kind)?, name),
+        _ => None,
+    })
+}
+
+fn check_fields(root: Root<'_>, fields: &Fields, path: &str, seen: &mut BTreeSet<&'static str>) {
+    let Type::Struct(node) = root.node() else { return };
+    for name in node.fields.keys() {
+        let found = number_of(fields, name);
+        assert!(found.is_some() || ["apiVersion", "kind"].contains(&&**name), "{path}.{name}");
+        let (Some(field), Some(inner)) = (found, root.field(name)) else { continue };
+        let (Kind::One { kind, .. } | Kind::List(kind) | Kind::Map(kind)) = field.kind;
+        let inner = match inner.node() {
+            Type::List { items, .. } => inner.at(*items),
+            Type::Map { values, .. } => inner.at(*values),
+            _ => inner,
+        };
+        if let Some(fields) = fields::of(kind).filter(|_| seen.insert(kind)) {
+            check_fields(inner, fields, &format!("{path}.{name}"), seen);
+        }
+    }
+}
+
+/// No field of the API that protobuf could not tell.
+#[test]
+fn every_field_has_a_number() {
+    let mut seen = BTreeSet::new();
+    for resource in kinds() {
+        let fields = fields::of_kind(&resource.api_version(), resource.name);
+        let fields = fields.unwrap_or_else(|| panic!("{}", resource.name));
+        check_fields(resource.root().unwrap(), &fields, resource.name, &mut seen);
+    }
+    assert!(seen.len() > 250, "{}", seen.len());
+}
+
+#[test]
+fn groups_of_others_have_no_protobuf() {
+    for (api_version, kind, expected) in [
+        ("v1", "Pod", true),
+        ("v1", "PodList", true),
+        ("rbac.authorization.k8s.io/v1", "RoleList", true),
+        ("meta.k8s.io/v1", "PartialObjectMetadataList", true),
+        ("apps/v1", "DeleteOptions", true),
+        ("apps.example.com/v1", "Deployment", false),
+        ("podway.io/v1alpha1", "VirtualIP", false),
+    ] {
+        assert_eq!(knows(api_version, kind), expected, "{api_version} {kind}");
+    }
+}
+
+#[test]
+fn zeros_are_written_where_go_has_them() {
+    let written = encode(br#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a","creationTimestamp":null}}"#);
+    let metadata = [
+        &field(1, b"a")[..],
+        &field(2, b""),
+        &field(3, b""),
+        &field(4, b""),
+        &field(5, b""),
+        &field(6, b""),
+        &number(7, 0),
+        &field(8, b""),
+    ]
+    .concat();
+    let raw = [field(1, &metadata), field(2, b""), field(3, &field(1, b""))].concat();
+    assert_eq!(written, Ok(envelope("v1", "Namespace", &raw)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+    #[test]
+    fn what_is_written_is_read(seed in any::<u64>()) {
+        for resource in kinds() {
+            let object = filled_object(resource, seed);
+            let octets = encode(object.to_string().as_bytes()).unwrap();
+            prop_assert_eq!(decode(&octets), Ok(object.clone()), "{}", resource.name);
+            let (mut item, name) = (object.clone(), format!("{}List", resource.name));
+            item.as_object_mut().unwrap().retain(|name, _| name != "kind" && name != "apiVersion");
+            let list = json!({"kind": name, "apiVersion": resource.api_version(),
+                "metadata": {"resourceVersion": "7", "remainingItemCount": 0}, "items": [item.clone(), item]});
+            prop_assert_eq!(decode(&encode(list.to_string().as_bytes()).unwrap()), Ok(list));
+        }
+    }
 }
 
 proptest! {

@@ -85,3 +85,30 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 }
+
+/// Appends a field that is a varint.
+pub(super) fn put_number(out: &mut Vec<u8>, field: u64, number: u64) {
+    put_varint(out, field << 3);
+    put_varint(out, number);
+}
+
+/// Appends a field of eight octets.
+pub(super) fn put_fixed(out: &mut Vec<u8>, field: u64, number: u64) {
+    put_varint(out, field << 3 | 1);
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+/// Appends a field that is text, octets or a message.
+pub(super) fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+    put_varint(out, field << 3 | 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        out.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    out.push(number.to_le_bytes()[0]);
+}

@@ -45,6 +45,7 @@ pub(crate) struct Output {
     pub(crate) form: &'static Resource,
     /// The object, not only its metadata.
     pub(crate) whole: bool,
+    pub(crate) protobuf: bool,
     pub(crate) action: Action,
 }
 
@@ -52,7 +53,8 @@ impl PartialEq for Output {
     fn eq(&self, other: &Self) -> bool {
         // A definition that changed has other forms of the same name.
         std::ptr::eq(self.form, other.form)
-            && (self.whole, self.action) == (other.whole, other.action)
+            && (self.whole, self.protobuf, self.action)
+                == (other.whole, other.protobuf, other.action)
     }
 }
 
@@ -207,18 +209,24 @@ mod tests {
         };
         let object = Arc::new(Object::unsaved(json!({})));
         let event = Event::new(1, Action::Added, Key::new("", "a"), object, None);
-        let output = Output { form: Kind::Event.resource(), whole: true, action: Action::Added };
+        let output = Output {
+            form: Kind::Event.resource(),
+            whole: true,
+            protobuf: false,
+            action: Action::Added,
+        };
         let first = event.line(output, make);
         assert_eq!(event.line(output, make).as_ptr(), first.as_ptr(), "the same bytes, no copy");
         for other in [
             Output { form: &FORMS[0], ..output },
             Output { whole: false, ..output },
+            Output { protobuf: true, ..output },
             Output { action: Action::Deleted, ..output },
         ] {
             assert_ne!(event.line(other, make), first);
         }
-        assert_eq!(made.get(), 4);
+        assert_eq!(made.get(), 5);
         let cold = event.map(|object| Arc::new(object.cooled()));
-        assert_eq!(cold.line(output, make), "line 5", "old events keep no lines");
+        assert_eq!(cold.line(output, make), "line 6", "old events keep no lines");
     }
 }

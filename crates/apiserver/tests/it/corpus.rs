@@ -7,7 +7,7 @@
 //! recorded answers themselves are checked; with `UPDATE=1` besides, they are written anew.
 
 mod mask;
-mod real;
+pub(crate) mod real;
 mod request;
 
 use crate::cluster::{Cluster, in_time};
@@ -136,7 +136,7 @@ async fn this_server_answers_as_the_real_one() {
 
 #[tokio::test]
 async fn the_real_server_answers_as_recorded() {
-    let Some(real) = real::Server::start() else {
+    let Some(real) = real::Server::start("corpus") else {
         eprintln!("left out: PODWAY_KUBE_APISERVER names no kube-apiserver");
         return;
     };

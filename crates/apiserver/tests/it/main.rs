@@ -25,4 +25,6 @@ mod hostile;
 #[cfg(test)]
 mod odd_bodies;
 #[cfg(test)]
+mod protobuf;
+#[cfg(test)]
 mod watches;

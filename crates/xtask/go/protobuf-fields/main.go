@@ -2,7 +2,8 @@
 // type's name, then a line a field, " FIELD NUMBER KIND". A field "-" is embedded: its fields are the type's own.
 //
 // KIND: int, bool, double, text, bytes, or the name of a type; before it "*" where a zero is not the same as
-// nothing, "[]" for lists and "{}" for maps with text as keys.
+// nothing, "[]" for lists and "{}" for maps with text as keys. "[KIND]" is a list that is a message of its own, with
+// the items in field 1.
 package main
 
 import (
@@ -13,6 +14,8 @@ import (
 	"strings"
 
 	admission "k8s.io/api/admissionregistration/v1"
+	aggregated "k8s.io/api/apidiscovery/v2"
+	aggregated2beta1 "k8s.io/api/apidiscovery/v2beta1"
 	apps "k8s.io/api/apps/v1"
 	authentication "k8s.io/api/authentication/v1"
 	authorization "k8s.io/api/authorization/v1"
@@ -32,6 +35,7 @@ import (
 	storage "k8s.io/api/storage/v1"
 	extensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	registration "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 )
 
 var roots = []any{
@@ -53,7 +57,9 @@ var roots = []any{
 	flowcontrol.PriorityLevelConfiguration{}, admission.ValidatingWebhookConfiguration{},
 	admission.MutatingWebhookConfiguration{}, admission.ValidatingAdmissionPolicy{},
 	admission.ValidatingAdmissionPolicyBinding{},
-	meta.DeleteOptions{},
+	meta.DeleteOptions{}, meta.Status{}, meta.PartialObjectMetadata{},
+	meta.APIVersions{}, meta.APIGroupList{}, meta.APIGroup{}, meta.APIResourceList{},
+	aggregated.APIGroupDiscoveryList{}, aggregated2beta1.APIGroupDiscoveryList{}, registration.APIService{},
 }
 
 func name(t reflect.Type) string {
@@ -61,6 +67,7 @@ func name(t reflect.Type) string {
 	path = strings.TrimPrefix(path, "api/")
 	path = strings.TrimPrefix(path, "apimachinery/pkg/apis/")
 	path = strings.TrimPrefix(path, "apiextensions-apiserver/pkg/apis/")
+	path = strings.TrimPrefix(path, "kube-aggregator/pkg/apis/")
 	path = strings.TrimPrefix(path, "apimachinery/pkg/")
 	return strings.ReplaceAll(path, "/", ".") + "." + t.Name()
 }
@@ -72,6 +79,9 @@ var own = map[string]bool{"Time": true, "MicroTime": true, "Duration": true, "Qu
 
 var lines = map[string][]string{}
 var seen = map[reflect.Type]bool{}
+
+// What a type that is a message of its own can do.
+var message = reflect.TypeFor[interface{ Unmarshal([]byte) error }]()
 
 func kind(t reflect.Type) string {
 	switch t.Kind() {
@@ -89,8 +99,11 @@ func kind(t reflect.Type) string {
 		if t.Elem().Kind() == reflect.Uint8 {
 			return "bytes"
 		}
-		// ExtraValue, ResourceList and the like: messages of one repeated field are not used by what is sent here.
-		return "[]" + strings.TrimPrefix(kind(t.Elem()), "*")
+		items := strings.TrimPrefix(kind(t.Elem()), "*")
+		if reflect.PointerTo(t).Implements(message) {
+			return "[" + items + "]"
+		}
+		return "[]" + items
 	case reflect.Map:
 		return "{}" + strings.TrimPrefix(kind(t.Elem()), "*")
 	case reflect.Struct:

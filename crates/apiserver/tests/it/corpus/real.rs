@@ -9,16 +9,17 @@ use std::time::{Duration, Instant};
 const START: Duration = Duration::from_secs(180);
 
 /// Ends with this value.
-pub(super) struct Server {
+pub(crate) struct Server {
     folder: PathBuf,
     script: Child,
 }
 
 impl Server {
     /// `None` where no binary is named.
-    pub(super) fn start() -> Option<Self> {
+    pub(crate) fn start(test: &str) -> Option<Self> {
         std::env::var_os("PODWAY_KUBE_APISERVER")?;
-        let folder = std::env::temp_dir().join(format!("podway-real-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("podway-real-{test}-{}", std::process::id()));
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/kube-apiserver");
         let mut script = Command::new(script);
         // Accounts are the business of kube-controller-manager, and all Pods would wait for them.
@@ -37,7 +38,7 @@ impl Server {
         self.folder.join("kubeconfig")
     }
 
-    pub(super) async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig()).unwrap();
         let options = KubeConfigOptions::default();
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
