@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build demo test tidy bench bench-services bench-datapath bench-userspace bench-failover bench-lab bench-api
+.PHONY: help build demo test tidy bench bench-services bench-datapath bench-userspace bench-balancer bench-failover bench-lab bench-api
 
 help:
 	@echo 'make demo            a cluster network on this machine, explained; needs Rust only, no root'
@@ -13,6 +13,7 @@ help:
 	@echo 'make bench-services  programming up to 50 000 Services, against the shape of kube-proxy 1.36, and an agent beside an API'
 	@echo 'make bench-datapath  connections and requests through a Service, against direct ones and the shapes of kube-proxy'
 	@echo 'make bench-userspace connections, requests and octets through the relay of proxy mode userspace, against HAProxy'
+	@echo "make bench-balancer  the same through the edge's balancer, against HAProxy"
 	@echo 'make bench-failover  a virtual IP whose owner dies, against keepalived'
 	@echo 'make bench-lab       from `podway lab up` to the first answered request'
 	@echo "make bench-api       the lab's API server: start, memory, writes, lists, watchers; beside etcd and kube-apiserver"
@@ -31,7 +32,7 @@ tidy:
 	$(CARGO) xtask tidy
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 
-bench: bench-services bench-datapath bench-userspace bench-failover bench-lab bench-api
+bench: bench-services bench-datapath bench-userspace bench-balancer bench-failover bench-lab bench-api
 
 bench-services: build
 	@bench/services
@@ -41,6 +42,9 @@ bench-datapath:
 
 bench-userspace:
 	@bench/userspace
+
+bench-balancer:
+	@bench/balancer
 
 bench-failover:
 	@bench/failover

@@ -1,6 +1,6 @@
 //! What the balancer costs beside HAProxy in `mode tcp`, and beside no balancer at all.
 //!
-//! `cargo bench -p edge --bench balancer`. A client, a node and a back end on a bridge, in namespaces of
+//! `make bench-balancer`. A client, a node and a back end on a bridge, in namespaces of
 //! their own; all share the machine's processors. Rounds of the three paths alternate.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a measurement that cannot go on ends")]
