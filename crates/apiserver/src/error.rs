@@ -123,6 +123,8 @@ pub enum Prohibition {
         "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"
     )]
     NoAccount { namespace: String, account: String },
+    #[error("no PriorityClass with name {class} was found")]
+    NoPriorityClass { class: String },
 }
 
 /// One wrong field.

@@ -30,6 +30,9 @@ mod store;
 mod table;
 mod time;
 
+/// The version of Kubernetes that is spoken, and whose it is.
+pub const VERSION: &str = concat!("v1.36.0+podway-", env!("CARGO_PKG_VERSION"));
+
 pub use access::{Access, AccessError};
 pub use error::Error;
 pub use server::{ApiServer, Config};

@@ -15,7 +15,7 @@ pub(super) fn version() -> Value {
     json!({
         "major": "1",
         "minor": "36",
-        "gitVersion": concat!("v1.36.0+podway-", env!("CARGO_PKG_VERSION")),
+        "gitVersion": crate::VERSION,
         "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",

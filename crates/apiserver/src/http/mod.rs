@@ -7,6 +7,7 @@ mod connection;
 mod containers;
 mod discovery;
 mod forward;
+mod health;
 mod objects;
 mod openapi;
 mod query;
@@ -126,7 +127,7 @@ async fn handle(
             handle_objects(server, place, query, request).await?.written(medium)
         }
         _ if request.method() != Method::GET => Err(Error::MethodNotAllowed),
-        Route::Health => Ok(Reply::text("ok")),
+        Route::Health => health::answer(request.uri()),
         Route::Issuer => Ok(Reply::json(&accounts::configuration(&server))),
         Route::Keys => Ok(Reply::json(&server.tokens.key_set()).media("application/jwk-set+json")),
         Route::Version => {
@@ -194,7 +195,7 @@ async fn handle_objects(
             _ => Err(Error::MethodNotAllowed),
         },
         (Some(_), Some(Subresource::Scale)) => match method {
-            Method::GET => scale::get(&server, &place),
+            Method::GET => scale::get(&server, &place, &query),
             Method::PUT => scale::replace(&server, &place, &query, request).await,
             Method::PATCH => scale::patch(&server, &place, &query, request).await,
             _ => Err(Error::MethodNotAllowed),

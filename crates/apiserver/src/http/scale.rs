@@ -1,20 +1,26 @@
 //! The scale subresource: one view of replicas for every kind that has them.
 
+use super::accept::View;
 use super::objects::{body, bytes, media, parse_patch, write};
 use super::query::Query;
 use super::reply::Reply;
 use super::route::Place;
 use crate::error::Error;
-use crate::resources::{Resource, Scale};
-use crate::server::ApiServer;
+use crate::resources::{Resource, SCALE_COLUMNS, Scale};
+use crate::server::{ApiServer, now};
+use crate::table;
 use hyper::Request;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-pub(super) fn get(server: &ApiServer, place: &Place) -> Result<Reply, Error> {
+pub(super) fn get(server: &ApiServer, place: &Place, query: &Query) -> Result<Reply, Error> {
     let (kind, scale) = (place.resource.kind, scale_of(place.resource)?);
     let object = server.read(|registry| registry.get(kind, &place.key()))?;
-    Ok(Reply::json(&view(scale, &place.resource.shown(&object.value))))
+    let view = view(scale, &place.resource.shown(&object.value));
+    Ok(match query.form.view {
+        View::Table => Reply::bytes(table::of_one(&SCALE_COLUMNS, &view, query.include, now())),
+        _ => Reply::json(&view),
+    })
 }
 
 pub(super) async fn replace(
@@ -84,7 +90,7 @@ fn selector_text(selector: &Value) -> String {
     }
     let plain = selector.get("matchLabels").is_none() && selector.get("matchExpressions").is_none();
     let whole = if plain { json!({"matchLabels": selector}) } else { selector.clone() };
-    crate::table::selector(&whole, "").as_str().unwrap_or_default().to_owned()
+    table::selector(&whole, "").as_str().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -105,17 +105,22 @@ impl Registry {
             return Deleted::Gone(self.store.remove(kind, key).unwrap_or_else(|| old.clone()));
         }
         let mut object = old.value.clone();
-        let current = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
-        if !at_once && current.is_some_and(|current| current <= grace) {
+        let metadata = &object["metadata"];
+        let is_going = match kind {
+            Kind::Namespace => metadata["deletionTimestamp"].is_string(),
+            _ => metadata["deletionGracePeriodSeconds"].as_i64().is_some_and(|it| it <= grace),
+        };
+        if !at_once && is_going {
             return Deleted::Going(old.clone());
         }
         meta::begin_deletion(&mut object);
         let metadata = meta::metadata(&mut object);
         metadata
             .insert("deletionTimestamp".into(), time::rfc3339(now.saturating_add(grace)).into());
-        metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
         if kind == Kind::Namespace {
             object["status"] = json!({"phase": "Terminating"});
+        } else {
+            metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
         }
         let going = self.store.put(kind, key.clone(), object);
         if !at_once {
@@ -141,7 +146,9 @@ impl Registry {
         let held = self.store.put(kind, key.clone(), object);
         for (kind, key) in self.store.dependents(&old.uid()) {
             let Some(dependent) = self.store.get(kind, &key) else { continue };
-            if self.waits_for_dependents(&dependent.uid()) {
+            if !self.is_orphaned(kind, &key) {
+                self.disown(kind, key, &dependent, &old.uid());
+            } else if self.waits_for_dependents(&dependent.uid()) {
                 self.hold(kind, &key, &dependent, now);
             } else {
                 self.end(kind, &key, &dependent, None, now);
@@ -183,13 +190,24 @@ impl Registry {
     fn orphan(&mut self, uid: &str) {
         for (kind, key) in self.store.dependents(uid) {
             let Some(object) = self.store.get(kind, &key) else { continue };
-            let mut object = object.value.clone();
-            if let Some(Value::Array(owners)) = object["metadata"].get_mut("ownerReferences") {
-                owners.retain(|owner| owner["uid"] != uid);
-            }
-            self.store.put(kind, key, object);
+            self.disown(kind, key, &object, uid);
         }
     }
+
+    /// Makes an object forget one of its owners.
+    fn disown(&mut self, kind: Kind, key: Key, object: &Object, owner: &str) {
+        let mut object = object.value.clone();
+        if let Some(Value::Array(owners)) = object["metadata"].get_mut("ownerReferences") {
+            owners.retain(|it| it["uid"] != owner);
+        }
+        self.store.put(kind, key, object);
+    }
+}
+
+/// Whether an object goes after its dependents.
+pub(super) fn waits(object: &Value) -> bool {
+    let finalizers = object["metadata"]["finalizers"].as_array();
+    finalizers.is_some_and(|list| list.contains(&FOREGROUND.into()))
 }
 
 /// What waits for dependents, as the real server calls it.

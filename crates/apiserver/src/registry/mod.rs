@@ -12,6 +12,7 @@ mod budgets;
 mod definitions;
 mod delete;
 mod meta;
+mod priorities;
 mod restore;
 mod settle;
 mod track;
@@ -111,7 +112,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// A cluster with its four first namespaces and the roles that every cluster has. `seed` makes the uids.
+    /// A cluster with its four first namespaces and the roles and priorities that every cluster has. `seed` makes the uids.
     #[must_use]
     pub(crate) fn new(
         store: Store,
@@ -127,10 +128,11 @@ impl Registry {
                 .create(Kind::Namespace, "", namespace, Write::own(now))
                 .expect("the first namespaces are valid");
         }
-        for (kind, namespace, object) in bootstrap::objects() {
+        let classes = priorities::classes().map(|it| (Kind::PriorityClass, String::new(), it));
+        for (kind, namespace, object) in bootstrap::objects().into_iter().chain(classes) {
             registry
                 .create(kind, &namespace, object, Write::own(now))
-                .expect("the first roles are valid");
+                .expect("the first roles and priorities are valid");
         }
         registry
     }
@@ -195,6 +197,7 @@ impl Registry {
             return Err(Error::AlreadyExists { resource, name: key.name });
         }
         self.assign_account(resource, &key, &mut object)?;
+        self.assign_priority(resource, &key, &mut object)?;
         Ok(self.finish(kind, key, object, write))
     }
 

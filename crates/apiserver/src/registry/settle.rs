@@ -1,6 +1,6 @@
 //! What follows from a write: allocations, garbage, namespaces that emptied.
 
-use super::{Registry, meta};
+use super::{Registry, delete, meta};
 use crate::resources::{self, Kind, RESOURCES};
 use crate::rights::aggregate;
 use crate::store::{Change, Key};
@@ -38,8 +38,9 @@ impl Registry {
         }
     }
 
-    /// Whether an object has owners and none of them lives. An owner of a kind that is not served counts as living.
-    fn is_orphaned(&self, kind: Kind, key: &Key) -> bool {
+    /// Whether an object has owners and none of them stays: each is gone, or waits for this one to go first. An owner of a
+    /// kind that is not served counts as staying.
+    pub(super) fn is_orphaned(&self, kind: Kind, key: &Key) -> bool {
         let Some(object) = self.store.get(kind, key) else { return false };
         let Some(owners) = object.value["metadata"]["ownerReferences"].as_array() else {
             return false;
@@ -48,10 +49,12 @@ impl Registry {
             resources::served(self.customs.kinds())
                 .any(|r| owner["kind"] == r.name && owner["apiVersion"] == r.api_version())
         };
-        let lives = |owner: &Value| {
-            !served(owner) || self.store.is_living(owner["uid"].as_str().unwrap_or_default())
+        let stays = |owner: &Value| {
+            let uid = owner["uid"].as_str().unwrap_or_default();
+            let found = self.store.find(uid).and_then(|(kind, key)| self.store.get(*kind, key));
+            !served(owner) || found.is_some_and(|found| !delete::waits(&found.value))
         };
-        !owners.is_empty() && !owners.iter().any(lives)
+        !owners.is_empty() && !owners.iter().any(stays)
     }
 
     fn settle_namespace(&mut self, change: &Change, now: i64) {

@@ -145,6 +145,59 @@ fn in_the_foreground_owners_go_last() {
 }
 
 #[test]
+fn what_is_made_for_an_owner_that_waits_goes_and_what_others_own_stays() {
+    let mut registry = registry();
+    let owner = |registry: &mut Registry, name: &str| {
+        let uid = registry.create(Kind::ConfigMap, "default", map(name), WRITE).unwrap().uid();
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid, "blockOwnerDeletion": true})
+    };
+    let (going, staying) = (owner(&mut registry, "going"), owner(&mut registry, "staying"));
+    let owned = |registry: &mut Registry, mut object: Value, owners: &[&Value]| {
+        object["metadata"]["ownerReferences"] = json!(owners);
+        let kind = if object["spec"].is_null() { Kind::ConfigMap } else { Kind::Pod };
+        registry.create(kind, "default", object, WRITE).unwrap();
+    };
+    owned(&mut registry, pod("n1"), &[&going]);
+    owned(&mut registry, map("shared"), &[&going, &staying]);
+    let foreground = Deletion { propagation: Some(Propagation::Foreground), ..Deletion::default() };
+    registry.delete(Kind::ConfigMap, &key("going"), &foreground, WRITE).unwrap();
+    assert!(registry.store.get(Kind::ConfigMap, &key("going")).is_some(), "its pod still ends");
+    owned(&mut registry, map("late"), &[&going]);
+    assert!(registry.store.get(Kind::ConfigMap, &key("late")).is_none(), "its owner waits");
+    let shared = registry.get(Kind::ConfigMap, &key("shared")).unwrap();
+    assert_eq!(shared.value["metadata"]["ownerReferences"], json!([staying]));
+    assert!(shared.value["metadata"].get("deletionTimestamp").is_none());
+    let now = Deletion { grace: Some(0), ..Deletion::default() };
+    registry.delete(Kind::Pod, &key("p"), &now, WRITE).unwrap();
+    assert!(registry.store.get(Kind::ConfigMap, &key("going")).is_none(), "nobody blocks it");
+}
+
+#[test]
+fn pods_have_the_priority_of_their_class() {
+    let mut registry = registry();
+    let mut priority = |name: &str, class: Option<&str>| {
+        let mut pod = pod("n1");
+        pod["metadata"]["name"] = name.into();
+        if let Some(class) = class {
+            pod["spec"]["priorityClassName"] = class.into();
+        }
+        let made = registry.create(Kind::Pod, "default", pod, WRITE);
+        let made = made.map_err(|error| error.status()["message"].clone());
+        let values = made.map(|it| it.value["spec"]["priority"].clone());
+        if name == "b" {
+            let class = json!({"metadata": {"name": "usual"}, "value": 7, "globalDefault": true});
+            registry.create(Kind::PriorityClass, "", class, WRITE).unwrap();
+        }
+        values
+    };
+    assert_eq!(priority("a", Some("system-node-critical")), Ok(json!(2_000_001_000)));
+    assert_eq!(priority("b", None), Ok(json!(0)));
+    assert_eq!(priority("c", None), Ok(json!(7)));
+    let refused = "pods \"d\" is forbidden: no PriorityClass with name nosuch was found";
+    assert_eq!(priority("d", Some("nosuch")), Err(json!(refused)));
+}
+
+#[test]
 fn each_cluster_ip_has_an_object() {
     let mut registry = registry();
     let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}});

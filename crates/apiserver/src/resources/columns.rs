@@ -17,6 +17,14 @@ pub(super) const NAME: Column = column("Name", Cell::At("/metadata/name"));
 pub(super) const AGE: Column = column("Age", Cell::Since("/metadata/creationTimestamp"));
 pub(super) const CREATED: Column = column("Created At", Cell::At("/metadata/creationTimestamp"));
 
+/// Of the scale subresource, whatever kind it is of.
+pub(crate) const SCALE_COLUMNS: [Column; 4] = [
+    NAME,
+    number("Desired", Cell::Count("/spec/replicas")),
+    number("Available", Cell::Count("/status/replicas")),
+    AGE,
+];
+
 pub(super) const fn column(name: &'static str, cell: Cell) -> Column {
     Column { name, shape: "string", wide: false, cell }
 }

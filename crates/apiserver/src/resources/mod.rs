@@ -14,7 +14,7 @@ mod review;
 mod rights;
 mod storage;
 
-pub(crate) use columns::Column;
+pub(crate) use columns::{Column, SCALE_COLUMNS};
 pub use custom::Custom;
 pub(crate) use form::Renamed;
 

@@ -197,11 +197,6 @@ impl Store {
         table.map_or(Ok(()), |table| table.log.after(since, since, 0).map(drop))
     }
 
-    #[must_use]
-    pub(crate) fn is_living(&self, uid: &str) -> bool {
-        self.living.contains_key(uid)
-    }
-
     /// Where the object with this uid is.
     #[must_use]
     pub(crate) fn find(&self, uid: &str) -> Option<&(Kind, Key)> {

@@ -59,11 +59,23 @@ pub(crate) fn table(
     include: Include,
     now: i64,
 ) -> Bytes {
-    let columns = resource.columns.iter().map(definition).collect::<Value>();
-    let head = format!(
+    list(
+        &head(resource.columns, metadata),
+        objects.map(|object| row(resource, &object.value, include, now)),
+    )
+}
+
+/// A Table of one value with columns of its own, JSON.
+pub(crate) fn of_one(columns: &[Column], value: &Value, include: Include, now: i64) -> Bytes {
+    let metadata = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
+    list(&head(columns, &metadata), std::iter::once(written(columns, value, value, include, now)))
+}
+
+fn head(columns: &[Column], metadata: &Value) -> String {
+    let columns = columns.iter().map(definition).collect::<Value>();
+    format!(
         r#"{{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{metadata},"columnDefinitions":{columns},"rows":["#
-    );
-    list(&head, objects.map(|object| row(resource, &object.value, include, now)))
+    )
 }
 
 /// A JSON list in an object: `head` ends with its bracket.
@@ -93,11 +105,15 @@ fn row(resource: &Resource, object: &Value, include: Include, now: i64) -> Strin
     let shown = resource.shown(object);
     // Columns of built-in kinds read what is stored, those of a custom kind's version what that one shows.
     let read = if resource.is_custom() { &*shown } else { object };
-    let cells: Value = resource.columns.iter().map(|column| cell(column.cell, read, now)).collect();
+    written(resource.columns, read, &shown, include, now)
+}
+
+fn written(columns: &[Column], read: &Value, shown: &Value, include: Include, now: i64) -> String {
+    let cells: Value = columns.iter().map(|column| cell(column.cell, read, now)).collect();
     match include {
         Include::Nothing => format!(r#"{{"cells":{cells}}}"#),
         Include::Metadata => {
-            format!(r#"{{"cells":{cells},"object":{}}}"#, metadata_only(&object["metadata"]))
+            format!(r#"{{"cells":{cells},"object":{}}}"#, metadata_only(&shown["metadata"]))
         }
         Include::Object => format!(r#"{{"cells":{cells},"object":{shown}}}"#),
     }

@@ -297,8 +297,10 @@ impl Cluster {
 /// What every API has of itself.
 fn is_everywhere(manifest: &Manifest) -> bool {
     let label = "/metadata/labels/kubernetes.io~1bootstrapping";
-    let account = manifest.is("ServiceAccount") && manifest.text("/metadata/name") == "default";
-    account || !manifest.text(label).is_empty()
+    let name = manifest.text("/metadata/name");
+    let account = manifest.is("ServiceAccount") && name == "default";
+    let class = manifest.is("PriorityClass") && name.starts_with("system-");
+    account || class || !manifest.text(label).is_empty()
 }
 
 /// Takes away what a status says of something that ran; none: it says what stays true.
