@@ -11,7 +11,7 @@ use crate::process::{self, Process, Signal};
 use crate::{Error, Result};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io::{PipeReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -39,6 +39,8 @@ pub struct Place {
     pub sole_user: bool,
     /// The directory to start in, looked up after entering; where it is missing, `/`.
     pub directory: Option<PathBuf>,
+    /// What the machine is called there; needs a UTS namespace made.
+    pub hostname: Option<String>,
 }
 
 impl Place {
@@ -109,6 +111,7 @@ struct Preparation {
     binds: Vec<(CString, CString)>,
     sole_user: bool,
     directory: Option<CString>,
+    hostname: Option<CString>,
     reporter: OwnedFd,
 }
 
@@ -119,6 +122,7 @@ impl Preparation {
         let binds = place.binds.into_iter();
         let binds = binds.filter_map(|(from, to)| Some((text(from)?, text(to)?))).collect();
         let directory = place.directory.and_then(text);
+        let hostname = place.hostname.and_then(|name| CString::new(name).ok());
         Preparation {
             enter: place.enter.into_iter().map(|it| (it.kind().flag(), it.into())).collect(),
             make: place.make.iter().fold(CloneFlags::empty(), |all, kind| all | kind.flag()),
@@ -131,6 +135,7 @@ impl Preparation {
             binds,
             sole_user: place.sole_user,
             directory,
+            hostname,
             reporter,
         }
     }
@@ -152,6 +157,12 @@ impl Preparation {
         nix::sched::unshare(self.make).map_err(|errno| (Step::Make, errno))?;
         if self.make.contains(CloneFlags::CLONE_NEWUSER) {
             self.map_ids().map_err(|errno| (Step::MapIds, errno))?;
+        }
+        if let Some(name) =
+            self.hostname.as_ref().filter(|_| self.make.contains(CloneFlags::CLONE_NEWUTS))
+        {
+            nix::unistd::sethostname(OsStr::from_bytes(name.to_bytes()))
+                .map_err(|errno| (Step::Make, errno))?;
         }
         if self.forks {
             self.fork().map_err(|errno| (Step::Fork, errno))?;

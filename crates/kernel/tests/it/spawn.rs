@@ -174,3 +174,15 @@ fn a_directory_shows_at_another_place_for_one_program_only() {
     assert!(missing.is_err(), "a place that is not there is said");
     std::fs::remove_dir_all(base).unwrap();
 }
+
+#[test]
+fn a_program_has_a_machine_name_of_its_own() {
+    let place = |hostname: &str| {
+        let hostname = Some(hostname.to_owned());
+        Place { make: world(), hostname, ..Place::default() }
+    };
+    assert_eq!(run("uname -n", place("web-1")), ("web-1".into(), Some(0)));
+    assert_ne!(run("uname -n", Place::default()).0, "web-1", "the caller keeps its own");
+    let too_long = spawn(shell("true"), place(&"x".repeat(65)));
+    assert!(too_long.is_err(), "{too_long:?}");
+}

@@ -34,12 +34,15 @@ pub(super) struct Launch {
     pub(super) log: PathBuf,
     /// None: the node's own network namespace.
     pub(super) netns: Option<PathBuf>,
+    /// None: the node's own.
+    pub(super) hostname: Option<String>,
     /// Directories of volumes and where the container finds them.
     pub(super) mounts: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Launch {
-    /// The container's command, where this machine has the program; else the built-in server on the declared ports,
+    /// The container's command, or its arguments alone as an image without an entry point takes them, where this machine
+    /// has the program; else the built-in server on the declared ports,
     /// or for an init container, which shall end, nothing at all.
     pub(super) fn plan(
         spec: &Spec,
@@ -61,13 +64,14 @@ impl Launch {
         let path = variables.get("PATH").map(String::as_str).unwrap_or_default();
         let words = container.command.iter().chain(&container.args);
         let own: Vec<_> = words.map(|word| expand(word, &variables)).collect();
-        let is_there = !container.command.is_empty() && has_program(&own[0], path);
+        let is_there = own.first().is_some_and(|program| has_program(program, path));
         let command = match spec.roles[index] {
             _ if is_there => own,
             Role::Init => vec!["true".to_owned()],
             Role::Sidecar | Role::Main => built_in(container, spec.grace),
         };
-        Launch { command, environment, log, netns: netns.map(Path::to_owned), mounts }
+        let (netns, hostname) = (netns.map(Path::to_owned), spec.own_hostname());
+        Launch { command, environment, log, netns, hostname, mounts }
     }
 
     /// Starts it; it outlives the kubelet, and is its child as long as that lives.
@@ -103,9 +107,11 @@ impl Launch {
     fn place(&self) -> Result<Place, Error> {
         let netns = self.netns.as_ref().map(|path| Namespace::open(Kind::Net, path)).transpose()?;
         let (directory, binds) = (Some(PathBuf::from("/")), volumes::possible(&self.mounts));
-        let make = if binds.is_empty() { vec![] } else { vec![Kind::Mount] };
+        let hostname = self.hostname.clone();
+        let mount = (!binds.is_empty()).then_some(Kind::Mount);
+        let make = mount.into_iter().chain(hostname.is_some().then_some(Kind::Uts)).collect();
         let enter = netns.into_iter().collect();
-        Ok(Place { enter, make, binds, directory, ..Place::default() })
+        Ok(Place { enter, make, binds, directory, hostname, ..Place::default() })
     }
 }
 
@@ -218,6 +224,7 @@ mod tests {
             (json!({}), "/proc/self/exe lab-echo --grace 29"),
             (json!({"ports": ports}), "/proc/self/exe lab-echo --port 80 --udp-port 53 --grace 29"),
             (json!({"args": ["netexec"]}), "/proc/self/exe lab-echo --grace 29"),
+            (json!({"args": ["sleep", "1"]}), "sleep 1"),
             (json!({"command": ["no-such-program"]}), "/proc/self/exe lab-echo --grace 29"),
             (json!({"command": ["sleep"], "args": ["1"]}), "sleep 1"),
             (json!({"command": ["/bin/sh", "-c", "$(POD_NAME) $(X)"]}), "/bin/sh -c p $(X)"),

@@ -11,6 +11,7 @@ mod clock;
 mod container;
 mod environment;
 mod error;
+mod machine;
 pub(crate) mod marks;
 mod node;
 mod plugins;
@@ -27,6 +28,7 @@ mod worker;
 
 pub use container::ECHO;
 pub use error::Error;
+pub(crate) use machine::ARCHITECTURE;
 
 use crate::layout;
 use client::{Client, Kind, Watch, Watcher, watch_kinds};

@@ -1,6 +1,7 @@
 //! The node's own word: it lives (its Lease) and pods can run here (its Ready condition).
 
 use super::container::until_readable;
+use super::machine::{Machine, description};
 use super::plugins::{Network, NetworkList};
 use super::worker::Shared;
 use super::{Config, clock};
@@ -54,14 +55,18 @@ async fn renew(shared: &Shared, spec: Value) -> Result<(), Error> {
     client::create(client, &lease).await.map(drop)
 }
 
-/// Keeps the Ready condition as it should be, whoever changes it.
+/// Keeps the Ready condition and what the node is made of as they should be, whoever changes it.
 pub(super) async fn keep_ready(shared: Arc<Shared>, mut node: watch::Receiver<Option<Value>>) {
     let mut network = shared.network.clone();
+    let machine = Machine::read();
     loop {
         let has_network = network.borrow_and_update().is_some();
         let found = node.borrow_and_update().clone();
-        if let Some(patch) = found.and_then(|found| correction(&found, has_network, &clock::now()))
-        {
+        let status = found.and_then(|found| {
+            let described = description(&found, &machine);
+            merged(described, correction(&found, has_network, &clock::now()))
+        });
+        if let Some(patch) = status.map(|status| json!({"status": status})) {
             let (client, name) = (&shared.client, &shared.config.node);
             let told = client::patch_status(client, Kind::NODE, None, name, &patch);
             match tokio::time::timeout(PATIENCE, told).await {
@@ -79,7 +84,18 @@ pub(super) async fn keep_ready(shared: Arc<Shared>, mut node: watch::Receiver<Op
     }
 }
 
-/// The patch that makes the node's Ready condition right; none where it is.
+/// The fields of both.
+fn merged(some: Option<Value>, more: Option<Value>) -> Option<Value> {
+    match (some, more) {
+        (Some(Value::Object(mut some)), Some(Value::Object(more))) => {
+            some.extend(more);
+            Some(some.into())
+        }
+        (some, more) => some.or(more),
+    }
+}
+
+/// The status that makes the node's Ready condition right; none where it is.
 fn correction(node: &Value, has_network: bool, now: &str) -> Option<Value> {
     let (status, reason, message) = if has_network {
         ("True", "KubeletReady", "pods can run here")
@@ -104,7 +120,7 @@ fn correction(node: &Value, has_network: bool, now: &str) -> Option<Value> {
         "lastHeartbeatTime": now,
         "lastTransitionTime": since.unwrap_or_else(|| now.into()),
     }));
-    Some(json!({"status": {"conditions": conditions}}))
+    Some(json!({"conditions": conditions}))
 }
 
 /// The network configurations of a node, in a directory that somebody else writes.
@@ -172,7 +188,7 @@ mod tests {
         for (conditions, has_network, expected) in rows {
             let node = json!({"status": {"conditions": conditions}});
             let patch = correction(&node, has_network, "now");
-            let after = patch.as_ref().map(|it| it["status"]["conditions"].as_array().unwrap());
+            let after = patch.as_ref().map(|it| it["conditions"].as_array().unwrap());
             let made = after.and_then(|list| list.iter().find(|it| it["type"] == "Ready"));
             let made = made.map(|it| {
                 (it["status"].as_str().unwrap(), it["lastTransitionTime"].as_str().unwrap())

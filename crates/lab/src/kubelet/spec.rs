@@ -11,6 +11,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// Octets in the name of a machine.
+const HOSTNAME_LIMIT: usize = 63;
 
 /// A pod as the API has it, read.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +98,15 @@ impl Spec {
         Some(seconds.map_or(self.grace, Duration::from_secs))
     }
 
+    /// What its machine is called; none where that is the node.
+    pub(super) fn own_hostname(&self) -> Option<String> {
+        let (pod, name) = (&self.pod, self.pod.meta.key.name.to_string());
+        let own = || pod.hostname.clone().unwrap_or(name);
+        let mut own = (!pod.host_network).then(own)?;
+        own.truncate(HOSTNAME_LIMIT);
+        Some(own.trim_end_matches(['-', '.']).to_owned())
+    }
+
     /// The container's whole environment.
     pub(super) fn environment(
         &self,
@@ -104,7 +115,7 @@ impl Spec {
     ) -> Vec<(String, String)> {
         let meta = &self.pod.meta;
         let told = [
-            ("HOSTNAME", self.pod.hostname.clone().unwrap_or_else(|| meta.key.name.to_string())),
+            ("HOSTNAME", self.own_hostname().unwrap_or_else(|| surroundings.node.clone())),
             ("POD_NAME", meta.key.name.to_string()),
             ("POD_NAMESPACE", meta.key.namespace.to_string()),
             ("POD_UID", meta.uid.clone()),

@@ -74,10 +74,13 @@ fn place(container: &Container, init: u32) -> kernel::Result<spawn::Place> {
     let mut enter = of.collect::<kernel::Result<Vec<_>>>()?;
     let netns = layout::netns_of(&container.uid, &container.node);
     enter.push(Namespace::open(Kind::Net, &netns)?);
-    let (make, sole_user) = (vec![Kind::Mount], is_sole_user());
-    let (directory, binds) = (Some("/".into()), volumes::possible(&surface(container).mounts));
+    let (make, sole_user) = (vec![Kind::Mount, Kind::Uts], is_sole_user());
+    let surface = surface(container);
+    let (directory, binds) = (Some("/".into()), volumes::possible(&surface.mounts));
+    let hostname = surface.environment.into_iter().find(|(name, _)| name == "HOSTNAME");
+    let hostname = hostname.map(|(_, name)| name);
     let place = spawn::Place { enter, make, binds, sole_user, directory, ..Default::default() };
-    Ok(spawn::Place { sysfs: true, ..place })
+    Ok(spawn::Place { sysfs: true, hostname, ..place })
 }
 
 fn surface(container: &Container) -> Surface {

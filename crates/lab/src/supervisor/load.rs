@@ -1,5 +1,6 @@
 //! The user's objects and the plan's nodes, in the order in which an API takes them. Pure.
 
+use crate::kubelet::ARCHITECTURE;
 use crate::plan::{Plan, PlannedNode};
 use crate::{Error, Manifest, Result};
 use apiserver::resources::Resource;
@@ -142,7 +143,11 @@ fn complete(plan: &Plan, node: &PlannedNode, manifests: &[Manifest]) -> Manifest
     let spec = json!({"podCIDR": cidrs.first(), "podCIDRs": cidrs});
     let internal = node.addresses(plan.families).into_iter();
     let internal = internal.map(|it| json!({"type": "InternalIP", "address": it.to_string()}));
-    let labels = json!({"kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux"});
+    let labels = json!({
+        "kubernetes.io/hostname": node.name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": ARCHITECTURE,
+    });
     fill(&mut manifest.value, &json!({"spec": spec, "metadata": {"labels": labels}}));
     // What is declared stays as it is, and the family that it lacks comes behind.
     let mut listed = match manifest.value.pointer("/status/addresses").and_then(Value::as_array) {
