@@ -157,6 +157,144 @@ fn kubectl_works_as_on_any_cluster() {
     }
 }
 
+const RIGHTS: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: reader}
+rules: [{apiGroups: [''], resources: [pods], verbs: [get]}]
+";
+
+#[test]
+fn kubectl_makes_every_kind_that_it_can_make() {
+    let session = Session::start();
+    for kubectl in KUBECTLS {
+        let mut kinds = vec!["delete"];
+        for (made, kind, shown) in [
+            ("secret generic s --from-literal=a=b", "secret/s", "Opaque"),
+            (
+                "role r --verb=get --resource=pods/log,deployments.apps",
+                "role/r",
+                "deployments.apps",
+            ),
+            ("clusterrole cr --verb=get --non-resource-url=/logs", "clusterrole/cr", "[/logs]"),
+            ("rolebinding b --role=r --group=devs", "rolebinding/b", "devs"),
+            ("clusterrolebinding cb --clusterrole=view --user=jo", "clusterrolebinding/cb", "jo"),
+            ("pdb p --selector=app=web --min-available=1", "pdb/p", "Allowed disruptions:  1"),
+            ("priorityclass pc --value=9 --preemption-policy=Never", "pc/pc", "Never"),
+            ("ingress i --rule=foo.com/bar*=web:80,tls=s", "ingress/i", "s terminates foo.com"),
+            ("cronjob c --image=x --schedule=@yearly -- date", "cronjob/c", "@yearly"),
+            ("job j --from=cronjob/c", "job/j", "Controlled By:    CronJob/c"),
+            ("service nodeport n --tcp=80 --node-port=31234", "service/n", "31234/TCP"),
+            ("service externalname e --external-name=example.com", "service/e", "example.com"),
+            ("serviceaccount sa", "serviceaccount/sa", "Image pull secrets"),
+            ("quota q --hard=pods=20", "quota/q", "Resource"),
+        ] {
+            session.check(kubectl, &format!("create {made}"), "", "created");
+            session.check(kubectl, &format!("describe {kind}"), "", shown);
+            // What owns another comes later.
+            kinds.insert(1, kind);
+        }
+        session.check(kubectl, &kinds.join(" "), "", "deleted");
+    }
+}
+
+#[test]
+fn kubectl_changes_what_is_there() {
+    let session = Session::start();
+    let slower = WEB.replace("sleep 1", "sleep 2");
+    for kubectl in KUBECTLS {
+        for (line, input, expected) in [
+            ("apply --server-side --force-conflicts -f -", WEB, "serverside-applied"),
+            ("set image deployment/web c=y", "", "image updated"),
+            ("set resources deployment/web --limits=cpu=200m", "", "requirements updated"),
+            ("set serviceaccount deployment/web default", "", "serviceaccount updated"),
+            ("set env deployment/web --from=configmap/kube-root-ca.crt", "", "env updated"),
+            ("set selector service/web app=web", "", "selector updated"),
+            ("rollout status deployment/web --timeout=30s", "", "successfully rolled out"),
+            ("rollout history deployment/web", "", "CHANGE-CAUSE"),
+            ("rollout pause deployment/web", "", "paused"),
+            ("rollout resume deployment/web", "", "resumed"),
+            ("rollout restart deployment/web", "", "restarted"),
+            ("rollout status deployment/web --timeout=30s", "", "successfully rolled out"),
+            ("get deployment web --subresource=scale", "", "DESIRED   AVAILABLE"),
+            (
+                "patch deployment web --subresource=scale --type=merge -p {\"spec\":{\"replicas\":1}}",
+                "",
+                "patched",
+            ),
+            ("scale deployment/web --current-replicas=1 --replicas=2", "", "scaled"),
+            ("replace --force -f -", &*slower, "deployment.apps/web replaced"),
+            ("auth reconcile -f -", RIGHTS, "reconciled"),
+            ("create token default --duration=1h", "", "."),
+            ("annotate deployment web a=b", "", "annotated"),
+            ("label --list deployment web", "", "app=web"),
+            ("label nodes --all a=b --overwrite", "", "node/node-2"),
+            ("taint nodes node-1 a=b:NoSchedule", "", "tainted"),
+            ("taint nodes node-1 a-", "", "untainted"),
+            (
+                "wait --for=jsonpath={.status.readyReplicas}=2 deployment/web --timeout=30s",
+                "",
+                "met",
+            ),
+            ("drain node-1 --ignore-daemonsets --force --timeout=30s", "", "node/node-1 drained"),
+            ("uncordon node-1", "", "uncordoned"),
+        ] {
+            session.check(kubectl, line, input, expected);
+        }
+    }
+}
+
+#[test]
+fn kubectl_shows_the_cluster() {
+    let session = Session::start();
+    for kubectl in KUBECTLS {
+        for (line, expected) in [
+            ("events --for deployment/web", "Scaled up replica set"),
+            ("describe node node-1", "Kubelet Version:            v1.36"),
+            ("describe node node-1", "0 (0%)"),
+            ("get nodes -o wide", "podway://"),
+            ("get node node-1 -o jsonpath={.status.allocatable.pods}", "253"),
+            ("get priorityclass system-node-critical", "2000001000"),
+            ("auth can-i --list --as=jane", "selfsubjectreviews"),
+            ("get --raw /livez?verbose", "[+]etcd ok"),
+            ("get --raw /readyz?verbose&exclude=etcd", "readyz check passed"),
+            ("get --raw /openapi/v3", "apis/apps/v1"),
+            ("explain --recursive networkpolicies", "ipBlock"),
+            ("cluster-info", "control plane"),
+            ("cluster-info dump", "\"kind\": \"NodeList\""),
+            ("api-versions", "events.k8s.io/v1"),
+            ("exec deployment/web -- hostname", "web-"),
+            ("logs -l app=web --all-containers --prefix --timestamps", "Z hello"),
+        ] {
+            session.check(kubectl, line, "", expected);
+        }
+    }
+}
+
+#[test]
+fn kubectl_deletes_in_the_order_that_is_asked_for() {
+    let session = Session::start();
+    for kubectl in KUBECTLS {
+        for (line, expected) in [
+            ("create deployment two --image=x", "created"),
+            ("rollout status deployment/two --timeout=30s", "successfully rolled out"),
+            ("delete deployment two --cascade=orphan", "deleted"),
+            ("get replicasets -l app=two -o name", "replicaset.apps/two-"),
+            ("create deployment two --image=x", "created"),
+            ("rollout status deployment/two --timeout=30s", "successfully rolled out"),
+            ("delete deployment two --cascade=foreground --timeout=60s", "deleted"),
+            ("run one --image=x", "created"),
+            ("wait --for=condition=Ready pod/one --timeout=30s", "met"),
+            ("delete pod one --grace-period=0 --force", "force deleted"),
+            ("wait --for=delete pod/one --timeout=30s", ""),
+        ] {
+            session.check(kubectl, line, "", expected);
+        }
+        let left = session.kubectl(kubectl, "get replicasets,pods -l app=two -o name", "");
+        assert_eq!(left.stdout, "", "{left:?}");
+    }
+}
+
 #[test]
 fn kubectl_says_what_is_wrong() {
     let session = Session::start();
