@@ -29,6 +29,7 @@ mod server;
 mod store;
 mod table;
 mod time;
+mod yaml;
 
 /// The version of Kubernetes that is spoken, and whose it is.
 pub const VERSION: &str = concat!("v1.36.0+podway-", env!("CARGO_PKG_VERSION"));

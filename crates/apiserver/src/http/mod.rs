@@ -21,7 +21,6 @@ mod spdy;
 mod upgrade;
 mod watch;
 mod websocket;
-mod yaml;
 
 pub(crate) use connection::serve_connection;
 

@@ -1,12 +1,13 @@
-//! OpenAPI documents: version 3 by group, version 2 in one piece (JSON only).
+//! OpenAPI documents: version 3 by group, version 2 in one piece.
 //!
 //! <https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition>
 
 use super::accept;
 use super::reply::Reply;
 use crate::error::Error;
+use crate::protobuf;
 use crate::resources::{self, Custom, Resource};
-use crate::schema::document;
+use crate::schema::{document, version2};
 use serde_json::{Map, Value, json};
 use std::hash::{Hash, Hasher};
 
@@ -42,7 +43,7 @@ pub(super) fn group(customs: &[Custom], group: &str, version: &str) -> Result<Va
     if kinds.is_empty() {
         return Err(Error::UnknownPath);
     }
-    let paths = kinds.iter().flat_map(|resource| paths(resource, content_v3));
+    let paths = kinds.iter().flat_map(|resource| paths(resource, &VERSION_3));
     Ok(json!({
         "openapi": "3.0.0",
         "info": info(),
@@ -51,79 +52,66 @@ pub(super) fn group(customs: &[Custom], group: &str, version: &str) -> Result<Va
     }))
 }
 
-/// `/openapi/v2`. Clients that understand protobuf alone get a document of the server's name without paths: kubectl
-/// asks for it only about kinds that version 3 does not know, and what is not there is not there.
+/// `/openapi/v2`
 pub(super) fn whole(customs: &[Custom], header: &str) -> Result<Reply, Error> {
-    let json = |media: accept::Media<'_>| matches!(media.essence, "" | "application/json" | "*/*");
-    if !header.is_empty() && !accept::ranges(header).into_iter().any(json) {
-        if !accept::ranges(header).iter().any(|media| media.essence == PROTOBUF) {
-            return Err(Error::NotAcceptable { accepted: "application/json" });
-        }
-        return Ok(Reply::bytes(head().into()).media(&PROTOBUF.replace('@', ".")));
+    let ranges = accept::ranges(header);
+    let asks = |names: &[&str]| ranges.iter().any(|media| names.contains(&media.essence));
+    if header.is_empty() || asks(&["application/json", "*/*"]) {
+        return Ok(Reply::json(&version_2(customs)));
     }
-    let kinds: Vec<&Resource> = resources::served(customs).collect();
-    let mut definitions = Value::Object(document::schemas(&kinds));
-    rename(&mut definitions);
-    let paths = kinds.iter().flat_map(|resource| paths(resource, content_v2));
-    Ok(Reply::json(&json!({
-        "swagger": "2.0",
-        "info": info(),
-        "paths": paths.collect::<Map<_, _>>(),
-        "definitions": definitions,
-    })))
+    match asks(&[PROTOBUF]) {
+        true => {
+            let octets = protobuf::openapi::document(&version_2(customs));
+            Ok(Reply::bytes(octets.into()).media(&PROTOBUF.replace('@', ".")))
+        }
+        false => Err(Error::NotAcceptable { accepted: "application/json" }),
+    }
 }
 
 /// As it is asked for; the answer says it with a dot, since `@` is no letter of a media type.
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
-/// `openapi.v2.Document {swagger = 1, info = 2 {title = 1, version = 2}}` in protobuf.
-fn head() -> Vec<u8> {
-    let field = |number: u8, bytes: &[u8]| {
-        let length = u8::try_from(bytes.len()).unwrap_or(0);
-        [&[number << 3 | 2, length], &bytes[..usize::from(length)]].concat()
-    };
-    let info = info();
-    let text = |name: &str| info[name].as_str().unwrap_or_default().as_bytes().to_vec();
-    let info = [field(1, &text("title")), field(2, &text("version"))].concat();
-    [field(1, b"2.0"), field(2, &info)].concat()
+fn version_2(customs: &[Custom]) -> Value {
+    let kinds: Vec<&Resource> = resources::served(customs).collect();
+    let mut definitions = document::schemas(&kinds);
+    definitions.values_mut().for_each(version2::reduce);
+    let paths = kinds.iter().flat_map(|resource| paths(resource, &VERSION_2));
+    json!({
+        "swagger": "2.0",
+        "info": info(),
+        "paths": paths.collect::<Map<_, _>>(),
+        "definitions": definitions,
+    })
 }
 
 fn info() -> Value {
     json!({"title": "Kubernetes", "version": concat!("v1.36.0+podway-", env!("CARGO_PKG_VERSION"))})
 }
 
-/// Version 2 knows neither `allOf` around a reference nor `components`.
-fn rename(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            if let Some(Value::Array(all)) = fields.remove("allOf") {
-                fields.extend(all.into_iter().filter_map(|it| it.as_object().cloned()).flatten());
-            }
-            if let Some(Value::String(reference)) = fields.get_mut("$ref") {
-                *reference = reference.replace("#/components/schemas/", "#/definitions/");
-            }
-            fields.values_mut().for_each(rename);
-        }
-        Value::Array(items) => items.iter_mut().for_each(rename),
-        _ => {}
-    }
+/// How a version writes a parameter of a query, and an answer with a kind in it.
+struct Version {
+    parameter: fn(&str) -> Value,
+    answer: fn(&Resource) -> Value,
 }
 
-/// What a request with a body of this kind and an answer of this kind look like.
-type Content = fn(&Resource) -> Value;
+const VERSION_3: Version = Version {
+    parameter: |name| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}}),
+    answer: |resource| {
+        let name = crate::schema::builtin::name(resource);
+        let schema = json!({"schema": {"$ref": format!("#/components/schemas/{name}")}});
+        json!({"200": {"description": "OK", "content": {"application/json": schema}}})
+    },
+};
 
-fn content_v3(resource: &Resource) -> Value {
-    let name = crate::schema::builtin::name(resource);
-    let schema = json!({"schema": {"$ref": format!("#/components/schemas/{name}")}});
-    json!({"200": {"description": "OK", "content": {"application/json": schema}}})
-}
+const VERSION_2: Version = Version {
+    parameter: |name| json!({"name": name, "in": "query", "type": "string", "uniqueItems": true}),
+    answer: |resource| {
+        let name = crate::schema::builtin::name(resource);
+        json!({"200": {"description": "OK", "schema": {"$ref": format!("#/definitions/{name}")}}})
+    },
+};
 
-fn content_v2(resource: &Resource) -> Value {
-    let name = crate::schema::builtin::name(resource);
-    json!({"200": {"description": "OK", "schema": {"$ref": format!("#/definitions/{name}")}}})
-}
-
-fn paths(resource: &&Resource, content: Content) -> Vec<(String, Value)> {
+fn paths(resource: &&Resource, version: &Version) -> Vec<(String, Value)> {
     let root = if resource.group.is_empty() { "/api" } else { "/apis" };
     let root = format!("{root}/{}", resource.api_version());
     let collection = if resource.namespaced {
@@ -134,7 +122,7 @@ fn paths(resource: &&Resource, content: Content) -> Vec<(String, Value)> {
     let all = |verbs: &[(&str, &str)]| -> Value {
         verbs
             .iter()
-            .map(|(method, action)| operation(resource, method, action, content))
+            .map(|(method, action)| operation(resource, method, action, version))
             .collect::<Map<_, _>>()
             .into()
     };
@@ -143,8 +131,12 @@ fn paths(resource: &&Resource, content: Content) -> Vec<(String, Value)> {
     vec![(collection.clone(), all(&many)), (format!("{collection}/{{name}}"), all(&one))]
 }
 
-fn operation(resource: &Resource, method: &str, action: &str, content: Content) -> (String, Value) {
-    let text = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string"}, "uniqueItems": true});
+fn operation(
+    resource: &Resource,
+    method: &str,
+    action: &str,
+    version: &Version,
+) -> (String, Value) {
     let names: &[&str] = match action {
         "get" => &["pretty"],
         "list" => &[
@@ -165,8 +157,8 @@ fn operation(resource: &Resource, method: &str, action: &str, content: Content) 
     };
     let operation = json!({
         "operationId": format!("{action}{}{}{}", resource.group, resource.version, resource.name),
-        "parameters": names.iter().map(|name| text(name)).collect::<Vec<_>>(),
-        "responses": content(resource),
+        "parameters": names.iter().map(|name| (version.parameter)(name)).collect::<Vec<_>>(),
+        "responses": (version.answer)(resource),
         "x-kubernetes-action": action,
         "x-kubernetes-group-version-kind": document::gvk(resource, ""),
     });

@@ -1,9 +1,9 @@
 //! Responses: a whole body or one that streams.
 
 use super::accept::Medium;
-use super::yaml;
 use crate::error::Error;
 use crate::protobuf;
+use crate::yaml;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Frame};

@@ -1,10 +1,11 @@
 //! Kubernetes' protobuf: how built-in kinds look in `application/vnd.kubernetes.protobuf`.
 //!
 //! *Here*: objects read ([`decode`]) and written ([`encode`]), octets (`wire`), and the fields' numbers, which both
-//! directions share (`fields`). *Not here*: custom kinds, which have no protobuf.
+//! directions share (`fields`); the API's description (`openapi`). *Not here*: custom kinds, which have no protobuf.
 
 mod encode;
 mod fields;
+pub(crate) mod openapi;
 mod wire;
 
 pub use encode::encode;

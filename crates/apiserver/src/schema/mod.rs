@@ -8,6 +8,7 @@ mod compile;
 pub(crate) mod custom;
 pub(crate) mod decode;
 pub(crate) mod document;
+pub(crate) mod version2;
 mod virtual_ip;
 pub(crate) mod zeros;
 

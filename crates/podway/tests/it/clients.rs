@@ -350,18 +350,40 @@ fn kubectl_reads_logs_and_runs_commands() {
 }
 
 #[test]
-fn an_informer_sees_what_is_there_and_what_comes() {
+fn an_old_kubectl_reads_the_description_of_the_api() {
+    const OLD: &str = "kubectl-1.23";
     let session = Session::start();
-    let mut command = session.command("informer");
-    command.arg("late").env("KUBE_FEATURE_WatchListClient", "true");
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    session.check(KUBECTLS[1], "run late --image=x", "", "created");
-    let done = Done::of(&child.wait_with_output().unwrap());
-    assert_eq!(done.code, 0, "{done:?}");
-    let initial = done.stdout.lines().filter(|line| line.starts_with("web-"));
-    assert_eq!(initial.filter(|line| line.ends_with("initial=true")).count(), 2, "{done:?}");
-    assert!(done.stdout.contains("synced"), "{done:?}");
-    assert!(done.stdout.contains("late initial="), "{done:?}");
+    for (line, expected) in [
+        ("explain pod.spec.containers", "RESOURCE: containers <[]Object>"),
+        ("explain service.spec.ports.port", "FIELD:    port <integer>"),
+        ("explain vip.spec", "KIND:     VirtualIP"),
+    ] {
+        session.check(OLD, line, "", expected);
+    }
+    session.check(OLD, "apply -f -", WEB, "deployment.apps/web configured");
+    let slip = session.kubectl(OLD, "apply -f -", &WEB.replace("replicas:", "replcas:"));
+    let expected = "unknown field \"replcas\" in io.k8s.api.apps.v1.DeploymentSpec";
+    assert!(slip.code == 1 && slip.stderr.contains(expected), "{slip:?}");
+}
+
+#[test]
+fn client_go_does_all_and_its_informer_sees_what_is_there_and_what_comes() {
+    let session = Session::start();
+    for (media, late) in
+        [("application/json", "late"), ("application/vnd.kubernetes.protobuf", "later")]
+    {
+        let mut command = session.command("informer");
+        command.args([late, media]).env("KUBE_FEATURE_WatchListClient", "true");
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        session.check(KUBECTLS[1], &format!("run {late} --image=x"), "", "created");
+        let done = Done::of(&child.wait_with_output().unwrap());
+        assert_eq!(done.code, 0, "{media}: {done:?}");
+        let initial = done.stdout.lines().filter(|line| line.starts_with("web-"));
+        assert_eq!(initial.filter(|line| line.ends_with("initial=true")).count(), 2, "{done:?}");
+        for expected in ["round\n", " definitions\n", "synced\n", &format!("{late} initial=")] {
+            assert!(done.stdout.contains(expected), "{media}: {done:?}");
+        }
+    }
 }
 
 const CHART: &str = "apiVersion: v2\nname: shop\nversion: 1.0.0\n";

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-pub(super) fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Object(fields) if !fields.is_empty() => block(&mut out, value, 0),
