@@ -6,6 +6,7 @@ mod addresses;
 mod causes;
 mod config;
 mod definition;
+mod device;
 mod endpoints;
 mod event;
 mod metadata;
@@ -56,6 +57,10 @@ pub(crate) fn complete(resource: &'static Resource, object: &mut Value, old: Opt
         Kind::Namespace => name_namespace(fields),
         Kind::HorizontalPodAutoscaler => policy::complete_autoscaler(child(fields, "spec")),
         Kind::CustomResourceDefinition => definition::complete(fields),
+        Kind::ResourceClaim => device::complete_claim(child(fields, "spec")),
+        Kind::ResourceClaimTemplate => {
+            device::complete_claim(child(child(fields, "spec"), "spec"));
+        }
         _ => {}
     }
     if !resource.is_custom()
@@ -113,6 +118,11 @@ pub(crate) fn admit(
         }
         Kind::PodDisruptionBudget => policy::check_budget(child(fields, "spec"), &mut causes),
         Kind::Event => event::admit(resource, fields, old, &mut causes),
+        Kind::ResourceClaim | Kind::ResourceClaimTemplate | Kind::ResourceSlice => {
+            let spec = fields.get("spec").unwrap_or(&Value::Null);
+            device::admit(resource.kind, spec, old, &mut causes);
+        }
+        Kind::VolumeAttributesClass => device::admit_attributes(fields, old, &mut causes),
         _ => {}
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default();

@@ -6,6 +6,7 @@ mod batch;
 mod columns;
 mod core;
 pub(crate) mod custom;
+mod device;
 mod event;
 mod extension;
 mod form;
@@ -90,6 +91,11 @@ kinds! {
     CSINode => storage::CSI_NODE,
     CSIStorageCapacity => storage::CSI_STORAGE_CAPACITY,
     VolumeAttachment => storage::VOLUME_ATTACHMENT,
+    VolumeAttributesClass => storage::VOLUME_ATTRIBUTES_CLASS,
+    DeviceClass => device::DEVICE_CLASS,
+    ResourceClaim => device::RESOURCE_CLAIM,
+    ResourceClaimTemplate => device::RESOURCE_CLAIM_TEMPLATE,
+    ResourceSlice => device::RESOURCE_SLICE,
     PriorityClass => batch::PRIORITY_CLASS,
     RuntimeClass => extension::RUNTIME_CLASS,
     ValidatingWebhookConfiguration => extension::VALIDATING_WEBHOOK_CONFIGURATION,
@@ -235,6 +241,7 @@ impl Resource {
             Kind::APIService
                 | Kind::FlowSchema
                 | Kind::PriorityLevelConfiguration
+                | Kind::ResourceClaim
                 | Kind::ServiceCIDR
                 | Kind::ValidatingAdmissionPolicy
                 | Kind::VolumeAttachment
@@ -269,6 +276,11 @@ impl Resource {
                 | Kind::ResourceQuota
                 | Kind::ServiceAccount
                 | Kind::StorageClass
+                | Kind::VolumeAttributesClass
+                | Kind::DeviceClass
+                | Kind::ResourceClaim
+                | Kind::ResourceClaimTemplate
+                | Kind::ResourceSlice
         )
     }
 
@@ -305,6 +317,7 @@ impl Resource {
                 "source",
                 "type",
             ],
+            Kind::ResourceSlice => &["spec.nodeName", "spec.driver"],
             Kind::IPAddress => &[
                 "spec.parentRef.group",
                 "spec.parentRef.resource",

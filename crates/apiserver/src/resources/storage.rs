@@ -127,3 +127,15 @@ pub(super) const VOLUME_ATTACHMENT: Resource = Resource {
     ],
     ..CORE
 };
+
+pub(super) const VOLUME_ATTRIBUTES_CLASS: Resource = Resource {
+    kind: Kind::VolumeAttributesClass,
+    name: "VolumeAttributesClass",
+    plural: "volumeattributesclasses",
+    singular: "volumeattributesclass",
+    short_names: &["vac"],
+    group: "storage.k8s.io",
+    namespaced: false,
+    columns: &[NAME, column("DriverName", Cell::At("/driverName")), AGE],
+    ..CORE
+};

@@ -4,13 +4,15 @@ use super::{Root, Type};
 use serde_json::Value;
 
 /// Type, field, the value that nobody set.
-const ZEROS: [(&str, &str, &str); 25] = [
+const ZEROS: [(&str, &str, &str); 33] = [
     ("Condition", "message", "\"\""),
     ("Condition", "reason", "\"\""),
     ("CustomResourceDefinition", "status", "{}"),
     ("CustomResourceDefinitionStatus", "acceptedNames", r#"{"kind":"","plural":""}"#),
     ("CustomResourceDefinitionStatus", "conditions", "null"),
     ("CustomResourceDefinitionStatus", "storedVersions", "null"),
+    ("DeviceClaim", "requests", "null"),
+    ("DeviceClass", "spec", "{}"),
     ("EndpointSlice", "endpoints", "null"),
     ("EndpointSlice", "ports", "null"),
     ("HorizontalPodAutoscaler", "status", "{}"),
@@ -34,6 +36,12 @@ const ZEROS: [(&str, &str, &str); 25] = [
     ("PodDisruptionBudgetStatus", "desiredHealthy", "0"),
     ("PodDisruptionBudgetStatus", "disruptionsAllowed", "0"),
     ("PodDisruptionBudgetStatus", "expectedPods", "0"),
+    ("ResourceClaim", "status", "{}"),
+    ("ResourceClaimSpec", "devices", "{}"),
+    ("ResourceClaimTemplateSpec", "metadata", "{}"),
+    ("ResourcePool", "generation", "0"),
+    ("ResourcePool", "name", "\"\""),
+    ("ResourcePool", "resourceSliceCount", "0"),
     ("ServiceCIDR", "status", "{}"),
 ];
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod count;
+pub(crate) mod device;
 pub(crate) mod network;
 pub(crate) mod path;
 pub(crate) mod pod;

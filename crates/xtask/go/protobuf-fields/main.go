@@ -31,6 +31,7 @@ import (
 	node "k8s.io/api/node/v1"
 	policy "k8s.io/api/policy/v1"
 	rbac "k8s.io/api/rbac/v1"
+	devices "k8s.io/api/resource/v1"
 	scheduling "k8s.io/api/scheduling/v1"
 	storage "k8s.io/api/storage/v1"
 	extensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -53,6 +54,8 @@ var roots = []any{
 	authentication.TokenRequest{}, authentication.TokenReview{}, authorization.SubjectAccessReview{},
 	authorization.LocalSubjectAccessReview{},
 	core.PodTemplate{}, storage.CSIDriver{}, storage.CSINode{}, storage.CSIStorageCapacity{},
+	storage.VolumeAttributesClass{}, devices.DeviceClass{}, devices.ResourceClaim{},
+	devices.ResourceClaimTemplate{}, devices.ResourceSlice{},
 	storage.VolumeAttachment{}, node.RuntimeClass{}, flowcontrol.FlowSchema{},
 	flowcontrol.PriorityLevelConfiguration{}, admission.ValidatingWebhookConfiguration{},
 	admission.MutatingWebhookConfiguration{}, admission.ValidatingAdmissionPolicy{},
