@@ -439,6 +439,17 @@ async fn whole(place: &Place, request: Request<Incoming>) -> Result<Value, Error
                 false => no_json(&error.to_string()),
             })?
         }
+        PROTOBUF if text.is_empty() => return Err(refuse("empty data")),
+        PROTOBUF => protobuf::decode(&text).map_err(|fault| match &fault {
+            protobuf::Fault::UnknownType { api_version, kind }
+            | protobuf::Fault::Unreadable { api_version, kind } => Error::BadRequest {
+                message: format!(
+                    "{kind} in version {api_version:?} cannot be handled as a {}: {fault}",
+                    resource.name
+                ),
+            },
+            _ => refuse(&fault.to_string()),
+        })?,
         _ => parse_body(&media, &text)?,
     };
     let found = match &object {

@@ -21,14 +21,23 @@ const DEPTH: usize = 48;
 const MAGIC: &[u8] = b"k8s\0";
 const SCHEMA: &str = "apiextensions.v1.JSONSchemaProps";
 
-/// Why bytes are no object.
+/// Why bytes are no object, in the words of the real server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    #[error("it does not begin with the Kubernetes prefix")]
+    #[error(
+        "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
+    )]
     Magic,
-    #[error("it ends too early or is out of order")]
+    #[error("empty body")]
+    Empty,
+    #[error("unexpected EOF")]
     Broken,
-    #[error("no such type: {api_version} {kind}")]
+    /// The envelope can be read, what is in it cannot.
+    #[error("unexpected EOF")]
+    Unreadable { api_version: String, kind: String },
+    #[error(
+        "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/runtime/scheme.go:111\""
+    )]
     UnknownType { api_version: String, kind: String },
 }
 
@@ -40,6 +49,9 @@ pub(crate) fn knows(api_version: &str, kind: &str) -> bool {
 /// The object in an envelope (`runtime.Unknown`), as JSON.
 pub fn decode(bytes: &[u8]) -> Result<Value, Fault> {
     let body = bytes.strip_prefix(MAGIC).ok_or(Fault::Magic)?;
+    if body.is_empty() {
+        return Err(Fault::Empty);
+    }
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     let mut envelope = Reader::new(body);
     while let Some((number, payload)) = envelope.next()? {
@@ -61,7 +73,10 @@ pub fn decode(bytes: &[u8]) -> Result<Value, Fault> {
     let Some(fields) = fields::of_kind(&api_version, &kind) else {
         return Err(Fault::UnknownType { api_version, kind });
     };
-    let mut object = message(&fields, raw, 0)?;
+    let mut object = message(&fields, raw, 0).map_err(|_broken| Fault::Unreadable {
+        api_version: api_version.clone(),
+        kind: kind.clone(),
+    })?;
     object.insert("apiVersion".into(), api_version.into());
     object.insert("kind".into(), kind.into());
     Ok(Value::Object(object))

@@ -74,7 +74,8 @@ fn what_is_no_object_is_told() {
         decode(&envelope("v1", "Nothing", b"")),
         Err(Fault::UnknownType { api_version: "v1".into(), kind: "Nothing".into() })
     );
-    assert_eq!(decode(&envelope("v1", "Pod", b"\x0a\x7f")), Err(Fault::Broken));
+    let unreadable = Fault::Unreadable { api_version: "v1".into(), kind: "Pod".into() };
+    assert_eq!(decode(&envelope("v1", "Pod", b"\x0a\x7f")), Err(unreadable));
 }
 
 /// A value of a type with something in every field, so far as it is not too deep.

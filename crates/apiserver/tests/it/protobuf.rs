@@ -181,3 +181,27 @@ async fn watches_discovery_and_refusals_are_written_as_asked() {
         assert!(text.contains(what), "{path} {accept}: {text}");
     }
 }
+
+#[tokio::test]
+async fn bodies_that_are_no_objects_are_refused_in_the_words_of_the_real_server() {
+    const UNRECOGNIZED: &str = "the object provided is unrecognized (must be of type ConfigMap): ";
+    const TYPED: &[u8] = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x02\x0a\xff";
+    const UNKNOWN: &[u8] = b"k8s\0\x0a\x0a\x0a\x02v1\x12\x04Nope\x12\x00";
+    let cluster = Cluster::start(|_| {}).await;
+    for (body, expected) in [
+        (&b""[..], format!("{UNRECOGNIZED}empty data (<empty>)")),
+        (b"hello world", format!("{UNRECOGNIZED}provided data does not appear to be a protobuf message, expected prefix [107 56 115 0] (68656c6c6f20776f726c64)")),
+        (b"k8s\0", format!("{UNRECOGNIZED}empty body (6b387300)")),
+        (b"k8s\0\xff\xff", format!("{UNRECOGNIZED}unexpected EOF (6b387300ffff)")),
+        (TYPED, "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: unexpected EOF".into()),
+        (UNKNOWN, "Nope in version \"v1\" cannot be handled as a ConfigMap: no kind \"Nope\" is registered for version \"v1\" in scheme \"pkg/runtime/scheme.go:111\"".into()),
+    ] {
+        let request = http::Request::post("/api/v1/namespaces/default/configmaps");
+        let request = request.header("content-type", PROTOBUF).body(Body::from(body.to_vec()));
+        let response = in_time(cluster.client.send(request.unwrap())).await.unwrap();
+        assert_eq!(response.status(), 400, "{}", body.escape_ascii());
+        let body = in_time(response.into_body().collect()).await.unwrap().to_bytes();
+        let status: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(status["message"], expected);
+    }
+}
