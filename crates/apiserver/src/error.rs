@@ -70,6 +70,12 @@ pub enum Error {
     Ending { verb: &'static str },
     #[error("only the following media types are accepted: {accepted}")]
     NotAcceptable { accepted: &'static str },
+    #[error(
+        "you requested PartialObjectMetadataList, but the requested object is not a list ({go_type})"
+    )]
+    NoList { go_type: String },
+    #[error("you requested PartialObjectMetadata, but the requested object is a list ({go_type})")]
+    List { go_type: String },
     /// Nothing that the client names is written at that address.
     #[error("406: Not Acceptable\n\nAvailable representations: {available}")]
     NotAvailable { available: &'static str },
@@ -255,7 +261,10 @@ impl Error {
             Self::Expired { .. } => 410,
             Self::FutureVersion { .. } => 504,
             Self::MethodNotAllowed | Self::Ending { .. } => 405,
-            Self::NotAcceptable { .. } | Self::NotAvailable { .. } => 406,
+            Self::NotAcceptable { .. }
+            | Self::NotAvailable { .. }
+            | Self::NoList { .. }
+            | Self::List { .. } => 406,
             Self::UnknownPatch | Self::UnsupportedMediaType { .. } => 415,
             Self::TooLarge { .. } => 413,
             Self::Full { .. } => 507,
@@ -282,7 +291,10 @@ impl Error {
             Self::Expired { .. } => "Expired",
             Self::FutureVersion { .. } => "Timeout",
             Self::MethodNotAllowed | Self::Ending { .. } => "MethodNotAllowed",
-            Self::NotAcceptable { .. } | Self::NotAvailable { .. } => "NotAcceptable",
+            Self::NotAcceptable { .. }
+            | Self::NotAvailable { .. }
+            | Self::NoList { .. }
+            | Self::List { .. } => "NotAcceptable",
             Self::UnknownPatch | Self::UnsupportedMediaType { .. } => "UnsupportedMediaType",
             Self::TooLarge { .. } => "RequestEntityTooLarge",
             Self::Full { .. } => "InsufficientStorage",

@@ -4,6 +4,7 @@
 use super::route::{Place, Subresource};
 use crate::error::Error;
 use crate::protobuf;
+use crate::resources::Resource;
 use hyper::header::ACCEPT;
 use hyper::{Method, Request};
 
@@ -153,10 +154,35 @@ pub(super) fn form<T>(request: &Request<T>, place: &Place, watch: bool) -> Resul
     if accept.is_empty() {
         return Ok(Form::default());
     }
-    match negotiate(accept, |media, medium| view_of(media, medium, in_protobuf)) {
+    let chosen = negotiate(accept, |media, medium| {
+        let view = view_of(media, medium, in_protobuf)?;
+        Some((view, media.kind == "PartialObjectMetadataList"))
+    });
+    match chosen {
         Some((_, Medium::Yaml)) if watch => Err(Error::NotAcceptable { accepted: STREAMS }),
-        Some((view, medium)) => Ok(Form { view, medium }),
+        Some(((view @ View::Metadata, list), medium))
+            if request.method() == Method::GET && !watch =>
+        {
+            agree(resource, list, place.name.is_none())?;
+            Ok(Form { view, medium })
+        }
+        Some(((view, _), medium)) => Ok(Form { view, medium }),
         None => Err(Error::NotAcceptable { accepted: OBJECTS }),
+    }
+}
+
+/// Whether a list is asked for where there is one.
+fn agree(resource: &Resource, wanted: bool, is_list: bool) -> Result<(), Error> {
+    let package = match resource.group.split('.').next().unwrap_or_default() {
+        _ if resource.is_custom() => "unstructured",
+        "" | "events" => "core",
+        package => package,
+    };
+    let name = if resource.is_custom() { "Unstructured" } else { resource.name };
+    match (wanted, is_list) {
+        (true, false) => Err(Error::NoList { go_type: format!("*{package}.{name}") }),
+        (false, true) => Err(Error::List { go_type: format!("*{package}.{name}List") }),
+        _ => Ok(()),
     }
 }
 

@@ -152,6 +152,20 @@ async fn watches_discovery_and_refusals_are_written_as_asked() {
         ("/api/v1/namespaces/none", PROTOBUF, 404, PROTOBUF, "namespaces \"none\" not found"),
         ("/api/v1/nodes", METADATA, 200, PROTOBUF, "PartialObjectMetadataList"),
         (
+            "/api/v1/namespaces/default",
+            METADATA,
+            406,
+            JSON,
+            "you requested PartialObjectMetadataList, but the requested object is not a list (*core.Namespace)",
+        ),
+        (
+            "/api/v1/nodes",
+            &METADATA.replace("List", ""),
+            406,
+            JSON,
+            "you requested PartialObjectMetadata, but the requested object is a list (*core.NodeList)",
+        ),
+        (
             "/apis/podway.io/v1alpha1/virtualips",
             METADATA,
             200,
