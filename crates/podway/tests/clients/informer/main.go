@@ -1,6 +1,6 @@
-// Command informer uses a cluster as programs with client-go do. `informer POD MEDIA` makes one round of the verbs,
-// reads the API's description, and tells what an informer sees of the pods until POD comes. All that is said about
-// objects has to be said in MEDIA.
+// Command informer uses a cluster as programs with client-go do. `informer POD` tells what an informer sees of the pods
+// until POD comes. `informer POD MEDIA` makes one round of the verbs and reads the API's description before; all that is
+// said about objects has to be said in MEDIA then.
 package main
 
 import (
@@ -39,16 +39,18 @@ const (
 func main() {
 	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
 	check(err)
-	pod, media, discoverer := os.Args[1], os.Args[2], discovery.NewDiscoveryClientForConfigOrDie(config)
-	config.ContentType, config.AcceptContentTypes = media, media
-	config.Wrap(func(inner http.RoundTripper) http.RoundTripper { return only{inner, media} })
-	clients := kubernetes.NewForConfigOrDie(config)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	round(ctx, clients)
-	ask(ctx, clients)
-	describe(ctx, discoverer)
-	inform(ctx, clients, pod)
+	if len(os.Args) > 2 {
+		discoverer, media := discovery.NewDiscoveryClientForConfigOrDie(config), os.Args[2]
+		config.ContentType, config.AcceptContentTypes = media, media
+		config.Wrap(func(inner http.RoundTripper) http.RoundTripper { return only{inner, media} })
+		clients := kubernetes.NewForConfigOrDie(config)
+		round(ctx, clients)
+		ask(ctx, clients)
+		describe(ctx, discoverer)
+	}
+	inform(ctx, kubernetes.NewForConfigOrDie(config), os.Args[1])
 }
 
 func check(err error) {
