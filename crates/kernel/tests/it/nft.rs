@@ -136,7 +136,10 @@ fn chains(pod: &[u8]) -> BTreeMap<String, Chain> {
     let front = vec![Field::DestinationAddress, Field::Protocol, Field::DestinationPort];
     let random = [front.clone(), vec![Field::Random { modulus: 3, offset: 0 }]].concat();
     let first = [front.clone(), vec![Field::Constant(vec![0; 4])]].concat();
-    let hook = |kind, point, priority| Some(Hook { kind, point, priority });
+    let hooked = |kind, point, priority, rules| {
+        let hook = Some(Hook { kind, point, priority });
+        Chain { hook, rules }
+    };
     let slots = |key| DnatMap { key, map: "slots".into() };
     let in_set = |field, set: &str, negate| InSet { key: vec![field], set: set.into(), negate };
     let dispatch = vec![
@@ -182,25 +185,15 @@ fn chains(pod: &[u8]) -> BTreeMap<String, Chain> {
             Statement::Verdict(Verdict::Goto("last".into())),
         ]),
     ];
+    let refuse = vec![rule(vec![Counter, Reject])];
+    let last = vec![rule(vec![Statement::Verdict(Verdict::Drop)])];
     [
-        (
-            "dispatch",
-            Chain { hook: hook(ChainKind::Nat, HookPoint::Prerouting, -100), rules: dispatch },
-        ),
+        ("dispatch", hooked(ChainKind::Nat, HookPoint::Prerouting, -100, dispatch)),
         ("slots", Chain { hook: None, rules: slot_rules }),
-        (
-            "postrouting",
-            Chain { hook: hook(ChainKind::Nat, HookPoint::Postrouting, 100), rules: postrouting },
-        ),
-        (
-            "refuse",
-            Chain {
-                hook: hook(ChainKind::Filter, HookPoint::Input, -5),
-                rules: vec![rule(vec![Counter, Reject])],
-            },
-        ),
+        ("postrouting", hooked(ChainKind::Nat, HookPoint::Postrouting, 100, postrouting)),
+        ("refuse", hooked(ChainKind::Filter, HookPoint::Input, -5, refuse)),
         ("plain", Chain { hook: None, rules: plain }),
-        ("last", Chain { hook: None, rules: vec![rule(vec![Statement::Verdict(Verdict::Drop)])] }),
+        ("last", Chain { hook: None, rules: last }),
     ]
     .map(|(name, chain)| (name.to_owned(), chain))
     .into()
