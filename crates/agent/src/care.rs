@@ -146,7 +146,8 @@ impl Worker {
         let mut look = Instant::now();
         loop {
             let now = Instant::now();
-            let next = self.gone.keys().next().map_or(look, |due| look.min(*due));
+            let due = self.gone.keys().next().copied().into_iter().chain(self.resetter.next());
+            let next = due.fold(look, Instant::min);
             match messages.recv_timeout(next.saturating_duration_since(now)) {
                 Ok(first) => {
                     let outcome = self.follow(first, messages);
@@ -241,7 +242,7 @@ impl Worker {
     /// Ends TCP connections to endpoints that went away a while ago.
     fn reset_gone(&mut self) -> kernel::Result<()> {
         let now = Instant::now();
-        self.resetter.tidy(now)?;
+        self.resetter.tend(now)?;
         while let Some(due) = self.gone.first_entry().filter(|due| *due.key() <= now) {
             let gone = due.remove();
             self.learn_addresses()?;

@@ -28,21 +28,31 @@ const RAW: i32 = -300;
 const IPPROTO_TCP: u8 = 6;
 /// More connections in one go are left to end by themselves.
 const MOST: u32 = 1 << 16;
-/// How long the rules stay after the last reset: longer than a packet travels, and no longer than it takes before
-/// anybody may use the same ports for a new connection. A challenge that is lost is none: the next packet of the
-/// client goes to another endpoint, which knows nothing of it and resets it as well.
-const STAY: Duration = Duration::from_secs(2);
+/// Between challenges of one client. One may be lost, and a client answers only one in half a second
+/// (`net.ipv4.tcp_invalid_ratelimit`).
+const AGAIN: Duration = Duration::from_millis(700);
+/// Who answers none of these is gone itself, or was reset before.
+const CHALLENGES: u32 = 3;
 
 pub(super) struct Resetter {
     socket: Socket,
-    /// Until when there are rules.
-    until: Option<Instant>,
+    /// Connections whose clients are being reset; there are rules for them.
+    ending: Vec<Ending>,
+    /// Whether rules may be left of nobody: also those of an agent that was killed.
+    is_untidy: bool,
+}
+
+struct Ending {
+    ends: Ends,
+    /// How often the client was challenged.
+    challenges: u32,
+    /// When that is done again; after the last one, when the rules are not needed any more.
+    next: Instant,
 }
 
 impl Resetter {
-    /// Leftovers of an agent that was killed are removed at the next opportunity.
     pub(super) fn new() -> kernel::Result<Self> {
-        Ok(Resetter { socket: Socket::netfilter()?, until: Some(Instant::now()) })
+        Ok(Resetter { socket: Socket::netfilter()?, ending: Vec::new(), is_untidy: true })
     }
 
     /// Resets these connections and forgets them; returns how many.
@@ -53,42 +63,58 @@ impl Resetter {
         now: Instant,
     ) -> kernel::Result<u64> {
         let ends: Vec<_> = connections.iter().take(MOST as usize).filter_map(ends).collect();
-        for family in Family::ALL {
-            let of_family = ends.iter().filter(|ends| Family::of(ends.client.ip()) == family);
-            let of_family: Vec<_> = of_family.filter(|ends| ends.established).copied().collect();
-            if !of_family.is_empty() {
-                let table = table(family, &of_family);
-                self.until = Some(now + STAY);
-                Transaction::new()
-                    .delete_table(&table.id)
-                    .whole(&table)
-                    .commit(&mut self.socket)?;
-            }
-        }
+        let established = ends.iter().filter(|ends| ends.established);
+        let new = established.map(|&ends| Ending { ends, challenges: 0, next: now });
+        self.ending.extend(new);
+        self.put_rules()?;
         let mut reset = 0;
-        for (connection, ends) in connections.iter().zip(&ends) {
+        for connection in connections.iter().take(ends.len()) {
             let Connection { original, zone, id, .. } = connection;
-            if !conntrack::delete(conntrack, original, *zone, Some(*id))? {
-                continue;
-            }
-            reset += 1;
-            if !ends.established {
-                continue;
-            }
-            // A client that cannot be reached any more needs no reset.
-            if let Err(error) = send_forged_syn(ends.frontend, ends.client) {
-                debug!(client = %ends.client, %error, "cannot be challenged");
-            }
+            reset += u64::from(conntrack::delete(conntrack, original, *zone, Some(*id))?);
         }
+        self.tend(now)?;
         Ok(reset)
     }
 
-    /// Removes the rules when they have done their work.
-    pub(super) fn tidy(&mut self, now: Instant) -> kernel::Result<()> {
-        if self.until.is_none_or(|until| until > now) {
-            return Ok(());
+    /// When there is something to do next.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.ending.iter().map(|ending| ending.next).min()
+    }
+
+    /// Challenges whoever may not have been reset yet, and removes the rules when they have done their work.
+    pub(super) fn tend(&mut self, now: Instant) -> kernel::Result<()> {
+        self.ending.retain(|ending| ending.challenges < CHALLENGES || ending.next > now);
+        for ending in self.ending.iter_mut().filter(|ending| ending.next <= now) {
+            ending.challenges += 1;
+            ending.next = now + AGAIN;
+            // A client that cannot be reached any more needs no reset.
+            if let Err(error) = send_forged_syn(ending.ends.frontend, ending.ends.client) {
+                debug!(client = %ending.ends.client, %error, "cannot be challenged");
+            }
         }
-        self.until = None;
+        if self.is_untidy && self.ending.is_empty() {
+            self.remove_rules()?;
+            self.is_untidy = false;
+        }
+        Ok(())
+    }
+
+    fn put_rules(&mut self) -> kernel::Result<()> {
+        self.is_untidy = true;
+        for family in Family::ALL {
+            let ends = self.ending.iter().map(|ending| ending.ends);
+            let ends: Vec<_> = ends.filter(|it| Family::of(it.client.ip()) == family).collect();
+            if !ends.is_empty() {
+                let table = table(family, &ends);
+                let mut transaction = Transaction::new();
+                transaction.delete_table(&table.id).whole(&table);
+                transaction.commit(&mut self.socket)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_rules(&mut self) -> kernel::Result<()> {
         let there = kernel::nft::tables(&mut self.socket)?;
         let mut transaction = Transaction::new();
         for id in Family::ALL.map(table_id).iter().filter(|id| there.contains(id)) {

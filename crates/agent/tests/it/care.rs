@@ -139,6 +139,7 @@ async fn only_the_hanging_one_is_reset(mode: Mode, family: Family) {
     let mut hanging = connect(&servers[1]);
     exchange(&mut hanging);
     leaving.vanish();
+    client.inside(lose_the_first_challenge);
     node.put_programmed(slice(&[(5, false), (7, true)])).await;
     // The agent shares this thread: the client's read must wait beside it.
     let (mut connection, _held) = hanging;
@@ -158,6 +159,13 @@ async fn only_the_hanging_one_is_reset(mode: Mode, family: Family) {
         relayed_octets_are_counted(&node).await;
     }
     agent.abort();
+}
+
+/// As when the queue of a device is full for a moment.
+fn lose_the_first_challenge() {
+    run("nft add table inet loss");
+    run("nft add chain inet loss input { type filter hook input priority 0 ; }");
+    run("nft add rule inet loss input tcp flags == syn numgen inc mod 9 0 drop");
 }
 
 async fn relayed_octets_are_counted(node: &Node) {
