@@ -26,6 +26,7 @@ pub(crate) fn any_settings() -> impl Strategy<Value = Settings> {
         3 => Just(None),
         1 => Just(within(&["0.0.0.0/0", "::/0"])),
         1 => Just(within(&["10.1.1.0/24"])),
+        1 => Just(within(&["127.0.0.0/8", "::1/128", "10.1.1.0/24"])),
     ];
     let flag = || prop::bool::weighted(0.3);
     (detection, node_ports, flag(), flag()).prop_map(
