@@ -127,6 +127,7 @@ async fn single_changes(
     program: &Program,
     size: Size,
 ) -> Duration {
+    proxy.has_rested().await;
     let mut rules = monitor();
     let (mut from_write, mut from_answer) = (Vec::new(), Vec::new());
     let (before, number) = (proxy.cpu(), changes(program));

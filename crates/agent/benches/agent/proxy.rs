@@ -12,6 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Longer than an agent lets connections be to endpoints that are gone.
+const REST: Duration = Duration::from_secs(6);
 
 /// Which one.
 #[derive(Debug, Clone)]
@@ -91,6 +93,21 @@ impl Running {
             assert!(begin.elapsed() < PATIENCE, "{} has not programmed it", self.program);
             // Nothing tells of a socket that begins to listen.
             tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Waits until it has done, too, what it left for after the start: so that no change pays for it.
+    pub(crate) async fn has_rested(&self) {
+        let (begin, mut quiet, mut before) = (Instant::now(), Instant::now(), self.cpu());
+        while quiet.elapsed() < REST {
+            assert!(begin.elapsed() < PATIENCE, "{} never rests", self.program);
+            tokio::time::sleep(REST / 20).await;
+            let now = self.cpu();
+            // A timer that looks once a second is rest, too.
+            if now - before > REST / 1000 {
+                quiet = Instant::now();
+            }
+            before = now;
         }
     }
 
