@@ -19,6 +19,8 @@ use std::time::Duration;
 const PACE: Duration = Duration::from_millis(3);
 /// How often, where `PODWAY_TEST_KILLS` does not say.
 const KILLS: u32 = 100;
+/// Where each apply takes children.
+const KILLS_OF_FEW: u32 = 20;
 /// On an emulated machine, where all takes ten times as long.
 const KILLS_EMULATED: u32 = 5;
 /// Between looks at what tells nobody that it changed.
@@ -94,6 +96,13 @@ fn converse() -> std::io::Result<()> {
 fn an_agent_killed_in_the_middle_of_its_work_costs_no_connection() {
     const NAME: &str = "kills::an_agent_killed_in_the_middle_of_its_work_costs_no_connection";
     in_own_namespace(NAME, async || killed_again_and_again(Mode::Nft, KILLS).await);
+}
+
+#[test]
+fn nor_does_it_in_mode_iptables() {
+    in_own_namespace("kills::nor_does_it_in_mode_iptables", async || {
+        killed_again_and_again(Mode::Iptables, KILLS_OF_FEW).await;
+    });
 }
 
 #[test]
