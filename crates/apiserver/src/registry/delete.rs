@@ -73,9 +73,7 @@ impl Registry {
             Propagation::Foreground
                 if kind != Kind::Pod || self.waits_for_dependents(&old.uid()) =>
             {
-                let held = self.hold(kind, key, &old, write.now);
-                self.release(&old.uid());
-                Deleted::Going(held)
+                Deleted::Going(self.hold(kind, key, &old, write.now))
             }
             _ => self.end(kind, key, &old, deletion.grace, write.now),
         };
@@ -132,6 +130,31 @@ impl Registry {
 
     /// Marks an object that goes after its dependents, which are deleted now in the same way.
     fn hold(&mut self, kind: Kind, key: &Key, old: &Arc<Object>, now: i64) -> Arc<Object> {
+        let first = self.mark(kind, key, old, now);
+        let mut owners = vec![(kind, key.clone(), old.uid())];
+        let mut next = 0;
+        while let Some((owner_kind, owner_key, owner)) = owners.get(next).cloned() {
+            next += 1;
+            for (kind, key) in self.store.dependents(&owner) {
+                let Some(dependent) = self.store.get(kind, &key) else { continue };
+                if !self.is_orphaned(kind, &key) {
+                    self.disown(kind, key, &dependent, &owner);
+                } else if waits(&dependent.value) {
+                    // Perhaps each waits for the next one in a circle: nobody waits for this one any more.
+                    self.unblock(owner_kind, &owner_key);
+                } else if self.waits_for_dependents(&dependent.uid()) {
+                    self.mark(kind, &key, &dependent, now);
+                    owners.push((kind, key, dependent.uid()));
+                } else {
+                    self.end(kind, &key, &dependent, None, now);
+                }
+            }
+        }
+        owners.iter().rev().for_each(|(_, _, owner)| self.release(owner));
+        first
+    }
+
+    fn mark(&mut self, kind: Kind, key: &Key, old: &Arc<Object>, now: i64) -> Arc<Object> {
         let mut object = old.value.clone();
         meta::begin_deletion(&mut object);
         let metadata = meta::metadata(&mut object);
@@ -143,18 +166,18 @@ impl Registry {
         {
             list.push(FOREGROUND.into());
         }
-        let held = self.store.put(kind, key.clone(), object);
-        for (kind, key) in self.store.dependents(&old.uid()) {
-            let Some(dependent) = self.store.get(kind, &key) else { continue };
-            if !self.is_orphaned(kind, &key) {
-                self.disown(kind, key, &dependent, &old.uid());
-            } else if self.waits_for_dependents(&dependent.uid()) {
-                self.hold(kind, &key, &dependent, now);
-            } else {
-                self.end(kind, &key, &dependent, None, now);
-            }
+        self.store.put(kind, key.clone(), object)
+    }
+
+    /// None of its owners waits for the object.
+    fn unblock(&mut self, kind: Kind, key: &Key) {
+        let Some(object) = self.store.get(kind, key) else { return };
+        let mut object = object.value.clone();
+        let owners = object["metadata"]["ownerReferences"].as_array_mut();
+        for owner in owners.into_iter().flatten() {
+            owner["blockOwnerDeletion"] = false.into();
         }
-        held
+        self.store.put(kind, key.clone(), object);
     }
 
     /// Whether somebody is to be gone before the object with this uid.

@@ -145,6 +145,34 @@ fn in_the_foreground_owners_go_last() {
 }
 
 #[test]
+fn owners_in_a_circle_and_in_a_long_row_go_as_well() {
+    let foreground = Deletion { propagation: Some(Propagation::Foreground), ..Deletion::default() };
+    for (number, is_circle) in [(1, true), (2, true), (3, true), (2_000, false)] {
+        let mut registry = registry();
+        let names: Vec<_> = (0..number).map(|number| format!("m{number}")).collect();
+        let mut owner = Value::Null;
+        for name in &names {
+            let mut object = map(name);
+            if !owner.is_null() {
+                object["metadata"]["ownerReferences"] = json!([owner]);
+            }
+            let made = registry.create(Kind::ConfigMap, "default", object, WRITE).unwrap();
+            owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name,
+                "uid": made.uid(), "blockOwnerDeletion": true});
+        }
+        if is_circle {
+            let owned = Patch::Merge(json!({"metadata": {"ownerReferences": [owner]}}));
+            registry.patch(Kind::ConfigMap, &key("m0"), Part::Main, &owned, WRITE).unwrap();
+        }
+        registry.delete(Kind::ConfigMap, &key("m0"), &foreground, WRITE).unwrap();
+        for name in &names {
+            let left = registry.store.get(Kind::ConfigMap, &key(name));
+            assert!(left.is_none(), "{name} of {number} is left: {left:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_made_for_an_owner_that_waits_goes_and_what_others_own_stays() {
     let mut registry = registry();
     let owner = |registry: &mut Registry, name: &str| {
