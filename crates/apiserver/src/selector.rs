@@ -99,6 +99,11 @@ impl Selector {
         Some(Self { labels, fields: Vec::new() })
     }
 
+    /// Whether it selects everything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
     pub(crate) fn matches(&self, object: &Object) -> bool {
         self.labels_match(object) && self.fields.iter().all(|field| field.holds(object))
     }
@@ -130,12 +135,29 @@ impl Test {
 impl Field {
     fn holds(&self, object: &Object) -> bool {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
-        let text = match object.look(&path).into_owned() {
-            Value::String(text) => text,
-            Value::Null | Value::Array(_) | Value::Object(_) => String::new(),
-            other => other.to_string(),
+        let text = match path[..] {
+            // Who has told an Event stands in one of two places.
+            ["source"] => {
+                let source = text_at(object, &["source", "component"]);
+                if source.is_empty() { text_at(object, &["reportingComponent"]) } else { source }
+            }
+            _ => text_at(object, &path),
         };
         (text == self.value) == self.equal
+    }
+}
+
+/// Flags and numbers that an object is silent about are no and zero.
+fn text_at(object: &Object, path: &[&str]) -> String {
+    match object.look(path).into_owned() {
+        Value::String(text) => text,
+        Value::Null => match path {
+            ["spec", "unschedulable" | "hostNetwork"] => "false".to_owned(),
+            ["status", "replicas" | "successful"] => "0".to_owned(),
+            _ => String::new(),
+        },
+        Value::Array(_) | Value::Object(_) => String::new(),
+        other => other.to_string(),
     }
 }
 

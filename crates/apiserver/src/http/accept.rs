@@ -156,7 +156,9 @@ pub(super) fn form<T>(request: &Request<T>, place: &Place, watch: bool) -> Resul
     }
     let chosen = negotiate(accept, |media, medium| {
         let view = view_of(media, medium, in_protobuf)?;
-        Some((view, media.kind == "PartialObjectMetadataList"))
+        // An answer that is kept nowhere has no other view.
+        let has_views = !resource.transient || matches!(view, View::Whole);
+        has_views.then_some((view, media.kind == "PartialObjectMetadataList"))
     });
     match chosen {
         Some((_, Medium::Yaml)) if watch => Err(Error::NotAcceptable { accepted: STREAMS }),

@@ -72,6 +72,8 @@ struct Page {
     revision: u64,
     objects: Vec<Arc<Object>>,
     next: Option<Key>,
+    /// How many objects follow; nobody counts what a selector would choose.
+    remaining: Option<usize>,
 }
 
 impl Page {
@@ -107,13 +109,18 @@ impl Page {
             last = Some(key);
         }
         let next = last.filter(|_| matching.peek().is_some()).cloned();
-        Ok(Self { revision, objects, next })
+        let counts = next.is_some() && query.selector.is_empty();
+        let remaining = counts.then(|| matching.count());
+        Ok(Self { revision, objects, next, remaining })
     }
 
     fn metadata(&self) -> Value {
         let mut metadata = json!({"resourceVersion": self.revision.to_string()});
         if let Some(key) = &self.next {
             metadata["continue"] = token(self.revision, key).into();
+        }
+        if let Some(remaining) = self.remaining {
+            metadata["remainingItemCount"] = remaining.into();
         }
         metadata
     }
@@ -492,7 +499,12 @@ fn parse_yaml(text: &[u8]) -> Result<Value, Error> {
         |message: String| Error::BadRequest { message: format!("error decoding YAML: {message}") };
     let text = std::str::from_utf8(text).map_err(|error| bad(error.to_string()))?;
     let documents = model::manifest::parse("body", &wrapped(text));
-    let documents = documents.map_err(|error| bad(in_go(&error)))?;
+    let documents = documents.map_err(|error| match &error {
+        model::manifest::Error::DuplicateKey { .. } => {
+            Error::BadRequest { message: format!("error strict decoding YAML: {}", in_go(&error)) }
+        }
+        _ => bad(in_go(&error)),
+    })?;
     let mut documents = documents.into_iter();
     match (documents.next(), documents.next()) {
         (Some(mut document), None) => Ok(document.value["body"].take()),
@@ -514,7 +526,16 @@ fn wrapped(text: &str) -> String {
 
 /// A fault of the text's form in the words of Go's parser, which counts lines from zero and is silent about the first.
 fn in_go(error: &model::manifest::Error) -> String {
-    let model::manifest::Error::Syntax { at, reason } = error else { return error.to_string() };
+    let (at, reason) = match error {
+        model::manifest::Error::Syntax { at, reason } => (at, reason),
+        model::manifest::Error::DuplicateKey { at, key, .. } => {
+            let line = at.line.saturating_sub(WRAPPING);
+            return format!(
+                "error converting YAML to JSON: yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map"
+            );
+        }
+        other => return other.to_string(),
+    };
     let problem = reason.split_once(", ").map_or(reason.as_str(), |(_, problem)| problem);
     let line = match at.line.saturating_sub(WRAPPING + 1) {
         0 => String::new(),

@@ -1,7 +1,7 @@
 //! Service accounts: each namespace has one called `default`, and knows the authority behind the server's certificate;
 //! each pod has one, and finds its token where clients look for it.
 
-use super::{Registry, Write};
+use super::{Part, Registry, Write};
 use crate::access::User;
 use crate::access::tokens::{Bound, Claims};
 use crate::error::{Error, Prohibition};
@@ -17,7 +17,7 @@ const DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const LIFETIME: u32 = 3607;
 
 impl Registry {
-    /// Makes what every namespace has, also after somebody deleted it.
+    /// Makes what every namespace has, also after somebody deleted or changed it.
     pub(super) fn settle_accounts(&mut self, change: &Change, now: i64) {
         let name = match (change.kind, change.key.name.as_str()) {
             (Kind::Namespace, name) if change.old.is_none() => name,
@@ -42,10 +42,13 @@ impl Registry {
 
     fn provide(&mut self, kind: Kind, namespace: &str, object: Value, now: i64) {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        if self.store.get(kind, &Key::new(namespace, name)).is_some() {
-            return;
-        }
-        if let Err(error) = self.create(kind, namespace, object, Write::own(now)) {
+        let key = Key::new(namespace, name);
+        let written = match self.store.get(kind, &key) {
+            Some(found) if found.value["data"] == object["data"] => return,
+            Some(_) => self.update(kind, &key, Part::Main, object, Write::own(now)).map(drop),
+            None => self.create(kind, namespace, object, Write::own(now)).map(drop),
+        };
+        if let Err(error) = written {
             tracing::warn!(%error, namespace, "a namespace lacks something");
         }
     }

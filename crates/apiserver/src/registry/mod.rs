@@ -12,6 +12,7 @@ mod budgets;
 mod definitions;
 mod delete;
 mod meta;
+mod namespaces;
 mod priorities;
 mod restore;
 mod settle;

@@ -1,7 +1,7 @@
-//! What follows from a write: allocations, garbage, namespaces that emptied.
+//! What follows from a write: allocations, garbage, all that others see to.
 
-use super::{Registry, delete, meta};
-use crate::resources::{self, Kind, RESOURCES};
+use super::{Registry, delete};
+use crate::resources::{self, Kind};
 use crate::rights::aggregate;
 use crate::store::{Change, Key};
 use serde_json::Value;
@@ -57,22 +57,6 @@ impl Registry {
         !owners.is_empty() && !owners.iter().any(stays)
     }
 
-    fn settle_namespace(&mut self, change: &Change, now: i64) {
-        let namespace =
-            if change.kind == Kind::Namespace { &change.key.name } else { &change.key.namespace };
-        let key = Key::new("", namespace);
-        let Some(object) = self.store.get(Kind::Namespace, &key) else { return };
-        if object.value["metadata"]["deletionTimestamp"].is_null() {
-            return;
-        }
-        if change.kind == Kind::Namespace {
-            self.empty(namespace, now);
-        }
-        if self.store.is_empty(namespace) {
-            self.release_namespace(&key);
-        }
-    }
-
     /// Makes the rules of roles that are made of others.
     fn settle_roles(&mut self, change: &Change) {
         if change.kind != Kind::ClusterRole {
@@ -80,31 +64,6 @@ impl Registry {
         }
         for (key, role) in aggregate::outdated(&self.store) {
             self.store.put(Kind::ClusterRole, key, role);
-        }
-    }
-
-    fn empty(&mut self, namespace: &str, now: i64) {
-        let kinds = RESOURCES.iter().map(|resource| resource.kind);
-        let kinds: Vec<Kind> =
-            kinds.chain(self.customs.kinds().iter().map(|it| Kind::Custom(*it))).collect();
-        for kind in kinds {
-            let keys: Vec<Key> =
-                self.store.list(kind, Some(namespace), None).map(|(key, _)| key.clone()).collect();
-            for key in keys {
-                self.end_if_there(kind, &key, now);
-            }
-        }
-    }
-
-    /// Takes away the server's own finalizer; others may still hold the namespace.
-    fn release_namespace(&mut self, key: &Key) {
-        let Some(object) = self.store.get(Kind::Namespace, key) else { return };
-        let mut object = object.value.clone();
-        if let Some(Value::Array(finalizers)) = object["spec"].get_mut("finalizers") {
-            finalizers.retain(|finalizer| finalizer != "kubernetes");
-        }
-        if meta::is_finished(&object) {
-            self.store.remove(Kind::Namespace, key);
         }
     }
 

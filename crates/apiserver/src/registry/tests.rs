@@ -145,6 +145,40 @@ fn in_the_foreground_owners_go_last() {
 }
 
 #[test]
+fn a_namespace_ends_with_its_pods_first_and_says_what_it_waits_for() {
+    let mut registry = registry();
+    let space = Key::new("", "space");
+    registry.create(Kind::Namespace, "", map("space"), WRITE).unwrap();
+    let there = |name: &str| Key::new("space", name);
+    for (kind, mut object) in [(Kind::Pod, pod("")), (Kind::ConfigMap, map("held"))] {
+        object["metadata"]["finalizers"] = json!(["example.com/hold"]);
+        registry.create(kind, "space", object, WRITE).unwrap();
+    }
+    registry.create(Kind::ConfigMap, "space", map("free"), WRITE).unwrap();
+    registry.delete(Kind::Namespace, &space, &Deletion::default(), WRITE).unwrap();
+    let said = |registry: &Registry| {
+        let object = registry.get(Kind::Namespace, &space).unwrap();
+        let conditions = object.value["status"]["conditions"].as_array().unwrap().clone();
+        let failing = conditions.iter().filter(|it| it["status"] == "True");
+        let messages: Vec<_> =
+            failing.map(|it| it["message"].as_str().unwrap().to_owned()).collect();
+        (conditions.len(), messages)
+    };
+    assert_eq!(said(&registry), (5, Vec::new()));
+    assert!(registry.get(Kind::ConfigMap, &there("free")).is_ok(), "the pod may need it");
+    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    registry.patch(Kind::Pod, &there("p"), Part::Main, &free, WRITE).unwrap();
+    assert!(registry.get(Kind::ConfigMap, &there("free")).is_err());
+    let messages = [
+        "Some resources are remaining: configmaps. has 1 resource instances",
+        "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances",
+    ];
+    assert_eq!(said(&registry), (5, messages.map(str::to_owned).into()));
+    registry.patch(Kind::ConfigMap, &there("held"), Part::Main, &free, WRITE).unwrap();
+    assert!(registry.get(Kind::Namespace, &space).is_err());
+}
+
+#[test]
 fn owners_in_a_circle_and_in_a_long_row_go_as_well() {
     let foreground = Deletion { propagation: Some(Propagation::Foreground), ..Deletion::default() };
     for (number, is_circle) in [(1, true), (2, true), (3, true), (2_000, false)] {

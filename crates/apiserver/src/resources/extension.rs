@@ -78,6 +78,29 @@ pub(super) const VALIDATING_ADMISSION_POLICY_BINDING: Resource = Resource {
     ..ADMISSION
 };
 
+pub(super) const MUTATING_ADMISSION_POLICY: Resource = Resource {
+    kind: Kind::MutatingAdmissionPolicy,
+    name: "MutatingAdmissionPolicy",
+    plural: "mutatingadmissionpolicies",
+    singular: "mutatingadmissionpolicy",
+    columns: &[
+        NAME,
+        number("Mutations", Cell::Of(count::mutations)),
+        column("ParamKind", Cell::At("/spec/paramKind/kind")),
+        AGE,
+    ],
+    ..ADMISSION
+};
+
+pub(super) const MUTATING_ADMISSION_POLICY_BINDING: Resource = Resource {
+    kind: Kind::MutatingAdmissionPolicyBinding,
+    name: "MutatingAdmissionPolicyBinding",
+    plural: "mutatingadmissionpolicybindings",
+    singular: "mutatingadmissionpolicybinding",
+    columns: VALIDATING_ADMISSION_POLICY_BINDING.columns,
+    ..ADMISSION
+};
+
 pub(super) const FLOW_SCHEMA: Resource = Resource {
     kind: Kind::FlowSchema,
     name: "FlowSchema",

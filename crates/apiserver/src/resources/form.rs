@@ -3,7 +3,7 @@
 //! Whoever writes does so in his form: types, defaults, validation and owners are that form's. Versions of a custom
 //! kind differ in their schemas: what one does not know is not shown in it.
 
-use super::{Kind, Resource};
+use super::{Kind, Resource, custom};
 use crate::store::Object;
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -23,9 +23,21 @@ impl Resource {
         (self.group, self.version) == (stored.group, stored.version)
     }
 
+    /// An object of a custom kind that was stored before its schema had a default is shown with it all the same.
+    fn is_shown_as_stored(&self) -> bool {
+        self.is_stored() && !self.custom_version().is_some_and(|version| version.schema().fills())
+    }
+
+    fn custom_version(&self) -> Option<&'static custom::Version> {
+        match self.kind {
+            Kind::Custom(custom) => custom.version(self.version),
+            _ => None,
+        }
+    }
+
     /// A stored object's text in this form.
     pub(crate) fn text(&self, object: &Object) -> Bytes {
-        match self.is_stored() {
+        match self.is_shown_as_stored() {
             true => object.json(),
             false => self.shown(&object.value).to_string().into(),
         }
@@ -33,7 +45,7 @@ impl Resource {
 
     /// A stored object in this form.
     pub(crate) fn shown<'a>(&self, object: &'a Value) -> Cow<'a, Value> {
-        if self.is_stored() {
+        if self.is_shown_as_stored() {
             return Cow::Borrowed(object);
         }
         let mut object = object.clone();
@@ -92,9 +104,7 @@ impl Resource {
         if let Some(fields) = object.as_object_mut() {
             name(fields, self);
         }
-        if let Kind::Custom(custom) = self.kind
-            && let Some(version) = custom.version(self.version)
-        {
+        if let Some(version) = self.custom_version() {
             version.complete(object);
         }
     }

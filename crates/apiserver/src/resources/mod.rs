@@ -102,6 +102,8 @@ kinds! {
     MutatingWebhookConfiguration => extension::MUTATING_WEBHOOK_CONFIGURATION,
     ValidatingAdmissionPolicy => extension::VALIDATING_ADMISSION_POLICY,
     ValidatingAdmissionPolicyBinding => extension::VALIDATING_ADMISSION_POLICY_BINDING,
+    MutatingAdmissionPolicy => extension::MUTATING_ADMISSION_POLICY,
+    MutatingAdmissionPolicyBinding => extension::MUTATING_ADMISSION_POLICY_BINDING,
     FlowSchema => extension::FLOW_SCHEMA,
     PriorityLevelConfiguration => extension::PRIORITY_LEVEL_CONFIGURATION,
     APIService => extension::API_SERVICE,

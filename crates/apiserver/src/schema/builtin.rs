@@ -184,6 +184,8 @@ fn schema(resource: &Resource) -> Option<Add> {
         Kind::ValidatingAdmissionPolicyBinding => {
             of::<admission::v1::ValidatingAdmissionPolicyBinding>
         }
+        Kind::MutatingAdmissionPolicy => of::<admission::v1::MutatingAdmissionPolicy>,
+        Kind::MutatingAdmissionPolicyBinding => of::<admission::v1::MutatingAdmissionPolicyBinding>,
         Kind::FlowSchema => of::<api::flowcontrol::v1::FlowSchema>,
         Kind::PriorityLevelConfiguration => of::<api::flowcontrol::v1::PriorityLevelConfiguration>,
         Kind::APIService => of::<APIService>,

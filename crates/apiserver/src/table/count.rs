@@ -61,6 +61,10 @@ pub(crate) fn webhooks(configuration: &Value) -> Value {
     items(&configuration["webhooks"]).count().into()
 }
 
+pub(crate) fn mutations(policy: &Value) -> Value {
+    items(&policy["spec"]["mutations"]).count().into()
+}
+
 pub(crate) fn validations(policy: &Value) -> Value {
     items(&policy["spec"]["validations"]).count().into()
 }

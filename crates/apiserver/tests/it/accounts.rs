@@ -114,6 +114,23 @@ async fn every_namespace_has_an_account_and_every_pod_its_token() {
 }
 
 #[tokio::test]
+async fn the_certificate_that_every_namespace_has_comes_back_as_it_was() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/configmaps/kube-root-ca.crt";
+    let (_, first) = cluster.ask(&format!("GET {path}"), Value::Null).await;
+    let certificate = &first["data"]["ca.crt"];
+    assert!(certificate.as_str().is_some_and(|it| it.starts_with("-----BEGIN CERTIFICATE")));
+    let changed =
+        json!({"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": "", "more": "x"}});
+    for (line, body) in [("DELETE", Value::Null), ("PUT", changed)] {
+        let (code, answer) = cluster.ask(&format!("{line} {path}"), body).await;
+        assert_eq!(code, 200, "{answer}");
+        let (_, found) = cluster.ask(&format!("GET {path}"), Value::Null).await;
+        assert_eq!(found["data"], json!({"ca.crt": certificate}), "after {line}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_opens_what_its_roles_allow_until_its_pod_is_gone() {
     let cluster = Cluster::start().await;
     let pod =

@@ -21,6 +21,8 @@ mod events;
 #[cfg(test)]
 mod full;
 #[cfg(test)]
+mod habits;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod odd_bodies;

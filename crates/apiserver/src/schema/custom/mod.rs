@@ -23,6 +23,7 @@ pub(crate) struct Schema {
     /// By their text; those that are no regular expressions are left out.
     patterns: BTreeMap<String, Regex>,
     rules: Rules,
+    fills: bool,
 }
 
 /// What validation found.
@@ -47,7 +48,7 @@ impl Schema {
         };
         let (mut patterns, mut rules) = (BTreeMap::new(), Rules::default());
         gather(source, &mut patterns, &mut rules);
-        Self { source: source.clone(), types, root, patterns, rules }
+        Self { source: source.clone(), types, root, patterns, rules, fills: fills(source) }
     }
 
     pub(crate) fn root(&self) -> Root<'_> {
@@ -57,6 +58,11 @@ impl Schema {
     /// As the OpenAPI document shows it.
     pub(crate) fn document(&self) -> Value {
         with_metadata(&self.source)
+    }
+
+    /// Whether it has defaults.
+    pub(crate) fn fills(&self) -> bool {
+        self.fills
     }
 
     /// Fills in the defaults.
@@ -114,6 +120,13 @@ fn gather(schema: &Value, patterns: &mut BTreeMap<String, Regex>, rules: &mut Ru
         Value::Array(items) => items.iter().for_each(|schema| gather(schema, patterns, rules)),
         _ => {}
     }
+}
+
+fn fills(schema: &Value) -> bool {
+    let Some(parts) = schema.as_object() else { return false };
+    let fields = parts.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let inner = ["items", "additionalProperties"].into_iter().filter_map(|name| parts.get(name));
+    parts.contains_key("default") || fields.map(|(_, field)| field).chain(inner).any(fills)
 }
 
 fn complete(schema: &Value, value: &mut Value) {

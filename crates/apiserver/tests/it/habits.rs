@@ -1,0 +1,106 @@
+//! What clients rely on without asking: each was found by Kubernetes' own conformance tests.
+
+use crate::ask::ask;
+use crate::cluster::{Cluster, in_time, object};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::conditions::is_crd_established;
+use kube::runtime::wait::await_condition;
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+const JSON: &str = "application/json";
+
+fn names(list: &Value) -> Vec<&str> {
+    let items = list["items"].as_array().unwrap();
+    items.iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn flags_and_numbers_that_objects_are_silent_about_can_be_selected() {
+    let cluster = Cluster::start(|_| {}).await;
+    let all = json!([
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "open"}},
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "closed"}, "spec": {"unschedulable": true}},
+        {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "new", "namespace": "default"},
+         "reportingComponent": "example.com/c", "involvedObject": {"namespace": "default"}},
+        {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "old", "namespace": "default"},
+         "source": {"component": "kubelet"}, "involvedObject": {"namespace": "default"}},
+    ]);
+    for object in all.as_array().unwrap() {
+        let place = match object["kind"] == "Node" {
+            true => "/api/v1/nodes",
+            false => "/api/v1/namespaces/default/events",
+        };
+        let (code, answer) = ask(&cluster, "POST", place, JSON, &object.to_string()).await;
+        assert_eq!(code, 201, "{answer}");
+    }
+    for (question, expected) in [
+        ("nodes?fieldSelector=spec.unschedulable%3Dfalse", "open"),
+        ("nodes?fieldSelector=spec.unschedulable%3Dtrue", "closed"),
+        ("events?fieldSelector=source%3Dkubelet", "old"),
+        ("events?fieldSelector=source%3Dexample.com/c", "new"),
+    ] {
+        let (_, list) = ask(&cluster, "GET", &format!("/api/v1/{question}"), JSON, "").await;
+        assert_eq!(names(&list), [expected], "{question}");
+    }
+}
+
+#[tokio::test]
+async fn a_piece_of_a_list_says_how_much_follows() {
+    let cluster = Cluster::start(|_| {}).await;
+    let maps = cluster.api("v1", "ConfigMap");
+    for name in ["a", "b", "c"] {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "labels": {"of": "test"}}});
+        maps.create(&PostParams::default(), &object(map)).await.unwrap();
+    }
+    for (labels, remaining) in [(None, Some(1)), (Some("of=test"), None)] {
+        let params = ListParams { label_selector: labels.map(str::to_owned), ..Default::default() };
+        let first = maps.list(&params.limit(2)).await.unwrap();
+        assert_eq!(first.metadata.remaining_item_count, remaining, "{labels:?}");
+        assert!(first.metadata.continue_.is_some());
+    }
+    let whole = maps.list(&ListParams::default().limit(3)).await.unwrap();
+    assert_eq!(whole.metadata.remaining_item_count, None);
+}
+
+#[tokio::test]
+async fn custom_objects_are_read_with_the_defaults_of_today() {
+    let cluster = Cluster::start(|_| {}).await;
+    let definitions = cluster.all("apiextensions.k8s.io/v1", "CustomResourceDefinition");
+    let definition = |properties: Value| {
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "foos.example.com"},
+            "spec": {"group": "example.com", "scope": "Namespaced",
+                "names": {"plural": "foos", "singular": "foo", "kind": "Foo", "listKind": "FooList"},
+                "versions": [{"name": "v1", "served": true, "storage": true,
+                    "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}}}]}})
+    };
+    let plain = object(definition(json!({"a": {"type": "string"}})));
+    definitions.create(&PostParams::default(), &plain).await.unwrap();
+    let typed: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    in_time(await_condition(typed, "foos.example.com", is_crd_established())).await.unwrap();
+    let foos = cluster.api("example.com/v1", "Foo");
+    let foo = json!({"apiVersion": "example.com/v1", "kind": "Foo", "metadata": {"name": "one"}});
+    let made = foos.create(&PostParams::default(), &object(foo)).await.unwrap();
+    let better = Patch::Merge(definition(json!({"a": {"type": "string", "default": "A"}})));
+    definitions.patch("foos.example.com", &PatchParams::default(), &better).await.unwrap();
+    let read = foos.get("one").await.unwrap();
+    assert_eq!(read.data["a"], "A");
+    assert_eq!(read.resource_version(), made.resource_version(), "nobody wrote it");
+    let listed = foos.list(&ListParams::default()).await.unwrap();
+    assert_eq!(listed.items[0].data["a"], "A");
+}
+
+#[tokio::test]
+async fn faults_have_the_words_that_clients_look_for() {
+    let cluster = Cluster::start(|_| {}).await;
+    let twice =
+        "\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  foo: a\n  foo: b\n";
+    let place = "/api/v1/namespaces/default/configmaps/a?fieldManager=m&fieldValidation=Strict";
+    let (code, answer) = ask(&cluster, "PATCH", place, "application/apply-patch+yaml", twice).await;
+    let message = answer["message"].as_str().unwrap();
+    assert_eq!(code, 400);
+    assert!(message.ends_with("line 8: key \"foo\" already set in map"), "{message}");
+}
