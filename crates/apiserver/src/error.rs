@@ -131,6 +131,12 @@ pub enum Prohibition {
     NoAccount { namespace: String, account: String },
     #[error("no PriorityClass with name {class} was found")]
     NoPriorityClass { class: String },
+    /// A certificate with which everything is allowed is not to be had so.
+    #[error("use of {signer} signer with system:masters group is not allowed")]
+    MastersCertificate { signer: String },
+    /// `verb` is what somebody may not do to requests for this signer.
+    #[error("user not permitted to {verb} requests with signerName {signer:?}")]
+    NoSigner { verb: &'static str, signer: String },
 }
 
 /// One wrong field.

@@ -60,10 +60,6 @@ impl Config {
     fn pools(&self) -> Pools {
         Pools::new(&self.service_cidrs, &self.node_ports)
     }
-
-    fn root_certificate(&self) -> Option<String> {
-        self.access.as_ref().map(|access| access.certificate())
-    }
 }
 
 /// A Kubernetes API with its objects in memory, and on a disk if there is one.
@@ -88,7 +84,7 @@ impl ApiServer {
     pub fn new(config: &Config) -> Result<Arc<Self>, Error> {
         let (pools, seed) = (config.pools(), RandomState::new().hash_one(first_revision()));
         let store = Store::new(first_revision(), config.history);
-        let registry = Registry::new(store, pools, seed, config.root_certificate(), now());
+        let registry = Registry::new(store, pools, seed, config.access.clone(), now());
         Self::begin(config, registry, Tokens::new().map_err(unusable)?, None)
     }
 
@@ -107,11 +103,11 @@ impl ApiServer {
         let (pools, seed) = (config.pools(), RandomState::new().hash_one(kept.revision));
         let is_new = kept.objects.is_empty();
         let saved = kept.revision;
-        let certificate = config.root_certificate();
+        let authority = config.access.clone();
         let registry = if is_new {
-            Registry::new(Store::resumed(&kept, config.history), pools, seed, certificate, now())
+            Registry::new(Store::resumed(&kept, config.history), pools, seed, authority, now())
         } else {
-            Registry::restore(kept, config.history, pools, seed, certificate, now())
+            Registry::restore(kept, config.history, pools, seed, authority, now())
         };
         Self::begin(config, registry, tokens, Some((disk, saved)))
     }
@@ -139,9 +135,9 @@ impl ApiServer {
                 let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
                 discard();
                 let seed = RandomState::new().hash_one(kept.revision);
-                let (pools, certificate) = (config.pools(), config.root_certificate());
+                let (pools, authority) = (config.pools(), config.access.clone());
                 let history = config.history;
-                *registry = Registry::restore(kept, history, pools, seed, certificate, self::now());
+                *registry = Registry::restore(kept, history, pools, seed, authority, self::now());
             };
             Journal::start(disk, saved, move |batch| news.tell(batch), begin_anew)
         });

@@ -3,6 +3,9 @@
 //! Everything is made when the server starts, and is kept where the server's store is: on a disk, if there is one.
 //! [`Access::kubeconfig`] is how a client gets its share. *Not here*: what somebody who got in may do.
 
+mod der;
+pub(crate) mod issue;
+pub(crate) mod request;
 mod subject;
 pub(crate) mod tokens;
 

@@ -2,6 +2,7 @@
 //!
 //! <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#x509-client-certificates>
 
+use super::der::{Element, SEQUENCE, VERSION};
 use super::tokens::{Bound, Claims};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -75,74 +76,32 @@ impl User {
         let mut fields = certificate.inner().next()?.of(SEQUENCE)?.inner().peekable();
         fields.next_if(|field| field.tag == VERSION);
         // Serial number, signature algorithm, issuer, validity.
-        let subject = fields.nth(4)?.of(SEQUENCE)?;
-        let mut user = User::default();
-        for attribute in subject.inner().flat_map(|set| set.inner()) {
-            let mut parts = attribute.inner();
-            let (kind, value) = (parts.next()?, parts.next()?);
-            let value = std::str::from_utf8(value.content).ok()?.to_owned();
-            match kind.content {
-                COMMON_NAME => user.name = value,
-                ORGANISATION => user.groups.push(value),
-                _ => {}
-            }
-        }
-        user.groups.push(AUTHENTICATED.to_owned());
+        let (name, mut groups) = names(fields.nth(4)?.of(SEQUENCE)?)?;
+        groups.push(AUTHENTICATED.to_owned());
+        let user = Self { name, groups, ..Self::default() };
         (!user.name.is_empty()).then_some(user)
     }
 }
 
-const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
 /// 2.5.4.3
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
 /// 2.5.4.10
 const ORGANISATION: &[u8] = &[0x55, 4, 10];
 
-/// One value in DER (X.690).
-#[derive(Clone, Copy)]
-struct Element<'a> {
-    tag: u8,
-    content: &'a [u8],
-}
-
-impl<'a> Element<'a> {
-    fn first(bytes: &'a [u8]) -> Option<Self> {
-        Elements { rest: bytes }.next()
+/// The common name and the organisations of a name (X.501), the last common name where there are several.
+pub(super) fn names(name: Element<'_>) -> Option<(String, Vec<String>)> {
+    let (mut common, mut organisations) = (String::new(), Vec::new());
+    for attribute in name.inner().flat_map(Element::inner) {
+        let mut parts = attribute.inner();
+        let (kind, value) = (parts.next()?, parts.next()?);
+        let value = std::str::from_utf8(value.content).ok()?.to_owned();
+        match kind.content {
+            COMMON_NAME => common = value,
+            ORGANISATION => organisations.push(value),
+            _ => {}
+        }
     }
-
-    fn of(self, tag: u8) -> Option<Self> {
-        (self.tag == tag).then_some(self)
-    }
-
-    fn inner(self) -> Elements<'a> {
-        Elements { rest: self.content }
-    }
-}
-
-struct Elements<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for Elements<'a> {
-    type Item = Element<'a>;
-
-    fn next(&mut self) -> Option<Element<'a>> {
-        let (tag, rest) = self.rest.split_first()?;
-        let (first, rest) = rest.split_first()?;
-        let (length, rest) = match usize::from(*first) {
-            short @ ..=0x7f => (short, rest),
-            long => {
-                let (bytes, rest) = rest.split_at_checked(long & 0x7f)?;
-                let fits = bytes.len() <= 4;
-                let length = bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-                (if fits { length } else { return None }, rest)
-            }
-        };
-        let (content, rest) = rest.split_at_checked(length)?;
-        self.rest = rest;
-        Some(Element { tag: *tag, content })
-    }
+    Some((common, organisations))
 }
 
 #[cfg(test)]

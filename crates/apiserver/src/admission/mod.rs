@@ -4,6 +4,7 @@
 
 mod addresses;
 mod causes;
+pub(crate) mod certificate;
 mod config;
 mod definition;
 mod device;
@@ -25,6 +26,7 @@ mod workload;
 pub(crate) use pools::Pools;
 
 use crate::error::Error;
+use crate::registry::Part;
 use crate::resources::{Kind, Resource};
 use crate::schema::zeros;
 use causes::Causes;
@@ -85,6 +87,9 @@ pub(crate) fn admit(
     let fields = object.as_object_mut().expect("the registry adopts objects only");
     match resource.kind {
         Kind::CustomResourceDefinition => definition::admit(fields, old, &mut causes),
+        Kind::CertificateSigningRequest => {
+            certificate::check(fields, old, Part::Main, &mut causes);
+        }
         Kind::Namespace => complete_namespace(fields),
         Kind::Role | Kind::ClusterRole => {
             rights::role(fields, resource.namespaced, &mut causes);
@@ -129,11 +134,19 @@ pub(crate) fn admit(
     causes.into_result(resource, name)
 }
 
-/// Completes what a status write says and refuses what is wrong with it.
-pub(crate) fn admit_status(resource: &'static Resource, object: &mut Value) -> Result<(), Error> {
+/// Completes what a write of a status, or of a part of it, says and refuses what is wrong with it.
+pub(crate) fn admit_status(
+    resource: &'static Resource,
+    object: &mut Value,
+    old: &Value,
+    part: Part,
+) -> Result<(), Error> {
     let mut causes = Causes::default();
     let fields = object.as_object_mut().expect("the registry adopts objects only");
     match resource.kind {
+        Kind::CertificateSigningRequest => {
+            certificate::check(fields, Some(old), part, &mut causes);
+        }
         Kind::Service => service::admit_status(fields, &mut causes),
         Kind::Pod => pod::check_status(fields, &mut causes),
         Kind::Deployment | Kind::ReplicaSet => workload::check_status(fields, &mut causes),

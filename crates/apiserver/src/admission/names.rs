@@ -39,9 +39,11 @@ fn of_kind(kind: Kind, name: &str) -> Result<(), &'static str> {
             Err("must not have leading 0s")
         }
         Kind::IPAddress => Err("must be a valid IP address in canonical form"),
-        Kind::Role | Kind::RoleBinding | Kind::ClusterRole | Kind::ClusterRoleBinding => {
-            path_segment(name)
-        }
+        Kind::Role
+        | Kind::RoleBinding
+        | Kind::ClusterRole
+        | Kind::ClusterRoleBinding
+        | Kind::CertificateSigningRequest => path_segment(name),
         _ => subdomain(name),
     }
 }

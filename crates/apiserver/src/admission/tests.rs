@@ -237,7 +237,7 @@ fn allocations_follow_changes() {
     let first = create(&mut registry, Kind::Service, "web", exposed.clone()).unwrap();
     let key = Key::new("default", "web");
     let mut update = |object: &Value| {
-        let part = crate::registry::Part::Main;
+        let part = Part::Main;
         registry
             .update(Kind::Service, &key, part, object.clone(), WRITE)
             .map(|object| object.value.clone())

@@ -164,6 +164,9 @@ fn subresources(resource: &Resource) -> Vec<(&'static str, &'static str, &'stati
         all.push(("log", "Pod", &["get"]));
         all.push(("portforward", "PodPortForwardOptions", &["create", "get"]));
     }
+    if resource.kind == Kind::CertificateSigningRequest {
+        all.push(("approval", resource.name, &STATUS_VERBS));
+    }
     if resource.kind == Kind::ServiceAccount {
         all.push(("token", "TokenRequest", &["create"]));
     }

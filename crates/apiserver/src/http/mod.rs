@@ -200,7 +200,11 @@ async fn handle_objects(
             _ => Err(Error::MethodNotAllowed),
         },
         (Some(_), subresource) => {
-            let part = if subresource.is_some() { Part::Status } else { Part::Main };
+            let part = match subresource {
+                None => Part::Main,
+                Some(Subresource::Approval) => Part::Approval,
+                Some(_) => Part::Status,
+            };
             match method {
                 Method::GET if query.watch => watch::start(&server, &place, &query),
                 Method::GET => objects::get(&server, &place, &query),

@@ -39,6 +39,7 @@ pub(super) struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subresource {
     Status,
+    Approval,
     Scale,
     Binding,
     Eviction,
@@ -142,6 +143,9 @@ fn within(resource: &'static Resource, namespace: Option<String>, parts: &[&str]
         [name] => (Some((*name).to_owned()), None),
         [name, "status"] if resource.has_status() => {
             (Some((*name).to_owned()), Some(Subresource::Status))
+        }
+        [name, "approval"] if resource.kind == Kind::CertificateSigningRequest => {
+            (Some((*name).to_owned()), Some(Subresource::Approval))
         }
         [name, "scale"] if resource.scale.is_some() => {
             (Some((*name).to_owned()), Some(Subresource::Scale))

@@ -31,7 +31,8 @@ impl Registry {
         }
         let name = name.to_owned();
         self.provide(Kind::ServiceAccount, &name, json!({"metadata": {"name": DEFAULT}}), now);
-        if let Some(certificate) = self.root_certificate.clone() {
+        if let Some(authority) = &self.authority {
+            let certificate = authority.certificate();
             let about = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters.";
             let annotations = json!({"kubernetes.io/description": about});
             let metadata = json!({"name": ROOT, "annotations": annotations});
@@ -77,7 +78,7 @@ impl Registry {
         let wants = wants.or_else(|| found.value["automountServiceAccountToken"].as_bool());
         spec["serviceAccountName"] = account.as_str().into();
         spec["serviceAccount"] = account.into();
-        if self.root_certificate.is_some() && wants != Some(false) {
+        if self.authority.is_some() && wants != Some(false) {
             mount_token(spec, &format!("kube-api-access-{}", self.random.suffix()));
         }
         Ok(())

@@ -42,7 +42,9 @@ impl Registry {
         let old = self.store.get(kind, key);
         let live = match &old {
             Some(old) => bare(&resource.shown(&old.value)),
-            None if part == Part::Status => return self.get(kind, key).map(|it| (it, false)),
+            None if matches!(part, Part::Status | Part::Approval) => {
+                return self.get(kind, key).map(|it| (it, false));
+            }
             None => empty,
         };
         let managers = old.as_ref().map(|old| &old.value["metadata"]["managedFields"]);

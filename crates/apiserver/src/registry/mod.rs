@@ -9,6 +9,7 @@ mod accounts;
 mod addresses;
 mod apply;
 mod budgets;
+mod certificates;
 mod definitions;
 mod delete;
 mod meta;
@@ -21,8 +22,8 @@ mod track;
 pub(crate) use definitions::Customs;
 pub(crate) use delete::{Deleted, Deletion, Propagation};
 
-use crate::access::User;
-use crate::admission::{self, Pools};
+use crate::access::{Access, User};
+use crate::admission::{self, Pools, certificate};
 use crate::error::{Cause, Clash, Error, Prohibition, Reason};
 use crate::managed::entries::Managers;
 use crate::patch::Patch;
@@ -84,6 +85,8 @@ pub(crate) enum Part {
     /// All but the status.
     Main,
     Status,
+    /// Whether a certificate shall be issued, which belongs to the status.
+    Approval,
     /// How many there shall be, which belongs to the main part.
     Scale,
 }
@@ -94,6 +97,7 @@ impl Part {
         match self {
             Self::Main => "",
             Self::Status => "status",
+            Self::Approval => "approval",
             Self::Scale => "scale",
         }
     }
@@ -106,8 +110,8 @@ pub(crate) struct Registry {
     pools: Pools,
     random: Random,
     pub(crate) customs: Customs,
-    /// The certificate (PEM) of the authority behind the server's own, where it has one.
-    root_certificate: Option<String>,
+    /// The authority behind the server's certificate, where it has one.
+    authority: Option<Arc<Access>>,
     /// What the client is to be told about its request, though it succeeds.
     warnings: Vec<String>,
 }
@@ -119,10 +123,10 @@ impl Registry {
         store: Store,
         pools: Pools,
         seed: u64,
-        root_certificate: Option<String>,
+        authority: Option<Arc<Access>>,
         now: i64,
     ) -> Self {
-        let mut registry = Self::bare(store, pools, seed, root_certificate);
+        let mut registry = Self::bare(store, pools, seed, authority);
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             let namespace = serde_json::json!({"metadata": {"name": name}});
             registry
@@ -138,10 +142,10 @@ impl Registry {
         registry
     }
 
-    fn bare(store: Store, pools: Pools, seed: u64, root_certificate: Option<String>) -> Self {
+    fn bare(store: Store, pools: Pools, seed: u64, authority: Option<Arc<Access>>) -> Self {
         let random = Random::new(seed);
         let (customs, warnings) = (Customs::default(), Vec::new());
-        Self { store, pools, random, customs, root_certificate, warnings }
+        Self { store, pools, random, customs, authority, warnings }
     }
 
     /// The object, or `NotFound`.
@@ -186,11 +190,13 @@ impl Registry {
         if resource.status != StatusRule::SeparateOnceCreated {
             meta::drop_status(resource, &mut object);
         }
+        certificates::begin(resource, &mut object, write);
         admission::complete(resource, &mut object, None);
         self.check_rights(resource, &key, &object, None, write)?;
         let given = object.clone();
         admission::admit(resource, &mut object, None)?;
         self.check_custom(resource, &object, None)?;
+        certificates::check_subject(resource, &key, &object)?;
         track::begin(resource, &given, &mut object, managers, write);
         let mut object = resource.stored(object);
         self.pools.allocate(kind, &mut object, None, write.dry_run)?;
@@ -232,7 +238,12 @@ impl Registry {
         let claimed = meta::metadata(&mut object).remove("managedFields");
         match part {
             Part::Main | Part::Scale => meta::keep_status(resource, &mut object, &before),
-            Part::Status => meta::keep_all_but_status(resource, &mut object, &before),
+            Part::Status | Part::Approval => {
+                meta::keep_all_but_status(resource, &mut object, &before);
+            }
+        }
+        if resource.kind == Kind::CertificateSigningRequest {
+            certificate::keep(part, &mut object, &before, write.now);
         }
         if part != Part::Status || definitions::covers_status(resource) {
             self.check_custom(resource, &object, Some(&before))?;
@@ -240,13 +251,14 @@ impl Registry {
         admission::complete(resource, &mut object, Some(&before));
         self.check_rights(resource, key, &object, Some(&before), write)?;
         let given = object.clone();
-        if part == Part::Status {
-            admission::admit_status(resource, &mut object)?;
+        if matches!(part, Part::Status | Part::Approval) {
+            admission::admit_status(resource, &mut object, &before, part)?;
         } else {
             admission::admit(resource, &mut object, Some(&before))?;
             self.pools.allocate(kind, &mut object, Some(&before), write.dry_run)?;
             meta::count_generation(resource, &mut object, &before);
         }
+        self.check_signer(resource, part, &before, &object, write)?;
         let managers = managers.ok_or(claimed);
         track::follow(resource, part, &before, &given, &mut object, managers, write);
         let object = resource.stored(object);

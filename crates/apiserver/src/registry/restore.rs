@@ -1,12 +1,14 @@
 //! A cluster that was kept on a disk: its objects come back as they were, and what is derived from them is made anew.
 
 use super::{Registry, Write};
+use crate::access::Access;
 use crate::admission::Pools;
 use crate::error::Error;
 use crate::registry::Part;
 use crate::resources::{Kind, RESOURCES};
 use crate::store::{Change, History, Kept, Key, Store};
 use serde_json::Value;
+use std::sync::Arc;
 
 impl Registry {
     /// The cluster as it was kept: definitions before the objects of their kinds, allocations from what Services hold.
@@ -15,11 +17,10 @@ impl Registry {
         history: History,
         pools: Pools,
         seed: u64,
-        root_certificate: Option<String>,
+        authority: Option<Arc<Access>>,
         now: i64,
     ) -> Self {
-        let mut registry =
-            Self::bare(Store::resumed(&kept, history), pools, seed, root_certificate);
+        let mut registry = Self::bare(Store::resumed(&kept, history), pools, seed, authority);
         for resource in &RESOURCES {
             registry.bring(resource.kind, &mut kept);
         }

@@ -19,6 +19,7 @@ impl Registry {
             self.settle_accounts(&change, now);
             self.settle_roles(&change);
             self.settle_budgets(&change, now);
+            self.settle_certificates(&change, now);
         }
     }
 

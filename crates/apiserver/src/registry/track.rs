@@ -3,7 +3,7 @@
 use super::{Part, Write, meta};
 use crate::managed::entries::{Managers, Owner};
 use crate::managed::{self, Changes, Set};
-use crate::resources::Resource;
+use crate::resources::{Kind, Resource};
 use serde_json::{Map, Value};
 
 /// Fields that nobody owns (`k8s.io/apimachinery/pkg/util/managedfields`).
@@ -25,10 +25,19 @@ const NOBODYS: [&[&str]; 12] = [
 /// What a request for this part may own.
 pub(super) fn scope(resource: &Resource, part: Part, set: &Set) -> Set {
     let set = set.without(&NOBODYS);
+    let set = match resource.kind {
+        // What was asked for is written once and has no owner.
+        Kind::CertificateSigningRequest => set.without(&[&["f:spec"]]),
+        _ => set,
+    };
     match part {
         Part::Main | Part::Scale if resource.has_status() => set.without(&[&["f:status"]]),
         Part::Main | Part::Scale => set,
+        Part::Status if resource.kind == Kind::CertificateSigningRequest => {
+            set.without(&[&["f:status", "f:conditions"]])
+        }
         Part::Status => set.without(&[&["f:spec"]]),
+        Part::Approval => set.without(&[&["f:status", "f:certificate"]]),
     }
 }
 
@@ -76,6 +85,10 @@ pub(super) fn follow(
     let timed = part != Part::Scale && (managers.is_err() || !same(old, object));
     let managers = managers.unwrap_or_else(|claimed| {
         let mut managers = self::managers(resource, claimed.as_ref().unwrap_or(present));
+        // Of an object without owners nobody becomes one but by applying.
+        if managers.is_empty() {
+            return managers;
+        }
         let changes = changes(resource, part, old, given);
         managers.update(&owner(resource, part, write), &changes);
         managers

@@ -3,6 +3,7 @@
 
 mod apps;
 mod batch;
+mod certificate;
 mod columns;
 mod core;
 pub(crate) mod custom;
@@ -107,6 +108,7 @@ kinds! {
     FlowSchema => extension::FLOW_SCHEMA,
     PriorityLevelConfiguration => extension::PRIORITY_LEVEL_CONFIGURATION,
     APIService => extension::API_SERVICE,
+    CertificateSigningRequest => certificate::CERTIFICATE_SIGNING_REQUEST,
     SelfSubjectReview => review::SELF_SUBJECT_REVIEW,
     TokenReview => review::TOKEN_REVIEW,
     LocalSubjectAccessReview => review::LOCAL_SUBJECT_ACCESS_REVIEW,
@@ -320,6 +322,7 @@ impl Resource {
                 "type",
             ],
             Kind::ResourceSlice => &["spec.nodeName", "spec.driver"],
+            Kind::CertificateSigningRequest => &["spec.signerName"],
             Kind::IPAddress => &[
                 "spec.parentRef.group",
                 "spec.parentRef.resource",

@@ -189,6 +189,7 @@ fn schema(resource: &Resource) -> Option<Add> {
         Kind::FlowSchema => of::<api::flowcontrol::v1::FlowSchema>,
         Kind::PriorityLevelConfiguration => of::<api::flowcontrol::v1::PriorityLevelConfiguration>,
         Kind::APIService => of::<APIService>,
+        Kind::CertificateSigningRequest => of::<api::certificates::v1::CertificateSigningRequest>,
         Kind::SelfSubjectReview => of::<api::authentication::v1::SelfSubjectReview>,
         Kind::TokenReview => of::<api::authentication::v1::TokenReview>,
         Kind::LocalSubjectAccessReview => of::<api::authorization::v1::LocalSubjectAccessReview>,

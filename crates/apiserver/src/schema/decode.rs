@@ -170,8 +170,11 @@ fn illegal_byte(text: &str) -> Option<usize> {
     let digit =
         |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'\n' | b'\r');
     let wrong = bare.bytes().position(|byte| !digit(&byte));
-    wrong.or_else(|| {
-        (!text.len().is_multiple_of(4) || text.len() - bare.len() > 2).then_some(bare.len())
+    wrong.or_else(|| match text.len() - bare.len() {
+        // Go names the beginning of what is not complete.
+        0 => (!text.len().is_multiple_of(4)).then_some(text.len() / 4 * 4),
+        1 | 2 if text.len().is_multiple_of(4) => None,
+        _ => Some(bare.len()),
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Texts follow `k8s.io/kubernetes/pkg/printers/internalversion`.
 
+pub(crate) mod certificate;
 pub(crate) mod cluster;
 pub(crate) mod count;
 pub(crate) mod device;

@@ -20,8 +20,16 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const FILES: [&str; 7] =
-    ["objects", "services", "workloads", "network", "definitions", "watches", "statuses"];
+const FILES: [&str; 8] = [
+    "objects",
+    "services",
+    "workloads",
+    "network",
+    "definitions",
+    "watches",
+    "statuses",
+    "certificates",
+];
 
 fn path(file: &str, ending: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(format!("{file}.{ending}"))

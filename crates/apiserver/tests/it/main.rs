@@ -7,6 +7,8 @@ mod accounts;
 #[cfg(test)]
 mod ask;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod cluster;

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// A directory that goes with this value.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Scratch(std::env::temp_dir().join(format!("{}-data", new_name())))
     }
 
@@ -75,10 +75,10 @@ fn a_lab_goes_on_where_a_killed_one_was() {
 }
 
 /// `podway apiserver`, which ends with this value.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Server {
-    fn start(scratch: &Scratch) -> (Server, PathBuf) {
+    pub(crate) fn start(scratch: &Scratch) -> (Server, PathBuf) {
         let kubeconfig = scratch.0.join("kubeconfig");
         std::fs::remove_file(&kubeconfig).ok();
         let mut command = Command::new(PODWAY);

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod answers;
+mod certificates;
 mod clients;
 mod connections;
 mod containers;

@@ -22,6 +22,7 @@ import (
 	autoscaling1 "k8s.io/api/autoscaling/v1"
 	autoscaling "k8s.io/api/autoscaling/v2"
 	batch "k8s.io/api/batch/v1"
+	certificates "k8s.io/api/certificates/v1"
 	coordination "k8s.io/api/coordination/v1"
 	core "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
@@ -48,6 +49,7 @@ var roots = []any{
 	policy.PodDisruptionBudget{}, policy.Eviction{},
 	networking.Ingress{}, networking.IngressClass{}, networking.NetworkPolicy{}, networking.IPAddress{},
 	networking.ServiceCIDR{}, discovery.EndpointSlice{}, coordination.Lease{},
+	certificates.CertificateSigningRequest{},
 	rbac.Role{}, rbac.RoleBinding{}, rbac.ClusterRole{}, rbac.ClusterRoleBinding{},
 	storage.StorageClass{}, scheduling.PriorityClass{}, extensions.CustomResourceDefinition{},
 	authorization.SelfSubjectAccessReview{}, authorization.SelfSubjectRulesReview{}, authentication.SelfSubjectReview{},

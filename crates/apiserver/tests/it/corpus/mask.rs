@@ -121,8 +121,13 @@ pub(super) fn sort_causes(status: &mut Value) {
 /// Takes out what a JSON pointer leads to.
 pub(super) fn remove(value: &mut Value, pointer: &str) {
     let (parent, last) = pointer.rsplit_once('/').expect("a JSON pointer");
-    if let Some(Value::Object(fields)) = value.pointer_mut(parent) {
-        fields.remove(last);
+    match value.pointer_mut(parent) {
+        Some(Value::Object(fields)) => drop(fields.remove(last)),
+        Some(Value::Array(items)) => {
+            let index = last.parse().ok().filter(|index| *index < items.len());
+            index.into_iter().for_each(|index: usize| items[index] = Value::Null);
+        }
+        _ => {}
     }
 }
 
