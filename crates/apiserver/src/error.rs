@@ -131,6 +131,9 @@ pub enum Prohibition {
     NoAccount { namespace: String, account: String },
     #[error("no PriorityClass with name {class} was found")]
     NoPriorityClass { class: String },
+    /// A quota or a range of limits is in the way.
+    #[error("{why}")]
+    NoRoom { why: String },
     /// A certificate with which everything is allowed is not to be had so.
     #[error("use of {signer} signer with system:masters group is not allowed")]
     MastersCertificate { signer: String },

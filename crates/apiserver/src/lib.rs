@@ -20,6 +20,7 @@ mod managed;
 mod patch;
 pub mod protobuf;
 mod quantity;
+mod quota;
 mod registry;
 pub mod resources;
 mod rights;

@@ -17,6 +17,7 @@ mod node;
 mod pod;
 mod policy;
 mod pools;
+mod quota;
 mod ranges;
 mod rights;
 mod service;
@@ -54,6 +55,7 @@ pub(crate) fn complete(resource: &'static Resource, object: &mut Value, old: Opt
         Kind::EndpointSlice => endpoints::complete_slice(fields),
         Kind::Endpoints => endpoints::complete_endpoints(fields),
         Kind::NetworkPolicy => network::complete_policy(child(fields, "spec")),
+        Kind::LimitRange => quota::complete_range(child(fields, "spec")),
         Kind::Secret => config::complete_secret(fields),
         Kind::RoleBinding | Kind::ClusterRoleBinding => rights::complete_binding(fields),
         Kind::Namespace => name_namespace(fields),
@@ -114,6 +116,8 @@ pub(crate) fn admit(
         Kind::Endpoints => endpoints::endpoints(fields, &mut causes),
         Kind::NetworkPolicy => network::policy(fields, &mut causes),
         Kind::Ingress => network::ingress(fields, &mut causes),
+        Kind::ResourceQuota => quota::quota(fields, old, &mut causes),
+        Kind::LimitRange => quota::range(fields.get("spec").unwrap_or(&Value::Null), &mut causes),
         Kind::ConfigMap => config::config_map(fields, old, &mut causes),
         Kind::Secret => config::secret(fields, old, &mut causes),
         Kind::Node => node::admit(fields, old, &mut causes),

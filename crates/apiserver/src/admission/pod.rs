@@ -40,7 +40,11 @@ pub(super) fn check_status(pod: &Map<String, Value>, causes: &mut Causes) {
 
 /// `status.qosClass`
 fn quality(spec: &Map<String, Value>) -> &'static str {
-    let containers = || spec.get("containers").and_then(Value::as_array).into_iter().flatten();
+    let containers = || {
+        LISTS
+            .iter()
+            .flat_map(|list| spec.get(*list).and_then(Value::as_array).into_iter().flatten())
+    };
     let part =
         |c: &Value, part: &str| c["resources"][part].as_object().cloned().unwrap_or_default();
     let guaranteed = |c: &Value| {

@@ -15,6 +15,7 @@ mod delete;
 mod meta;
 mod namespaces;
 mod priorities;
+mod quotas;
 mod restore;
 mod settle;
 mod track;
@@ -194,17 +195,19 @@ impl Registry {
         admission::complete(resource, &mut object, None);
         self.check_rights(resource, &key, &object, None, write)?;
         let given = object.clone();
+        self.complete_limits(resource, &key, &mut object);
         admission::admit(resource, &mut object, None)?;
         self.check_custom(resource, &object, None)?;
         certificates::check_subject(resource, &key, &object)?;
         track::begin(resource, &given, &mut object, managers, write);
         let mut object = resource.stored(object);
         self.pools.allocate(kind, &mut object, None, write.dry_run)?;
+        self.assign_account(resource, &key, &mut object)?;
+        self.assign_priority(resource, &key, &mut object)?;
+        self.check_room(kind.resource(), &key, &object, None)?;
         if self.store.get(kind, &key).is_some() {
             return Err(Error::AlreadyExists { resource, name: key.name });
         }
-        self.assign_account(resource, &key, &mut object)?;
-        self.assign_priority(resource, &key, &mut object)?;
         Ok(self.finish(kind, key, object, write))
     }
 
@@ -259,6 +262,9 @@ impl Registry {
             meta::count_generation(resource, &mut object, &before);
         }
         self.check_signer(resource, part, &before, &object, write)?;
+        if part == Part::Main {
+            self.check_room(resource, key, &object, Some(&before))?;
+        }
         let managers = managers.ok_or(claimed);
         track::follow(resource, part, &before, &given, &mut object, managers, write);
         let object = resource.stored(object);

@@ -31,6 +31,7 @@ impl Registry {
         for custom in registry.customs.kinds().clone().iter() {
             registry.bring(Kind::Custom(*custom), &mut kept);
         }
+        registry.revive(Kind::ResourceQuota, |registry, change| registry.count_quota(&change.key));
         for (kind, objects) in kept.objects {
             tracing::warn!(
                 kind,

@@ -20,6 +20,7 @@ impl Registry {
             self.settle_roles(&change);
             self.settle_budgets(&change, now);
             self.settle_certificates(&change, now);
+            self.settle_quotas(&change);
         }
     }
 

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeSet;
 
+mod quotas;
+
 const WRITE: Write<'static> = Write {
     now: 1_000_000,
     dry_run: false,

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "objects",
     "services",
     "workloads",
@@ -29,6 +29,7 @@ const FILES: [&str; 8] = [
     "watches",
     "statuses",
     "certificates",
+    "quotas",
 ];
 
 fn path(file: &str, ending: &str) -> PathBuf {

@@ -19,6 +19,7 @@ mod kept;
 mod labs;
 mod lifetimes;
 mod proxies;
+mod quotas;
 #[path = "../../../controllers/tests/it/real_server.rs"]
 mod real_server;
 mod refusals;
