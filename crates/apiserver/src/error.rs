@@ -58,6 +58,9 @@ pub enum Error {
     FutureVersion { wanted: u64, current: u64 },
     #[error("Unauthorized")]
     Unauthorized,
+    /// Somebody behind this server does not answer.
+    #[error("{message}")]
+    Unavailable { message: String },
     #[error("Internal error occurred: {message}")]
     Internal { message: String },
     #[error("the server does not allow this method on the requested resource")]
@@ -269,6 +272,7 @@ impl Error {
             Self::Unauthorized => 401,
             Self::Expired { .. } => 410,
             Self::FutureVersion { .. } => 504,
+            Self::Unavailable { .. } => 503,
             Self::MethodNotAllowed | Self::Ending { .. } => 405,
             Self::NotAcceptable { .. }
             | Self::NotAvailable { .. }
@@ -299,6 +303,7 @@ impl Error {
             Self::Unauthorized => "Unauthorized",
             Self::Expired { .. } => "Expired",
             Self::FutureVersion { .. } => "Timeout",
+            Self::Unavailable { .. } => "ServiceUnavailable",
             Self::MethodNotAllowed | Self::Ending { .. } => "MethodNotAllowed",
             Self::NotAcceptable { .. }
             | Self::NotAvailable { .. }

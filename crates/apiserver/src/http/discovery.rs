@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 const VERBS: [&str; 8] =
     ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
+const PROXY_VERBS: [&str; 5] = ["create", "delete", "get", "patch", "update"];
 
 pub(super) fn version() -> Value {
     json!({
@@ -163,9 +164,13 @@ fn subresources(resource: &Resource) -> Vec<(&'static str, &'static str, &'stati
         all.push(("exec", "PodExecOptions", &["create", "get"]));
         all.push(("log", "Pod", &["get"]));
         all.push(("portforward", "PodPortForwardOptions", &["create", "get"]));
+        all.push(("proxy", "PodProxyOptions", &PROXY_VERBS));
     }
     if resource.kind == Kind::CertificateSigningRequest {
         all.push(("approval", resource.name, &STATUS_VERBS));
+    }
+    if resource.kind == Kind::Service {
+        all.push(("proxy", "ServiceProxyOptions", &PROXY_VERBS));
     }
     if resource.kind == Kind::ServiceAccount {
         all.push(("token", "TokenRequest", &["create"]));

@@ -10,6 +10,7 @@ mod forward;
 mod health;
 mod objects;
 mod openapi;
+mod proxy;
 mod query;
 mod question;
 mod remote;
@@ -81,12 +82,14 @@ async fn connect(
     place: &Place,
     request: Request<Incoming>,
 ) -> Result<Response, Error> {
-    if !matches!(*request.method(), Method::GET | Method::POST) {
+    let may_be_any = place.subresource == Some(Subresource::Proxy);
+    if !may_be_any && !matches!(*request.method(), Method::GET | Method::POST) {
         return Err(Error::MethodNotAllowed);
     }
     match place.subresource {
         Some(Subresource::Attach) => containers::attach(&server, place, request).await,
         Some(Subresource::PortForward) => forward::answer(server, place, request).await,
+        Some(Subresource::Proxy) => proxy::answer(&server, place, request).await,
         _ => containers::exec(&server, place, request).await,
     }
 }

@@ -116,6 +116,13 @@ pub(super) struct Stream {
     left: usize,
 }
 
+impl Stream {
+    /// All that comes.
+    pub(super) fn of(pieces: mpsc::Receiver<Bytes>) -> Self {
+        Self { pieces, left: usize::MAX }
+    }
+}
+
 impl Body for Stream {
     type Data = Bytes;
     type Error = Infallible;

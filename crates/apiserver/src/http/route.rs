@@ -48,12 +48,14 @@ pub(super) enum Subresource {
     Attach,
     PortForward,
     Token,
+    /// HTTP of a pod's own; the rest of the path is its affair.
+    Proxy,
 }
 
 impl Subresource {
     /// Its answer is a conversation.
     pub(super) fn is_connection(self) -> bool {
-        matches!(self, Self::Exec | Self::Attach | Self::PortForward)
+        matches!(self, Self::Exec | Self::Attach | Self::PortForward | Self::Proxy)
     }
 }
 
@@ -153,6 +155,9 @@ fn within(resource: &'static Resource, namespace: Option<String>, parts: &[&str]
         [name, "token"] if resource.kind == Kind::ServiceAccount => {
             (Some((*name).to_owned()), Some(Subresource::Token))
         }
+        [name, "proxy", ..] if matches!(resource.kind, Kind::Pod | Kind::Service) => {
+            (Some((*name).to_owned()), Some(Subresource::Proxy))
+        }
         [name, part] if resource.kind == Kind::Pod => {
             (Some((*name).to_owned()), Some(part_of_pod(part)?))
         }
@@ -210,6 +215,11 @@ mod tests {
                 "/apis/apps/v1/namespaces/a/statefulsets/db/scale",
                 place(Kind::StatefulSet, Some("a"), Some("db"), Some(Subresource::Scale)),
             ),
+            (
+                "/api/v1/namespaces/a/services/http:b:80/proxy/c//d",
+                place(Kind::Service, Some("a"), Some("http:b:80"), Some(Subresource::Proxy)),
+            ),
+            ("/apis/apps/v1/namespaces/a/deployments/b/proxy", None),
             ("/apis/apps/v1/namespaces/a/daemonsets/db/scale", None),
             ("/api/v1/pods/b", None),
             ("/api/v1/namespaces/a/nodes", None),

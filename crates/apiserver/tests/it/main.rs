@@ -31,4 +31,6 @@ mod odd_bodies;
 #[cfg(test)]
 mod protobuf;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod watches;

@@ -19,8 +19,8 @@ impl Forward {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
-        let port = line.strip_prefix("Forwarding from 127.0.0.1:");
-        let port = port.and_then(|it| it.split(' ').next()?.parse().ok());
+        let port = line.split_once(" 127.0.0.1:");
+        let port = port.and_then(|(_, it)| it.split_whitespace().next()?.parse().ok());
         (Self { child, _output: output }, port.unwrap_or_else(|| panic!("{line}")))
     }
 }
@@ -42,7 +42,7 @@ fn forward(session: &Session, kubectl: &str, target: &str, websockets: bool) -> 
 
 fn get(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -75,6 +75,37 @@ fn ports_of_pods_are_forwarded() {
             assert_ne!(errors.read_line(&mut told).unwrap(), 0, "{told}");
         }
         assert!(told.contains("failed to connect to localhost:81 inside the pod"), "{told}");
+    }
+}
+
+#[test]
+fn http_of_pods_and_services_goes_through_the_api() {
+    let session = Session::start();
+    let ports = json!([{"containerPort": 80}]);
+    let metadata = json!({"name": "echo", "labels": {"app": "echo"}});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+        "spec": {"containers": [{"name": "c", "image": "x", "ports": ports}]}});
+    session.check(KUBECTLS[1], "apply -f -", &pod.to_string(), "created");
+    session.check(KUBECTLS[1], "wait --for=condition=Ready pod/echo --timeout=30s", "", "met");
+    session.check(KUBECTLS[1], "expose pod echo --port 8080 --target-port 80", "", "exposed");
+    let here = "/api/v1/namespaces/default";
+    wait_until("the Service has an endpoint", || {
+        let slices = session.kubectl(KUBECTLS[1], "get endpointslices -l app=echo", "");
+        slices.stdout.contains("10.244.")
+    });
+    for kubectl in KUBECTLS {
+        for place in ["pods/echo", "pods/http:echo:80", "services/echo:8080", "services/echo:"] {
+            let line = format!("get --raw {here}/{place}/proxy/x?a=b");
+            session.check(kubectl, &line, "", "\"echo\"");
+        }
+        let refused =
+            session.kubectl(kubectl, &format!("get --raw {here}/pods/echo:81/proxy/"), "");
+        assert!(refused.stderr.contains("error trying to reach service"), "{refused:?}");
+        let mut command = session.command(kubectl);
+        command.args(["proxy", "--port=0"]).stderr(Stdio::null());
+        let (_proxy, port) = Forward::start(command);
+        let answer = get(port, &format!("{here}/services/echo:8080/proxy/"));
+        assert!(answer.contains(" 200 OK") && answer.contains("\"echo\""), "{answer}");
     }
 }
 
