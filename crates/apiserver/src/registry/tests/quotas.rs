@@ -128,3 +128,28 @@ fn quotas_and_ranges_are_in_the_way() {
     let owned = made.value["metadata"]["managedFields"].to_string();
     assert!(!owned.contains("f:limits"), "nobody asked for limits: {owned}");
 }
+
+/// As an earlier version left it, which counted nothing.
+#[test]
+fn quotas_of_a_kept_cluster_are_counted_when_it_comes_back() {
+    let kept = |namespace: &str, mut object: Value| {
+        object["metadata"]["namespace"] = namespace.into();
+        object["metadata"]["uid"] = object["metadata"]["name"].clone();
+        (
+            Key::new(namespace, object["metadata"]["name"].as_str().unwrap()),
+            object.to_string().into(),
+        )
+    };
+    let mut all = quota("all", json!({"pods": "3"}), json!([]));
+    all.as_object_mut().unwrap().remove("status");
+    let pods = ["a", "b"].map(|name| kept("default", sized(name, "1")));
+    let others = [kept("other", sized("c", "1"))];
+    let objects = [
+        ("resourcequotas".to_owned(), vec![kept("default", all), kept("default", map("short"))]),
+        ("pods".to_owned(), pods.into_iter().chain(others).collect()),
+    ];
+    let kept = crate::store::Kept { revision: 9, objects: objects.into(), ..Default::default() };
+    let pools = Pools::new(&["10.96.0.0/28".parse().unwrap()], &(30_000..=30_015));
+    let registry = Registry::restore(kept, History::default(), pools, 7, None, 0);
+    assert_eq!(used(&registry), "pods=2 | ");
+}
