@@ -16,6 +16,8 @@ pub enum Controller {
     EndpointSlice,
     /// Endpoints written by hand → EndpointSlices.
     EndpointSliceMirroring,
+    /// Services and pods → Endpoints.
+    Endpoints,
     /// Deployments → ReplicaSets.
     Deployment,
     /// ReplicaSets → Pods.
@@ -37,9 +39,10 @@ pub enum Controller {
 }
 
 impl Controller {
-    pub const ALL: [Controller; 11] = [
+    pub const ALL: [Controller; 12] = [
         Controller::EndpointSlice,
         Controller::EndpointSliceMirroring,
+        Controller::Endpoints,
         Controller::Deployment,
         Controller::ReplicaSet,
         Controller::StatefulSet,
@@ -56,6 +59,7 @@ impl Controller {
         match self {
             Controller::EndpointSlice => "endpointslice-controller",
             Controller::EndpointSliceMirroring => "endpointslice-mirroring-controller",
+            Controller::Endpoints => "endpoints-controller",
             Controller::Deployment => "deployment-controller",
             Controller::ReplicaSet => "replicaset-controller",
             Controller::StatefulSet => "statefulset-controller",
@@ -77,6 +81,7 @@ impl Controller {
             Controller::EndpointSliceMirroring => {
                 &[Kind::SERVICE, Kind::ENDPOINTS, Kind::ENDPOINT_SLICE]
             }
+            Controller::Endpoints => &[Kind::SERVICE, Kind::POD, Kind::ENDPOINTS],
             Controller::Deployment => &[Kind::DEPLOYMENT, Kind::REPLICA_SET, Kind::POD],
             Controller::ReplicaSet => &[Kind::REPLICA_SET, Kind::POD],
             Controller::StatefulSet => &[Kind::STATEFUL_SET, Kind::CONTROLLER_REVISION, Kind::POD],

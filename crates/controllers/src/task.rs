@@ -11,6 +11,8 @@ pub(crate) enum Task {
     Slices(ObjectKey),
     /// The slices of Endpoints written by hand.
     Mirror(ObjectKey),
+    /// The Endpoints of a Service.
+    Endpoints(ObjectKey),
     /// Whether a node is alive.
     NodeLife(Arc<str>),
     NodeCidr(Arc<str>),
@@ -30,6 +32,7 @@ impl Task {
         match self {
             Task::Slices(_) => Controller::EndpointSlice,
             Task::Mirror(_) => Controller::EndpointSliceMirroring,
+            Task::Endpoints(_) => Controller::Endpoints,
             Task::NodeLife(_) => Controller::NodeLifecycle,
             Task::NodeCidr(_) => Controller::NodeIpam,
             Task::Schedule(_) => Controller::Scheduler,

@@ -18,6 +18,7 @@ impl Cluster {
         let (kind, meta) = match task {
             Task::Slices(key) => (Kind::SERVICE, &self.services.get(key)?.base.meta),
             Task::Mirror(key) => (Kind::ENDPOINTS, &self.endpoints.get(key)?.meta),
+            Task::Endpoints(key) => return Some(self.about_endpoints(key)),
             Task::NodeLife(name) | Task::NodeCidr(name) => {
                 (Kind::NODE, &self.nodes.get(name)?.base.meta)
             }
@@ -32,6 +33,12 @@ impl Cluster {
             Task::CronJob(key) => (Kind::CRON_JOB, &self.workloads.cron_jobs.get(key)?.meta),
         };
         Some(About::new(kind, meta))
+    }
+
+    /// They may not be there yet.
+    fn about_endpoints(&self, key: &ObjectKey) -> About {
+        let uid = self.endpoints.get(key).map(|found| found.meta.uid.clone());
+        About { kind: Kind::ENDPOINTS, key: key.clone(), uid: uid.unwrap_or_default() }
     }
 
     /// Whether the node came or went since this was asked last.

@@ -142,6 +142,7 @@ impl Cluster {
         match kind {
             Kind::POD => self.doom_pod(key),
             Kind::ENDPOINT_SLICE => self.remove_slice(key),
+            Kind::ENDPOINTS => self.remove_endpoints(key),
             Kind::REPLICA_SET => self.remove_replica_set(key),
             Kind::CONTROLLER_REVISION => self.remove_workload(kind, key),
             _ => {}
@@ -280,7 +281,13 @@ impl Cluster {
             self.services_asking.insert(&key, &selector.match_labels());
         }
         self.services.insert(key.clone(), service);
-        self.dirty.extend([Task::Mirror(key.clone()), Task::Slices(key)]);
+        self.touch_service(&key);
+    }
+
+    /// Whoever follows the Service itself.
+    fn touch_service(&mut self, key: &ObjectKey) {
+        let tasks = [Task::Mirror, Task::Slices, Task::Endpoints];
+        self.dirty.extend(tasks.map(|task| task(key.clone())));
     }
 
     fn remove_service(&mut self, key: &ObjectKey) {
@@ -288,7 +295,7 @@ impl Cluster {
         if let Some(selector) = &service.base.selector {
             self.services_asking.remove(key, &selector.match_labels());
         }
-        self.dirty.extend([Task::Mirror(key.clone()), Task::Slices(key.clone())]);
+        self.touch_service(key);
     }
 
     fn put_endpoints(&mut self, endpoints: Endpoints) {
@@ -297,12 +304,29 @@ impl Cluster {
             return;
         }
         self.endpoints.insert(key.clone(), endpoints);
-        self.dirty.insert(Task::Mirror(key));
+        self.touch_endpoints(&key);
+    }
+
+    /// Those of no Service are left alone: theirs may be about to come.
+    fn touch_endpoints(&mut self, key: &ObjectKey) {
+        self.dirty.insert(Task::Mirror(key.clone()));
+        if self.services.get(key).is_some_and(Service::is_selecting) {
+            self.dirty.insert(Task::Endpoints(key.clone()));
+        }
+    }
+
+    /// All kinds were listed for the first time: Endpoints whose Service went before are left over.
+    pub(crate) fn touch_left_over(&mut self) {
+        let left = self
+            .endpoints
+            .iter()
+            .filter(|(key, found)| !found.is_lock() && !self.services.contains_key(key));
+        self.dirty.extend(left.map(|(key, _)| Task::Endpoints(key.clone())));
     }
 
     fn remove_endpoints(&mut self, key: &ObjectKey) {
         self.endpoints.remove(key);
-        self.dirty.insert(Task::Mirror(key.clone()));
+        self.touch_endpoints(key);
     }
 
     fn put_slice(&mut self, slice: Slice) {

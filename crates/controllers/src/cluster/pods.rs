@@ -6,6 +6,7 @@ use crate::record::{Pod, Service};
 use crate::task::Task;
 use client::Kind;
 use model::ObjectKey;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,13 +106,21 @@ impl Cluster {
         self.link_pod(pod);
     }
 
-    /// Every Service with a pod on this node.
+    /// The slices of every Service with a pod on this node.
     pub(super) fn touch_services_on(&mut self, node: &str) {
-        let keys: Vec<_> = self.pods_on.of(node).cloned().collect();
-        let pods: Vec<_> = keys.iter().filter_map(|key| self.pods.get(key).cloned()).collect();
-        for pod in &pods {
-            self.touch_services_of(pod);
-        }
+        let pods = self.pods_on.of(node).filter_map(|key| self.pods.get(key));
+        let tasks: BTreeSet<_> =
+            pods.flat_map(|pod| self.services_of(pod)).map(Task::Slices).collect();
+        self.dirty.extend(tasks);
+    }
+
+    fn services_of(&self, pod: &Pod) -> impl Iterator<Item = ObjectKey> {
+        let meta = &pod.base.meta;
+        let asking = self.services_asking.any_of(&meta.key.namespace, &meta.labels);
+        asking.into_iter().filter(|key| {
+            let selector = self.services.get(key).and_then(|it| it.base.selector.as_ref());
+            selector.is_some_and(|selector| selector.matches(&meta.labels))
+        })
     }
 
     /// What we wrote ourselves and the watch may not know yet.
@@ -126,14 +135,9 @@ impl Cluster {
     }
 
     fn touch_services_of(&mut self, pod: &Pod) {
-        let meta = &pod.base.meta;
-        for key in self.services_asking.any_of(&meta.key.namespace, &meta.labels) {
-            let selector =
-                self.services.get(&key).and_then(|service| service.base.selector.as_ref());
-            if selector.is_some_and(|selector| selector.matches(&meta.labels)) {
-                self.dirty.insert(Task::Slices(key));
-            }
-        }
+        let services: Vec<_> = self.services_of(pod).collect();
+        self.dirty.extend(services.iter().cloned().map(Task::Slices));
+        self.dirty.extend(services.into_iter().map(Task::Endpoints));
     }
 
     fn touch_owner(&mut self, pod: &Pod) {

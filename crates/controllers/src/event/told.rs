@@ -2,7 +2,7 @@
 
 use super::{About, Event};
 use crate::cluster::Cluster;
-use crate::record::Overlap;
+use crate::record::{Endpoints, Overlap};
 use crate::task::Task;
 use crate::write::Write;
 use client::Kind;
@@ -26,6 +26,9 @@ pub(crate) fn told(
     let voice = Voice { component: component(task), about };
     match task {
         Task::Slices(service) => voice.of_slices(service, answer).into_iter().collect(),
+        Task::Endpoints(service) => {
+            voice.of_endpoints(service, write, answer).into_iter().collect()
+        }
         Task::NodeLife(node) => of_node(cluster, &voice, node, write, answer).into_iter().collect(),
         Task::Schedule(_) => voice.of_binding(write, answer).into_iter().collect(),
         Task::Deployment(_) => voice.of_set(cluster, write, answer).into_iter().collect(),
@@ -52,6 +55,7 @@ fn component(task: &Task) -> &'static str {
     match task {
         Task::Slices(_) => "endpoint-slice-controller",
         Task::Mirror(_) => "endpoint-slice-mirroring-controller",
+        Task::Endpoints(_) => Endpoints::MANAGER,
         Task::NodeLife(_) => "node-controller",
         Task::NodeCidr(_) => "cidrAllocator",
         Task::Schedule(_) => "default-scheduler",
@@ -282,6 +286,26 @@ impl Voice {
         let why = answer.err()?;
         let message = format!("Error updating Endpoint Slices for Service {service}: {why}");
         Some(self.warning("FailedToUpdateEndpointSlices", message))
+    }
+
+    fn of_endpoints(
+        &self,
+        service: &ObjectKey,
+        write: &Write,
+        answer: Answer<'_>,
+    ) -> Option<Event> {
+        let why = answer.err()?;
+        match write {
+            Write::Create(_) => {
+                let message = format!("Failed to create endpoint for service {service}: {why}");
+                Some(self.warning("FailedToCreateEndpoint", message))
+            }
+            Write::Patch { .. } => {
+                let message = format!("Failed to update endpoint {service}: {why}");
+                Some(self.warning("FailedToUpdateEndpoint", message))
+            }
+            _ => None,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod cron_job;
 pub(crate) mod daemon_set;
 pub(crate) mod deployment;
 mod disruption;
+pub(crate) mod endpoints;
 pub(crate) mod job;
 pub(crate) mod mirror;
 pub(crate) mod node_cidr;
@@ -18,6 +19,7 @@ mod slice_writes;
 pub(crate) mod slices;
 pub(crate) mod stateful_set;
 pub(crate) mod status;
+mod subsets;
 mod template;
 
 use crate::cluster::Cluster;
@@ -53,6 +55,7 @@ pub(crate) fn plan(
     }
     match task {
         Task::Slices(service) => slices::plan(cluster, service, settings, names).into(),
+        Task::Endpoints(service) => endpoints::plan(cluster, service).into(),
         Task::Mirror(endpoints) => mirror::plan(cluster, endpoints, names).into(),
         Task::NodeLife(node) => {
             let told = node_life::enrol(cluster, node);

@@ -120,7 +120,7 @@ fn trigger(old: &[Endpoint], new: &[Endpoint], times: &Times<'_>) -> Option<(Str
 }
 
 /// A merge patch from one map of texts to another.
-fn map_patch(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Value {
+pub(super) fn map_patch(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Value {
     let gone = old.keys().filter(|name| !new.contains_key(*name));
     let gone = gone.map(|name| (name.clone(), Value::Null));
     let set = new.iter().filter(|(name, value)| old.get(*name) != Some(value));

@@ -72,7 +72,7 @@ pub(crate) fn wanted<'a>(
 }
 
 /// The Service's ports as this pod has them: a named target port may be another number on another pod, or missing.
-fn ports(service: &Service, pod: &Pod) -> Vec<Port> {
+pub(super) fn ports(service: &Service, pod: &Pod) -> Vec<Port> {
     let resolve = |port: &model::ServicePort| {
         Some(Port {
             name: port.name.clone(),
@@ -106,12 +106,7 @@ fn endpoint(
         node: base.node.clone(),
         hints: hints(service.distribution, ready, zone.as_ref(), base.node.as_ref()),
         zone,
-        target: Some(Target {
-            kind: "Pod".to_owned(),
-            namespace: base.meta.key.namespace.to_string(),
-            name: base.meta.key.name.to_string(),
-            uid: base.meta.uid.clone(),
-        }),
+        target: Some(Target::pod(&base.meta)),
         weight: pod.weight,
     }
 }

@@ -2,7 +2,7 @@ use super::{Endpoint, Family, Hints, Port, Target, items, meta, owned_text, text
 use model::Meta;
 use serde_json::Value;
 
-/// Endpoints: the older form of EndpointSlices, written by hand where a Service selects nothing.
+/// Endpoints: the older form of EndpointSlices, written by hand where a Service selects nothing, else by us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoints {
     pub(crate) meta: Meta,
@@ -20,6 +20,15 @@ pub(crate) struct Subset {
 }
 
 impl Endpoints {
+    /// Label: who writes them.
+    pub(crate) const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+    /// Its value where that is us, or kube-controller-manager in our place.
+    pub(crate) const MANAGER: &str = "endpoint-controller";
+    /// Annotation: some addresses are left out.
+    pub(crate) const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
+    /// Annotation: no endpoints but somebody's lock.
+    const LOCK: &str = "control-plane.alpha.kubernetes.io/leader";
+
     pub(crate) fn parse(value: &Value) -> Option<Self> {
         Some(Endpoints {
             meta: meta(value)?,
@@ -31,8 +40,11 @@ impl Endpoints {
     /// They say that nobody wants slices of them, or are no endpoints but somebody's lock.
     pub(crate) fn is_skipped(&self) -> bool {
         let skip = self.meta.labels.get("endpointslice.kubernetes.io/skip-mirror");
-        skip.is_some_and(|skip| skip == "true")
-            || self.meta.annotations.contains_key("control-plane.alpha.kubernetes.io/leader")
+        skip.is_some_and(|skip| skip == "true") || self.is_lock()
+    }
+
+    pub(crate) fn is_lock(&self) -> bool {
+        self.meta.annotations.contains_key(Self::LOCK)
     }
 }
 

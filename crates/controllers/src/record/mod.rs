@@ -13,7 +13,7 @@ mod stateful_set;
 mod workload;
 
 pub(crate) use daemon_set::{DaemonSet, tolerate};
-pub(crate) use endpoints::Endpoints;
+pub(crate) use endpoints::{Endpoints, Subset};
 pub(crate) use job::{CronJob, Job, Overlap};
 pub(crate) use node::{Effect, Node, Taint};
 pub(crate) use pod::{COUNTED, Pod};

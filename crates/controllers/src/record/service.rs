@@ -30,6 +30,8 @@ pub(crate) struct Service {
     pub(crate) base: model::Service,
     /// The families it has addresses in; a headless one without `ipFamilies` takes what its pods have.
     pub(crate) families: BTreeSet<Family>,
+    /// The first of them, as the Service has them.
+    pub(crate) primary: Family,
     pub(crate) created: Option<Timestamp>,
     pub(crate) distribution: Distribution,
     /// `appProtocol` by port name.
@@ -60,6 +62,7 @@ impl Service {
         let Ok(Object::Service(base)) = Object::parse(value) else { return None };
         Some(Service {
             families: families(value, &base),
+            primary: primary(value, &base),
             created: time(value, "/metadata/creationTimestamp"),
             distribution: Distribution::parse(text(value, "/spec/trafficDistribution")),
             app_protocols: app_protocols(value),
@@ -73,14 +76,22 @@ impl Service {
     }
 }
 
+/// `spec.ipFamilies`.
+fn listed(value: &Value) -> impl Iterator<Item = Family> {
+    items(value, "/spec/ipFamilies").iter().filter_map(|family| match family.as_str() {
+        Some("IPv4") => Some(Family::V4),
+        Some("IPv6") => Some(Family::V6),
+        _ => None,
+    })
+}
+
+fn primary(value: &Value, base: &model::Service) -> Family {
+    let assigned = || base.cluster_ips.first().map(|address| Family::of(*address));
+    listed(value).next().or_else(assigned).unwrap_or(Family::V4)
+}
+
 fn families(value: &Value, base: &model::Service) -> BTreeSet<Family> {
-    let listed =
-        items(value, "/spec/ipFamilies").iter().filter_map(|family| match family.as_str() {
-            Some("IPv4") => Some(Family::V4),
-            Some("IPv6") => Some(Family::V6),
-            _ => None,
-        });
-    let listed: BTreeSet<_> = listed.collect();
+    let listed: BTreeSet<_> = listed(value).collect();
     if !listed.is_empty() {
         return listed;
     }

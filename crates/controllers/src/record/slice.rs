@@ -1,5 +1,5 @@
 use super::{Family, items, owned_text, strings, text, version};
-use model::{ObjectKey, Protocol};
+use model::{Meta, ObjectKey, Protocol};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -218,6 +218,15 @@ impl Endpoint {
 }
 
 impl Target {
+    pub(crate) fn pod(meta: &Meta) -> Self {
+        Target {
+            kind: "Pod".to_owned(),
+            namespace: meta.key.namespace.to_string(),
+            name: meta.key.name.to_string(),
+            uid: meta.uid.clone(),
+        }
+    }
+
     pub(super) fn parse(value: &Value) -> Self {
         let field = |name: &str| owned_text(value, name).unwrap_or_default();
         Target {
@@ -228,7 +237,7 @@ impl Target {
         }
     }
 
-    fn to_value(&self) -> Value {
+    pub(crate) fn to_value(&self) -> Value {
         let fields = [
             ("kind", &self.kind),
             ("namespace", &self.namespace),

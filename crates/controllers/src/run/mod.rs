@@ -133,7 +133,11 @@ impl Controllers {
                 self.cluster.restart(kind, &objects, now);
                 self.queue.hurry();
             }
-            Event::Synced => self.synced = true,
+            Event::Synced => {
+                if !std::mem::replace(&mut self.synced, true) {
+                    self.cluster.touch_left_over();
+                }
+            }
             Event::Listing { .. } | Event::Listed { .. } => {}
         }
     }

@@ -82,6 +82,11 @@ impl Cluster {
         &server.folder
     }
 
+    pub(crate) fn embedded_address(&self) -> SocketAddr {
+        let Api::Embedded(address, _) = &self.api else { panic!("a real one") };
+        *address
+    }
+
     /// An API that nobody stands behind.
     pub(crate) async fn without_controllers() -> Self {
         let cluster = Self::start().await;
@@ -141,6 +146,12 @@ impl Cluster {
         self.controllers = spawn_controllers(&mut self.tasks, &self.theirs, &self.settings);
     }
 
+    /// Others in their place.
+    pub(crate) fn run_controllers(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.restart_controllers();
+    }
+
     pub(crate) async fn create(&self, object: Value) -> Value {
         create(&self.client, &object).await.unwrap()
     }
@@ -167,7 +178,12 @@ impl Cluster {
     }
 
     pub(crate) fn view(&self) -> View {
-        View::new(&self.client)
+        self.view_with(&[])
+    }
+
+    /// The same and these kinds.
+    pub(crate) fn view_with(&self, kinds: &[Kind]) -> View {
+        View::of(&self.client, &[View::KINDS, kinds].concat())
     }
 }
 

@@ -1,16 +1,14 @@
 //! The same by kube-controller-manager and by these controllers: a user sees no difference.
 
+use crate::beside::{MANAGER, Program, given, start};
 use crate::cluster::{Cluster, deployment, settings};
 use crate::view::View;
 use client::Kind;
 use controllers::{Controller, Settings};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Names a kube-controller-manager.
-const MANAGER: &str = "PODWAY_KUBE_CONTROLLER_MANAGER";
 /// What both clusters have from here.
 const SHARED: [Controller; 5] = [
     Controller::Scheduler,
@@ -24,30 +22,10 @@ fn compared() -> impl Iterator<Item = Controller> {
     Controller::ALL.into_iter().filter(|it| !SHARED.contains(it))
 }
 
-struct Manager(Child);
-
-impl Drop for Manager {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 /// Beside the real server of this cluster.
-fn manage(cluster: &Cluster) -> Manager {
-    let folder = cluster.folder();
-    let log = std::fs::File::create(folder.join("manager.log")).unwrap();
+fn manage(cluster: &Cluster) -> Program {
     let names: Vec<_> = compared().map(Controller::name).collect();
-    let names = names.join(",");
-    let manager = Command::new(std::env::var_os(MANAGER).unwrap())
-        .arg(format!("--kubeconfig={}", folder.join("kubeconfig").display()))
-        .arg(format!("--controllers={names}"))
-        .args(["--leader-elect=false", "--secure-port=0"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn();
-    Manager(manager.unwrap())
+    start(MANAGER, cluster.folder(), &[format!("--controllers={}", names.join(","))])
 }
 
 /// Changes an object; gives back its new generation, by which its controller says that it has seen the change.
@@ -286,7 +264,7 @@ fn without_times(mut value: Value) -> Value {
 
 async fn play(
     settings: Settings,
-    by: impl FnOnce(&Cluster) -> Option<Manager>,
+    by: impl FnOnce(&Cluster) -> Option<Program>,
 ) -> BTreeSet<String> {
     let mut cluster = Cluster::real_with(settings).await;
     let manager = by(&cluster);
@@ -304,7 +282,7 @@ async fn play(
 
 #[tokio::test]
 async fn a_user_sees_what_kube_controller_manager_would_show() {
-    if std::env::var_os(MANAGER).is_none() || !crate::real_server::is_given() {
+    if given(MANAGER).is_none() || !crate::real_server::is_given() {
         eprintln!(
             "left out: {MANAGER} names no kube-controller-manager, or there is no real server"
         );

@@ -1,6 +1,8 @@
 use crate::cluster::{Cluster, deployment, service};
+use crate::view::View;
 use client::Kind;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 fn by_hand() -> Value {
     json!({
@@ -50,6 +52,49 @@ pub(crate) async fn mirror(cluster: &mut Cluster) {
     .await;
     cluster.delete(Kind::ENDPOINTS, "legacy").await;
     view.until("gone", |view| view.slices("legacy").is_empty()).await;
+}
+
+/// Names and addresses of the Endpoints of a Service, the ready ones.
+fn addresses(view: &View, service: &str) -> BTreeSet<String> {
+    let found = view.all(Kind::ENDPOINTS).filter(|it| it["metadata"]["name"] == service);
+    let subsets = found.filter_map(|it| it["subsets"].as_array()).flatten();
+    let ready = subsets.filter_map(|it| it["addresses"].as_array()).flatten();
+    ready.map(|it| it["targetRef"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn endpoints_follow_a_selector_and_are_no_reason_for_slices() {
+    selected(&mut Cluster::start().await).await;
+}
+
+pub(crate) async fn selected(cluster: &mut Cluster) {
+    cluster.add_nodes().await;
+    let mut view = cluster.view_with(&[Kind::ENDPOINTS]);
+    cluster.create(service()).await;
+    cluster.create(deployment(3)).await;
+    let same = |view: &View| addresses(view, "web") == view.ready_endpoints("web");
+    let count =
+        |count: usize| move |view: &View| same(view) && addresses(view, "web").len() == count;
+    view.until("three addresses", count(3)).await;
+    cluster.patch(Kind::DEPLOYMENT, "web", json!({"spec": {"replicas": 2}})).await;
+    view.until("two addresses", count(2)).await;
+    let managers = view.slices("web").into_iter().map(|slice| {
+        slice["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"].as_str().unwrap()
+    });
+    assert_eq!(managers.collect::<Vec<_>>(), ["endpointslice-controller.k8s.io"]);
+
+    cluster.delete(Kind::ENDPOINTS, "web").await;
+    view.until("deleted", |view| addresses(view, "web").is_empty()).await;
+    view.until("made again", count(2)).await;
+    cluster.delete(Kind::SERVICE, "web").await;
+    let gone =
+        |view: &View| view.all(Kind::ENDPOINTS).all(|it| it["metadata"]["name"] == "kubernetes");
+    view.until("gone with the Service", gone).await;
+    // Of a Service that may yet come, but not for ever.
+    cluster.create(by_hand()).await;
+    cluster.restart_controllers();
+    view.until("left over", |view| !gone(view)).await;
+    view.until("cleared away", gone).await;
 }
 
 #[tokio::test]

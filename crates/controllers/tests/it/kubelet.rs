@@ -34,7 +34,12 @@ pub(crate) async fn kubelet(client: Client, node: String) {
 }
 
 async fn post_ready(client: &Client, node: &str) {
-    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    let room = json!({"cpu": "8", "memory": "16Gi", "pods": "110"});
+    let ready = json!({"status": {
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "capacity": room,
+        "allocatable": room,
+    }});
     client::patch_status(client, Kind::NODE, None, node, &ready).await.unwrap();
 }
 
@@ -65,9 +70,11 @@ async fn look_after(client: &Client, node: &str, pod: &Value) {
     } else if pod.pointer("/status/podIP").is_none() || is_doubted(pod) {
         // A pod that says so has done its work at once.
         let ends = pod["metadata"]["annotations"]["test/ends"].as_str();
+        let address = address(node, pod["metadata"]["uid"].as_str().unwrap());
         let status = json!({"status": {
             "phase": ends.unwrap_or("Running"),
-            "podIP": address(node, pod["metadata"]["uid"].as_str().unwrap()),
+            "podIP": address,
+            "podIPs": [{"ip": address}],
             "conditions": [{"type": "Ready", "status": if ends.is_some() { "False" } else { "True" }}],
         }});
         match client::patch_status(client, Kind::POD, namespace, name, &status).await {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod batches;
 #[cfg(test)]
+mod beside;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod compare;
@@ -16,6 +18,8 @@ mod endpoints;
 mod events;
 #[cfg(test)]
 mod kubelet;
+#[cfg(test)]
+mod legacy;
 #[cfg(test)]
 mod nodes;
 #[cfg(test)]

@@ -15,21 +15,18 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(crate) fn new(client: &Client) -> Self {
-        let kinds = [
-            Kind::NODE,
-            Kind::POD,
-            Kind::DEPLOYMENT,
-            Kind::REPLICA_SET,
-            Kind::STATEFUL_SET,
-            Kind::DAEMON_SET,
-            Kind::CONTROLLER_REVISION,
-            Kind::JOB,
-            Kind::CRON_JOB,
-            Kind::ENDPOINT_SLICE,
-        ];
-        Self::of(client, &kinds)
-    }
+    pub(crate) const KINDS: &[Kind] = &[
+        Kind::NODE,
+        Kind::POD,
+        Kind::DEPLOYMENT,
+        Kind::REPLICA_SET,
+        Kind::STATEFUL_SET,
+        Kind::DAEMON_SET,
+        Kind::CONTROLLER_REVISION,
+        Kind::JOB,
+        Kind::CRON_JOB,
+        Kind::ENDPOINT_SLICE,
+    ];
 
     pub(crate) fn of(client: &Client, kinds: &[Kind]) -> Self {
         let watches: Vec<_> = kinds.iter().copied().map(Watch::from).collect();
