@@ -50,6 +50,13 @@ pub(crate) fn lease(node: &str, renewed: u32) -> Value {
 }
 
 pub(crate) fn pod(name: &str, node: Option<&str>, address: Option<&str>, ready: bool) -> Value {
+    // What an API server lets each pod say that says nothing.
+    let tolerations = ["not-ready", "unreachable"].map(|key| {
+        json!({
+            "key": format!("node.kubernetes.io/{key}"), "operator": "Exists",
+            "effect": "NoExecute", "tolerationSeconds": 300,
+        })
+    });
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
@@ -59,6 +66,7 @@ pub(crate) fn pod(name: &str, node: Option<&str>, address: Option<&str>, ready: 
         "spec": {
             "nodeName": node,
             "containers": [{"name": "c", "ports": [{"name": "http", "containerPort": 9376}]}],
+            "tolerations": tolerations,
         },
         "status": {
             "phase": if address.is_some() { "Running" } else { "Pending" },

@@ -22,6 +22,7 @@ mod reconcile;
 mod record;
 mod run;
 mod settings;
+mod taints;
 mod task;
 mod write;
 

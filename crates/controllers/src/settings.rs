@@ -32,14 +32,16 @@ pub enum Controller {
     CronJob,
     /// Pods → nodes.
     Scheduler,
-    /// Silent nodes → not ready, their pods away.
+    /// Silent nodes → not ready, and taints that say how nodes are.
     NodeLifecycle,
+    /// Taints that drive pods away → these pods deleted.
+    TaintEviction,
     /// Nodes → pod CIDRs.
     NodeIpam,
 }
 
 impl Controller {
-    pub const ALL: [Controller; 12] = [
+    pub const ALL: [Controller; 13] = [
         Controller::EndpointSlice,
         Controller::EndpointSliceMirroring,
         Controller::Endpoints,
@@ -51,6 +53,7 @@ impl Controller {
         Controller::CronJob,
         Controller::Scheduler,
         Controller::NodeLifecycle,
+        Controller::TaintEviction,
         Controller::NodeIpam,
     ];
 
@@ -68,6 +71,7 @@ impl Controller {
             Controller::CronJob => "cronjob-controller",
             Controller::Scheduler => "scheduler",
             Controller::NodeLifecycle => "node-lifecycle-controller",
+            Controller::TaintEviction => "taint-eviction-controller",
             Controller::NodeIpam => "node-ipam-controller",
         }
     }
@@ -92,6 +96,7 @@ impl Controller {
             Controller::CronJob => &[Kind::CRON_JOB, Kind::JOB],
             Controller::Scheduler => &[Kind::POD, Kind::NODE],
             Controller::NodeLifecycle => &[Kind::NODE, Kind::LEASE, Kind::POD],
+            Controller::TaintEviction => &[Kind::NODE, Kind::POD],
             Controller::NodeIpam => &[Kind::NODE],
         }
     }
@@ -125,7 +130,7 @@ pub struct Settings {
     pub node_monitor_grace: Duration,
     /// The same for a node that never had a Lease: its kubelet may still be starting.
     pub node_startup_grace: Duration,
-    /// Pods of a node that is not ready for so long are deleted.
+    /// Pods of a node that is not ready for so long are deleted, where they do not say another time.
     pub pod_eviction: Duration,
     /// Between two nodes of a zone that lose their pods.
     pub eviction_pause: Duration,

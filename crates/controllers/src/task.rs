@@ -15,6 +15,8 @@ pub(crate) enum Task {
     Endpoints(ObjectKey),
     /// Whether a node is alive.
     NodeLife(Arc<str>),
+    /// Pods that a node's taints drive away.
+    TaintEviction(Arc<str>),
     NodeCidr(Arc<str>),
     /// A pod that waits for a node.
     Schedule(ObjectKey),
@@ -34,6 +36,7 @@ impl Task {
             Task::Mirror(_) => Controller::EndpointSliceMirroring,
             Task::Endpoints(_) => Controller::Endpoints,
             Task::NodeLife(_) => Controller::NodeLifecycle,
+            Task::TaintEviction(_) => Controller::TaintEviction,
             Task::NodeCidr(_) => Controller::NodeIpam,
             Task::Schedule(_) => Controller::Scheduler,
             Task::ReplicaSet(_) => Controller::ReplicaSet,

@@ -3,15 +3,11 @@
 use crate::claim::Claimant;
 use crate::event::Event;
 use crate::record::{owner_reference, stamp};
+use crate::taints::Taints;
 use client::Kind;
 use jiff::Timestamp;
 use model::ObjectKey;
 use serde_json::{Value, json};
-
-/// The taints of nodes that take no new pods: one that says that it is not ready, or has never said anything else, and
-/// one that is silent.
-pub(crate) const NOT_READY: [&str; 2] =
-    ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 /// One write. The writes of one reconcile go out together, in any order, but that [`Write::Ensure`] and [`Write::Entrust`] come
 /// first.
@@ -40,12 +36,26 @@ pub(crate) enum Write {
         uid: String,
         condition: Condition,
     },
-    /// Says in the node's taints whether it is ready: with this one of [`NOT_READY`] and without the others.
-    SetTaint {
+    /// Says in the node's taints how it is, and leaves those of others to them.
+    SetTaints {
         node: ObjectKey,
         /// Not another node of the same name.
         uid: String,
-        taint: Option<&'static str>,
+        taints: Taints,
+    },
+    /// Says in the node's conditions that nobody hears of it.
+    Silence {
+        node: ObjectKey,
+        /// Not another node of the same name.
+        uid: String,
+    },
+    /// Says of a pod that it goes because of a taint, and deletes it then.
+    Evict {
+        pod: ObjectKey,
+        /// Not another pod of the same name.
+        uid: String,
+        /// As of [`Write::Delete`].
+        grace: Option<u32>,
     },
     /// Makes an object that nobody controls the owner's.
     Adopt {
@@ -94,8 +104,8 @@ impl Write {
             }
             Write::Tell(_) => None,
             Write::Entrust { .. } => Some(Kind::PERSISTENT_VOLUME_CLAIM),
-            Write::Bind { .. } => Some(Kind::POD),
-            Write::SetTaint { .. } => Some(Kind::NODE),
+            Write::Bind { .. } | Write::Evict { .. } => Some(Kind::POD),
+            Write::SetTaints { .. } | Write::Silence { .. } => Some(Kind::NODE),
             Write::Patch { kind, .. }
             | Write::PatchStatus { kind, .. }
             | Write::SetCondition { kind, .. }
@@ -111,7 +121,9 @@ impl Write {
             Write::Tell(_) => None,
             Write::Bind { pod: key, .. }
             | Write::Entrust { claim: key, .. }
-            | Write::SetTaint { node: key, .. }
+            | Write::SetTaints { node: key, .. }
+            | Write::Silence { node: key, .. }
+            | Write::Evict { pod: key, .. }
             | Write::Patch { key, .. }
             | Write::PatchStatus { key, .. }
             | Write::SetCondition { key, .. }
@@ -142,19 +154,6 @@ impl Heir {
         owners.push(owner_reference("v1", "Pod", &self.name, &self.uid));
         Some(json!({"metadata": {"ownerReferences": owners}}))
     }
-}
-
-/// The taints with this one of [`NOT_READY`] among them and none of the others, or `None` if they are so already.
-pub(crate) fn tainted(taints: &[Value], taint: Option<&str>) -> Option<Vec<Value>> {
-    let ours = |found: &&Value| {
-        found["effect"] == "NoSchedule" && NOT_READY.iter().any(|key| found["key"] == **key)
-    };
-    let found: Vec<_> = taints.iter().filter(ours).map(|it| it["key"].as_str()).collect();
-    if found.iter().copied().eq(taint.map(Some)) {
-        return None;
-    }
-    let others = taints.iter().filter(|taint| !ours(taint)).cloned();
-    Some(others.chain(taint.map(|key| json!({"key": key, "effect": "NoSchedule"}))).collect())
 }
 
 /// A condition as it should be; the time is that of the writing.
@@ -196,6 +195,50 @@ impl Condition {
     }
 }
 
+/// The conditions of a node that nobody hears of any more, or `None` if they say so already.
+pub(crate) fn silenced(node: &Value, now: Timestamp) -> Option<Vec<Value>> {
+    const KINDS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
+    let listed = node.pointer("/status/conditions").and_then(Value::as_array);
+    let mut conditions = listed.cloned().unwrap_or_default();
+    for kind in KINDS {
+        match conditions.iter_mut().find(|condition| condition["type"] == kind) {
+            Some(said) if said["status"] == "Unknown" => {}
+            Some(said) => {
+                said["status"] = "Unknown".into();
+                said["reason"] = "NodeStatusUnknown".into();
+                said["message"] = "Kubelet stopped posting node status.".into();
+                said["lastTransitionTime"] = stamp(now).into();
+            }
+            None => conditions.push(json!({
+                "type": kind, "status": "Unknown", "reason": "NodeStatusNeverUpdated",
+                "message": "Kubelet never posted node status.",
+                "lastHeartbeatTime": node["metadata"]["creationTimestamp"],
+                "lastTransitionTime": stamp(now),
+            })),
+        }
+    }
+    (listed != Some(&conditions)).then_some(conditions)
+}
+
+/// The conditions of a pod that goes because of a taint, or `None` if they say so already.
+pub(crate) fn evicted(pod: &Value, now: Timestamp) -> Option<Vec<Value>> {
+    let condition = Condition {
+        kind: "DisruptionTarget",
+        status: "True",
+        reason: "DeletionByTaintManager",
+        message: "Taint manager: deleting due to NoExecute taint".to_owned(),
+    };
+    let listed = pod.pointer("/status/conditions").and_then(Value::as_array);
+    let mut conditions = condition.set_in(listed.map_or(&[], Vec::as_slice), now)?;
+    let generation = &pod["metadata"]["generation"];
+    if let Some(ours) = conditions.iter_mut().find(|it| it["type"] == condition.kind)
+        && generation.is_u64()
+    {
+        ours["observedGeneration"] = generation.clone();
+    }
+    Some(conditions)
+}
+
 /// What came of looking at one thing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Outcome {
@@ -213,27 +256,6 @@ impl From<Vec<Write>> for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_own_taints_are_touched() {
-        let own = |key: &str| json!({"key": key, "effect": "NoSchedule"});
-        let other = json!({"key": "mine", "effect": "NoSchedule", "value": "x"});
-        let drives = json!({"key": NOT_READY[0], "effect": "NoExecute"});
-        let rows = [
-            (vec![], None, None),
-            (vec![other.clone()], None, None),
-            (vec![own(NOT_READY[0])], None, Some(vec![])),
-            (vec![own(NOT_READY[0])], Some(NOT_READY[0]), None),
-            (
-                vec![own(NOT_READY[0]), other.clone(), drives.clone()],
-                Some(NOT_READY[1]),
-                Some(vec![other, drives, own(NOT_READY[1])]),
-            ),
-        ];
-        for (taints, taint, expected) in rows {
-            assert_eq!(tainted(&taints, taint), expected, "{taints:?} {taint:?}");
-        }
-    }
 
     #[test]
     fn a_condition_keeps_its_time_until_its_status_turns() {
@@ -254,5 +276,65 @@ mod tests {
         let third = condition("False", "b").set_in(&second, at(30)).unwrap();
         assert_eq!(third[1]["lastTransitionTime"], "1970-01-01T00:00:30Z");
         assert_eq!(third.len(), 2);
+    }
+
+    #[test]
+    fn a_silent_node_has_all_its_conditions_unknown() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut node = json!({
+            "metadata": {"creationTimestamp": "1970-01-01T00:00:01Z"},
+            "status": {"conditions": [
+                {"type": "MemoryPressure", "status": "False", "reason": "Fine", "lastHeartbeatTime": "x"},
+                {"type": "Ready", "status": "Unknown", "reason": "Mine"},
+                {"type": "NetworkUnavailable", "status": "False"},
+            ]},
+        });
+        let stopped = |kind: &str| {
+            json!({
+                "type": kind, "status": "Unknown", "reason": "NodeStatusUnknown", "lastHeartbeatTime": "x",
+                "message": "Kubelet stopped posting node status.", "lastTransitionTime": "1970-01-01T00:00:10Z",
+            })
+        };
+        let never = |kind: &str| {
+            json!({
+                "type": kind, "status": "Unknown", "reason": "NodeStatusNeverUpdated",
+                "message": "Kubelet never posted node status.",
+                "lastHeartbeatTime": "1970-01-01T00:00:01Z", "lastTransitionTime": "1970-01-01T00:00:10Z",
+            })
+        };
+        let said = silenced(&node, at(10)).unwrap();
+        let listed = node["status"]["conditions"].as_array().unwrap().clone();
+        assert_eq!(
+            said,
+            [
+                stopped("MemoryPressure"),
+                listed[1].clone(),
+                listed[2].clone(),
+                never("DiskPressure"),
+                never("PIDPressure"),
+            ]
+        );
+        node["status"]["conditions"] = said.into();
+        assert_eq!(silenced(&node, at(20)), None);
+    }
+
+    #[test]
+    fn a_pod_that_goes_because_of_a_taint_says_so() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut pod = json!({
+            "metadata": {"generation": 3},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        let said = evicted(&pod, at(10)).unwrap();
+        assert_eq!(
+            said[1],
+            json!({
+                "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+                "message": "Taint manager: deleting due to NoExecute taint",
+                "lastTransitionTime": "1970-01-01T00:00:10Z", "observedGeneration": 3,
+            })
+        );
+        pod["status"]["conditions"] = said.into();
+        assert_eq!(evicted(&pod, at(20)), None);
     }
 }

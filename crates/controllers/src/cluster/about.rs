@@ -19,7 +19,7 @@ impl Cluster {
             Task::Slices(key) => (Kind::SERVICE, &self.services.get(key)?.base.meta),
             Task::Mirror(key) => (Kind::ENDPOINTS, &self.endpoints.get(key)?.meta),
             Task::Endpoints(key) => return Some(self.about_endpoints(key)),
-            Task::NodeLife(name) | Task::NodeCidr(name) => {
+            Task::NodeLife(name) | Task::TaintEviction(name) | Task::NodeCidr(name) => {
                 (Kind::NODE, &self.nodes.get(name)?.base.meta)
             }
             Task::Schedule(key) => (Kind::POD, &self.pods.get(key)?.base.meta),

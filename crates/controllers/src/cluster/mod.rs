@@ -67,6 +67,8 @@ pub(crate) struct Cluster {
     troubles: BTreeMap<Task, Trouble>,
     /// Nodes that people have heard of, with their uids.
     enrolled: BTreeMap<Arc<str>, String>,
+    /// When taints drive pods away, by the pod's uid.
+    marked: BTreeMap<String, Duration>,
     dirty: BTreeSet<Task>,
 }
 
@@ -146,6 +148,25 @@ impl Cluster {
             Kind::REPLICA_SET => self.remove_replica_set(key),
             Kind::CONTROLLER_REVISION => self.remove_workload(kind, key),
             _ => {}
+        }
+    }
+
+    /// Takes the node to have these taints and those of others.
+    #[cfg(test)]
+    pub(crate) fn assume_taints(&mut self, name: &str, taints: &crate::taints::Taints) {
+        use crate::record::{Effect, Taint};
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        node.taints.retain(|it| !crate::taints::is_ours(&it.key, it.effect.name()));
+        let taint = |key: &&str, effect| Taint { effect, ..Taint::no_schedule(key) };
+        let no_schedule = taints.no_schedule.iter().map(|key| taint(key, Effect::NoSchedule));
+        node.taints.extend(no_schedule);
+        node.taints.extend(taints.no_execute.as_ref().map(|key| taint(key, Effect::NoExecute)));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn restore_taints(&mut self, name: &str, taints: Vec<record::Taint>) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.taints = taints;
         }
     }
 
@@ -231,7 +252,13 @@ impl Cluster {
             self.nodes.insert(name, node);
             return;
         }
-        let turned = old.is_none_or(|old| old.readiness != node.readiness);
+        let state = |node: &Node| {
+            let parts = (node.readiness.clone(), node.pressures.clone(), node.cordoned);
+            (parts, node.taints.clone())
+        };
+        let turned = old.is_none_or(|old| state(old) != state(&node));
+        let drives =
+            old.map_or(node.driving().next().is_some(), |old| !old.driving().eq(node.driving()));
         let moved = old.is_none_or(|old| old.zone() != node.zone());
         let counts = |node: &Node| {
             let domain = node.failure_domain().map(|part| part.map(str::to_owned));
@@ -242,6 +269,9 @@ impl Cluster {
         }
         if turned {
             self.dirty.insert(Task::NodeLife(name.clone()));
+        }
+        if drives {
+            self.dirty.insert(Task::TaintEviction(name.clone()));
         }
         if node.base.pod_cidrs.is_empty() {
             self.dirty.insert(Task::NodeCidr(name.clone()));

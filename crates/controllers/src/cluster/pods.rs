@@ -93,6 +93,7 @@ impl Cluster {
         let Some(pod) = self.unlink_pod(key) else { return };
         self.doomed.remove(&pod.base.meta.uid);
         self.bound.remove(&pod.base.meta.uid);
+        self.marked.remove(&pod.base.meta.uid);
         self.touch_services_of(&pod);
         self.touch_owner(&pod);
     }
@@ -158,7 +159,11 @@ impl Cluster {
             self.dirty.insert(Task::Schedule(pod.base.meta.key.clone()));
         }
         if let Some(node) = &pod.base.node {
-            self.mind(&Arc::from(node.as_str()), now);
+            let node = Arc::from(node.as_str());
+            self.mind(&node, now);
+            if self.nodes.get(&node).is_some_and(|it| it.driving().next().is_some()) {
+                self.dirty.insert(Task::TaintEviction(node));
+            }
         }
     }
 

@@ -75,8 +75,9 @@ impl Cluster {
 
     /// Holds the node to be dead until it is heard of again.
     pub(crate) fn silence(&mut self, node: &str) {
-        if let Some(pulse) = self.pulses.get_mut(node) {
-            pulse.silent = true;
+        let Some(pulse) = self.pulses.get_mut(node) else { return };
+        if !std::mem::replace(&mut pulse.silent, true) {
+            self.dirty.insert(Task::TaintEviction(node.into()));
         }
     }
 
@@ -98,8 +99,9 @@ impl Cluster {
         if std::mem::replace(&mut self.dark, true) {
             return;
         }
-        for pulse in self.pulses.values_mut() {
+        for (name, pulse) in &mut self.pulses {
             pulse.turn = Turn::Waits;
+            self.dirty.insert(Task::NodeLife(name.clone()));
         }
     }
 
@@ -108,6 +110,16 @@ impl Cluster {
         self.dark = false;
         self.pardon(now);
         self.touch_waiting();
+    }
+
+    /// Has the pod go at this time, unless one was set before; gives back the time that holds.
+    pub(crate) fn mark_eviction(&mut self, uid: &str, time: Duration) -> Duration {
+        *self.marked.entry(uid.to_owned()).or_insert(time)
+    }
+
+    /// The pod may stay; true: it was to go.
+    pub(crate) fn unmark_eviction(&mut self, uid: &str) -> bool {
+        self.marked.remove(uid).is_some()
     }
 
     /// How long a dead node has to wait until its pods may go, where `pause` lies between any two of its zone; `None`:

@@ -29,7 +29,9 @@ pub(crate) fn told(
         Task::Endpoints(service) => {
             voice.of_endpoints(service, write, answer).into_iter().collect()
         }
-        Task::NodeLife(node) => of_node(cluster, &voice, node, write, answer).into_iter().collect(),
+        Task::NodeLife(node) | Task::TaintEviction(node) => {
+            of_node(cluster, &voice, node, write, answer).into_iter().collect()
+        }
         Task::Schedule(_) => voice.of_binding(write, answer).into_iter().collect(),
         Task::Deployment(_) => voice.of_set(cluster, write, answer).into_iter().collect(),
         Task::StatefulSet(_) => voice.of_member(write, answer).into_iter().collect(),
@@ -57,6 +59,7 @@ fn component(task: &Task) -> &'static str {
         Task::Mirror(_) => "endpoint-slice-mirroring-controller",
         Task::Endpoints(_) => Endpoints::MANAGER,
         Task::NodeLife(_) => "node-controller",
+        Task::TaintEviction(_) => "taint-eviction-controller",
         Task::NodeCidr(_) => "cidrAllocator",
         Task::Schedule(_) => "default-scheduler",
         Task::ReplicaSet(_) => "replicaset-controller",
@@ -321,16 +324,16 @@ fn of_node(
     let node = cluster.node(name)?;
     let pod = |key| cluster.pod(key).map(|pod| About::new(Kind::POD, &pod.base.meta));
     match write {
-        Write::SetCondition { kind: Kind::NODE, .. } if node.base.ready => {
+        Write::Silence { .. } if node.base.ready => {
             let message = format!("Node {name} status is now: NodeNotReady");
             Some(voice.normal("NodeNotReady", message))
         }
         Write::SetCondition { kind: Kind::POD, key, .. } => {
             Some(pod(key)?.warning(voice.component, "NodeNotReady", "Node is not ready"))
         }
-        Write::Delete { key, .. } => {
+        Write::Evict { pod: key, .. } => {
             let message = format!("Marking for deletion Pod {key}");
-            Some(pod(key)?.normal("taint-eviction-controller", "TaintManagerEviction", message))
+            Some(pod(key)?.normal(voice.component, "TaintManagerEviction", message))
         }
         _ => None,
     }

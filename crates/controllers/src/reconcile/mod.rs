@@ -20,6 +20,7 @@ pub(crate) mod slices;
 pub(crate) mod stateful_set;
 pub(crate) mod status;
 mod subsets;
+mod taint_eviction;
 mod template;
 
 use crate::cluster::Cluster;
@@ -63,6 +64,7 @@ pub(crate) fn plan(
             outcome.writes.extend(told);
             outcome
         }
+        Task::TaintEviction(node) => taint_eviction::plan(cluster, node, settings, now.uptime),
         Task::NodeCidr(node) => node_cidr::plan(cluster, node, settings).into(),
         Task::Schedule(pod) => schedule::plan(cluster, pod).into(),
         Task::ReplicaSet(set) => replica_set::plan(cluster, set, names, now),

@@ -15,7 +15,9 @@ mod workload;
 pub(crate) use daemon_set::{DaemonSet, tolerate};
 pub(crate) use endpoints::{Endpoints, Subset};
 pub(crate) use job::{CronJob, Job, Overlap};
-pub(crate) use node::{Effect, Node, Taint};
+#[cfg(test)]
+pub(crate) use node::Effect;
+pub(crate) use node::{Node, Taint};
 pub(crate) use pod::{COUNTED, Pod};
 pub(crate) use policy::{FailureAction, FailureRule, FailureTest, SuccessRule};
 pub(crate) use revision::Revision;

@@ -1,5 +1,6 @@
 use super::pod::Toleration;
 use super::{Pod, condition, items, owned_text, text, version};
+use crate::taints::PRESSURES;
 use model::Object;
 use serde_json::Value;
 
@@ -14,6 +15,8 @@ pub(crate) struct Node {
     /// Takes no new pods.
     pub(crate) cordoned: bool,
     pub(crate) taints: Vec<Taint>,
+    /// Keys of the taints that its conditions amount to, but for the Ready condition.
+    pub(crate) pressures: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,7 @@ impl Node {
             heartbeat: ready.and_then(|ready| owned_text(ready, "/lastHeartbeatTime")),
             cordoned: value.pointer("/spec/unschedulable") == Some(&Value::Bool(true)),
             taints: items(value, "/spec/taints").iter().filter_map(Taint::parse).collect(),
+            pressures: pressures(value),
         })
     }
 
@@ -50,6 +54,11 @@ impl Node {
         let (version, heartbeat) = (other.version, other.heartbeat.clone());
         let later = Node { version, heartbeat, ..self.clone() };
         later == *other
+    }
+
+    /// The taints that drive pods away.
+    pub(crate) fn driving(&self) -> impl Iterator<Item = &Taint> {
+        self.taints.iter().filter(|taint| taint.effect == Effect::NoExecute)
     }
 
     pub(crate) fn is_unknown(&self) -> bool {
@@ -96,15 +105,25 @@ impl Node {
     }
 }
 
+fn pressures(node: &Value) -> Vec<&'static str> {
+    let holds = |kind: &str| condition(node, kind).is_some_and(|it| it["status"] == "True");
+    PRESSURES.into_iter().filter(|(kind, _)| holds(kind)).map(|(_, taint)| taint).collect()
+}
+
+impl Effect {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Effect::NoSchedule => "NoSchedule",
+            Effect::NoExecute => "NoExecute",
+            Effect::Other => "PreferNoSchedule",
+        }
+    }
+}
+
 impl Taint {
     /// What a node's state amounts to, where nobody wrote it down as a taint.
     pub(crate) fn no_schedule(key: &str) -> Self {
         Taint { key: key.to_owned(), value: String::new(), effect: Effect::NoSchedule }
-    }
-
-    /// The same of one that drives pods away.
-    pub(crate) fn no_execute(key: &str) -> Self {
-        Taint { effect: Effect::NoExecute, ..Self::no_schedule(key) }
     }
 
     pub(crate) fn is_borne_by(&self, pod: &Pod) -> bool {
@@ -131,11 +150,10 @@ impl Taint {
     }
 
     fn is_tolerated_by(&self, toleration: &Toleration) -> bool {
-        let effect = match self.effect {
-            Effect::NoSchedule => "NoSchedule",
-            Effect::NoExecute => "NoExecute",
-            Effect::Other => return true,
-        };
+        if self.effect == Effect::Other {
+            return true;
+        }
+        let effect = self.effect.name();
         toleration.key.as_ref().is_none_or(|key| *key == self.key)
             && toleration.value.as_ref().is_none_or(|value| *value == self.value)
             && toleration.effect.as_ref().is_none_or(|tolerated| tolerated == effect)

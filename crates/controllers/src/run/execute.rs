@@ -2,7 +2,8 @@
 
 use crate::claim::Claimant;
 use crate::record;
-use crate::write::{Condition, Write, tainted};
+use crate::taints::Taints;
+use crate::write::{Condition, Write, evicted, silenced};
 use client::{Client, Kind};
 use jiff::Timestamp;
 use model::ObjectKey;
@@ -62,9 +63,16 @@ pub(super) async fn execute(client: &Client, write: &Write) -> Result<Option<Val
                 let change = |object: &Value| condition_patch(object, condition);
                 rewrite(client, Subject::new(*kind, key, uid), Part::Status, change).await
             }
-            Write::SetTaint { node: key, uid, taint } => {
-                let change = |node: &Value| taint_patch(node, *taint);
+            Write::SetTaints { node: key, uid, taints } => {
+                let change = |node: &Value| taint_patch(node, taints);
                 rewrite(client, Subject::new(Kind::NODE, key, uid), Part::Object, change).await
+            }
+            Write::Silence { node: key, uid } => {
+                let change = |node: &Value| Some(conditions(silenced(node, Timestamp::now())?));
+                rewrite(client, Subject::new(Kind::NODE, key, uid), Part::Status, change).await
+            }
+            Write::Evict { pod: key, uid, grace } => {
+                evict(client, Subject::new(Kind::POD, key, uid), *grace).await
             }
             Write::Adopt { kind, key, uid, owner } => {
                 adopt(client, Subject::new(*kind, key, uid), owner).await
@@ -166,13 +174,31 @@ async fn rewrite(
 fn condition_patch(object: &Value, condition: &Condition) -> Option<Value> {
     let listed = object.pointer("/status/conditions").and_then(Value::as_array);
     let conditions = condition.set_in(listed.map_or(&[], Vec::as_slice), Timestamp::now())?;
-    Some(json!({"status": {"conditions": conditions}}))
+    Some(self::conditions(conditions))
 }
 
-fn taint_patch(node: &Value, taint: Option<&str>) -> Option<Value> {
+fn conditions(conditions: Vec<Value>) -> Value {
+    json!({"status": {"conditions": conditions}})
+}
+
+fn taint_patch(node: &Value, taints: &Taints) -> Option<Value> {
     let listed = node.pointer("/spec/taints").and_then(Value::as_array);
-    let taints = tainted(listed.map_or(&[], Vec::as_slice), taint)?;
+    let taints = taints.set_in(listed.map_or(&[], Vec::as_slice), Timestamp::now())?;
     Some(json!({"spec": {"taints": taints}}))
+}
+
+/// Whoever sees the pod go can read why.
+async fn evict(
+    client: &Client,
+    subject: Subject<'_>,
+    grace: Option<u32>,
+) -> client::Result<Option<Value>> {
+    let (kind, key) = (subject.kind, subject.key);
+    let change = |pod: &Value| Some(conditions(evicted(pod, Timestamp::now())?));
+    if rewrite(client, subject, Part::Status, change).await?.is_some() {
+        client::delete(client, kind, namespace(key), &key.name, grace).await?;
+    }
+    Ok(None)
 }
 
 /// Our watch may be late, and what is given to an owner that is gone would go after it: so it is read before.

@@ -270,6 +270,8 @@ impl Controllers {
     fn settle(&mut self, write: &Write, object: Option<&Value>) {
         if let Write::Delete { kind, key, .. } = write {
             self.cluster.doom(*kind, key);
+        } else if let Write::Evict { pod, .. } = write {
+            self.cluster.doom(Kind::POD, pod);
         } else if let Some(kind) = write.kind() {
             self.learn(kind, object);
         }

@@ -161,6 +161,10 @@ impl Cluster {
         patched.unwrap();
     }
 
+    pub(crate) async fn patch_node(&self, name: &str, patch: Value) {
+        client::patch_merge(&self.client, Kind::NODE, None, name, &patch).await.unwrap();
+    }
+
     pub(crate) async fn delete(&self, kind: Kind, name: &str) {
         let found = client::delete(&self.client, kind, Some("default"), name, None).await.unwrap();
         assert!(found, "{kind} {name}");

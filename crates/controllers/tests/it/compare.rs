@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What both clusters have from here.
-const SHARED: [Controller; 5] = [
+const SHARED: [Controller; 6] = [
     Controller::Scheduler,
     Controller::NodeLifecycle,
+    Controller::TaintEviction,
     Controller::NodeIpam,
     Controller::EndpointSlice,
     Controller::EndpointSliceMirroring,

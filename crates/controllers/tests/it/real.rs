@@ -72,6 +72,8 @@ async fn the_same_comes_of_it_with_a_real_server_and_no_more_rights_than_needed(
     observe(&mut used, batches::jobs).await;
     observe(&mut used, batches::cron_job).await;
     observe(&mut used, nodes::power_cut).await;
+    observe(&mut used, nodes::not_ready).await;
+    observe(&mut used, nodes::foreign_taint).await;
     observe(&mut used, endpoints::mirror).await;
     observe(&mut used, endpoints::selected).await;
     observe(&mut used, elections::election).await;

@@ -237,21 +237,23 @@ fn of_jobs_and_their_runs() {
 
 #[test]
 fn of_nodes_and_of_pods_that_get_theirs() {
-    let silent = condition(Kind::NODE, ObjectKey::new("", "a"), "");
+    let silent = Write::Silence { node: ObjectKey::new("", "a"), uid: String::new() };
+    let evicted = Write::Evict { pod: key("p"), uid: String::new(), grace: None };
     let unready = condition(Kind::POD, key("p"), "");
     check(
         &Task::NodeLife("a".into()),
         &[
             (silent, YES, &["Normal NodeNotReady: Node a status is now: NodeNotReady"]),
             (unready, YES, &["Warning NodeNotReady: Node is not ready [Pod default/p]"]),
-            (
-                delete(Kind::POD, "p"),
-                YES,
-                &[
-                    "Normal TaintManagerEviction: Marking for deletion Pod default/p [Pod default/p]",
-                ],
-            ),
         ],
+    );
+    check(
+        &Task::TaintEviction("a".into()),
+        &[(
+            evicted,
+            YES,
+            &["Normal TaintManagerEviction: Marking for deletion Pod default/p [Pod default/p]"],
+        )],
     );
     let bound = Write::Bind { pod: key("p"), node: "a".to_owned() };
     check(
