@@ -123,6 +123,8 @@ fn settle(
     let surge = count(set.rolling.map(|rules| rules.surge.rounded_up(of)));
     let unavailable = count(set.rolling.map(|rules| rules.unavailable.rounded_up(of)));
     let rolling = set.rolling.is_some();
+    // Nothing would ever be renewed; an API server that lets somebody ask for it says so nowhere.
+    let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
     let mut budget = Budget::of(places, surge, unavailable);
     let mut writes = Vec::new();
     for (node, place) in places {
@@ -152,10 +154,13 @@ fn settle(
             (None, Some(old)) if !old.available => {
                 writes.push(Write::Create(new_pod(set, node, hash, names)));
             }
-            (None, Some(_)) if place.wanted && budget.take_surge() => {
+            (None, Some(_)) if place.wanted && take(&mut budget.surge) => {
                 writes.push(Write::Create(new_pod(set, node, hash, names)));
             }
-            (None, Some(old)) if budget.take_unavailable() => writes.push(delete(old.pod)),
+            (None, Some(old)) if !place.wanted && take(&mut budget.spare) => {
+                writes.push(delete(old.pod));
+            }
+            (None, Some(old)) if take(&mut budget.unavailable) => writes.push(delete(old.pod)),
             _ => {}
         }
     }
@@ -175,6 +180,8 @@ fn surplus<'a, 'b>(
 struct Budget {
     surge: usize,
     unavailable: usize,
+    /// While it surges: so many nodes serve beyond those that shall, and those that no longer suit may lose theirs.
+    spare: usize,
 }
 
 impl Budget {
@@ -188,23 +195,26 @@ impl Budget {
             active().any(|it| it.updated && !it.available) && active().any(|it| !it.updated)
         };
         let away = counted().filter(|place| !serves(place)).count();
+        let is_served = |place: &&Place<'_>| {
+            let active = || place.pods.iter().filter(|it| it.pod.is_active());
+            let counts = active().find(|it| !it.updated).or_else(|| active().next());
+            counts.is_some_and(|it| it.available)
+        };
+        let wanted = places.values().filter(|place| place.wanted).count();
+        let served = if surge > 0 { places.values().filter(is_served).count() } else { 0 };
         Budget {
+            spare: served.saturating_sub(wanted),
             surge: surge.saturating_sub(counted().filter(doubled).count()),
             unavailable: unavailable.saturating_sub(away),
         }
     }
+}
 
-    fn take_surge(&mut self) -> bool {
-        let has = self.surge > 0;
-        self.surge -= usize::from(has);
-        has
-    }
-
-    fn take_unavailable(&mut self) -> bool {
-        let has = self.unavailable > 0;
-        self.unavailable -= usize::from(has);
-        has
-    }
+/// Takes one of what is left; false: nothing is.
+fn take(left: &mut usize) -> bool {
+    let has = *left > 0;
+    *left -= usize::from(has);
+    has
 }
 
 /// A pod that only this node will do for.
@@ -334,5 +344,72 @@ mod tests {
         assert_eq!(bench.pods().len(), 4);
         bench.settle();
         assert_eq!(bench.pods().len(), 2);
+    }
+
+    /// Names of nodes with pods of this image.
+    fn nodes_with(bench: &Bench, image: &str) -> String {
+        let of = |pod: &Value| pod["spec"]["containers"][0]["image"] == image;
+        let field = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution\
+                     /nodeSelectorTerms/0/matchFields/0/values/0";
+        let node = |pod: Value| pod.pointer(field).unwrap().as_str().unwrap().to_owned();
+        let mut nodes: Vec<_> = bench.pods().into_iter().filter(of).map(node).collect();
+        nodes.sort_unstable();
+        nodes.concat()
+    }
+
+    #[test]
+    fn while_it_surges_a_node_that_suits_no_longer_loses_its_pod_when_others_serve() {
+        let mut bench = updated("True");
+        let tainted = json!({
+            "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        bench.store(Kind::NODE, &ObjectKey::new("", "a"), node("a", tainted));
+        // Two serve and one shall: the one that does not suit is one too many.
+        bench.settle();
+        assert_eq!(
+            (nodes_with(&bench, "one"), nodes_with(&bench, "two")),
+            ("b".into(), "b".into())
+        );
+    }
+
+    #[test]
+    fn while_it_surges_a_node_that_suits_no_longer_keeps_its_pod_as_long_as_it_is_needed() {
+        let mut bench = updated("True");
+        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let tainted = json!({"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}});
+        let mut moved = node("a", ready.clone());
+        crate::fixture::merge(&mut moved, tainted);
+        bench.store(Kind::NODE, &ObjectKey::new("", "a"), moved);
+        bench.store(Kind::NODE, &ObjectKey::new("", "c"), node("c", ready));
+        bench.settle();
+        assert_eq!(
+            (nodes_with(&bench, "one"), nodes_with(&bench, "two")),
+            ("ab".into(), "bc".into()),
+            "its successor does not serve yet"
+        );
+        let is_new = |pod: &Value| pod["spec"]["containers"][0]["image"] == "two";
+        let new = bench.pods().into_iter().filter(is_new).collect();
+        say(&mut bench, new, "True");
+        assert_eq!(
+            (nodes_with(&bench, "one"), nodes_with(&bench, "two")),
+            ("".into(), "bc".into())
+        );
+    }
+
+    #[test]
+    fn who_allows_nothing_allows_one() {
+        let mut bench = updated("True");
+        let mut stuck = set("two");
+        stuck["spec"]["updateStrategy"] =
+            json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}});
+        bench.apply(stuck);
+        bench.work(usize::MAX);
+        bench.settle();
+        assert_eq!(nodes_with(&bench, "one").len(), 1);
+        let is_new = |pod: &Value| pod["spec"]["containers"][0]["image"] == "two";
+        let new = bench.pods().into_iter().filter(is_new).collect();
+        say(&mut bench, new, "True");
+        assert_eq!(nodes_with(&bench, "two"), "ab");
     }
 }
