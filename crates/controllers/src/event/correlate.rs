@@ -228,5 +228,6 @@ mod tests {
         assert_eq!(admitted("a", 299), 0);
         assert_eq!(admitted("a", 301), 1);
         assert_eq!(admitted("b", 301), 25);
+        assert_eq!(admitted("a", 100_000), 25, "long after no more than at first");
     }
 }
