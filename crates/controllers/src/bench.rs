@@ -125,6 +125,7 @@ impl Bench {
             }
             Write::Adopt { owner, .. } => self.change(kind, &key, |object| owner.adopt(object)),
             Write::Release { owner, .. } => self.change(kind, &key, |object| owner.release(object)),
+            Write::Entrust { bond, .. } => self.change(kind, &key, |claim| bond.tie(claim)),
             Write::Delete { .. } => self.delete(kind, &key),
             other => panic!("{other:?}"),
         }

@@ -8,6 +8,7 @@
 
 #[cfg(test)]
 mod bench;
+mod bond;
 mod claim;
 mod cluster;
 mod cron;

@@ -88,7 +88,12 @@ impl Controller {
             Controller::Endpoints => &[Kind::SERVICE, Kind::POD, Kind::ENDPOINTS],
             Controller::Deployment => &[Kind::DEPLOYMENT, Kind::REPLICA_SET, Kind::POD],
             Controller::ReplicaSet => &[Kind::REPLICA_SET, Kind::POD],
-            Controller::StatefulSet => &[Kind::STATEFUL_SET, Kind::CONTROLLER_REVISION, Kind::POD],
+            Controller::StatefulSet => &[
+                Kind::STATEFUL_SET,
+                Kind::CONTROLLER_REVISION,
+                Kind::POD,
+                Kind::PERSISTENT_VOLUME_CLAIM,
+            ],
             Controller::DaemonSet => {
                 &[Kind::DAEMON_SET, Kind::CONTROLLER_REVISION, Kind::POD, Kind::NODE]
             }

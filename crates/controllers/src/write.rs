@@ -1,8 +1,9 @@
 //! What a reconcile wants written.
 
+use crate::bond::Bond;
 use crate::claim::Claimant;
 use crate::event::Event;
-use crate::record::{owner_reference, stamp};
+use crate::record::stamp;
 use crate::taints::Taints;
 use client::Kind;
 use jiff::Timestamp;
@@ -73,12 +74,10 @@ pub(crate) enum Write {
         uid: String,
         owner: Claimant,
     },
-    /// Makes the claim of a pod that goes for good the pod's, so that it goes after it. Before the pod does.
+    /// Makes the claim of a pod whose it shall be. Before the pod goes, where it goes.
     Entrust {
         claim: ObjectKey,
-        pod: Heir,
-        /// Uid of the one that may have it so far.
-        set: String,
+        bond: Bond,
     },
     /// Gives the pod its node.
     Bind {
@@ -131,28 +130,6 @@ impl Write {
             | Write::Release { key, .. }
             | Write::Delete { key, .. } => Some(key.clone()),
         }
-    }
-}
-
-/// A pod that gets a claim of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Heir {
-    pub(crate) name: String,
-    pub(crate) uid: String,
-}
-
-impl Heir {
-    /// The patch that gives it the claim; `None`: it has it, or somebody else does.
-    pub(crate) fn inherit(&self, claim: &Value, set: &str) -> Option<Value> {
-        let mut owners =
-            claim["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
-        owners.retain(|owner| owner["uid"] != *set);
-        let is_taken = owners.iter().any(|it| it["controller"] == true || it["uid"] == *self.uid);
-        if is_taken {
-            return None;
-        }
-        owners.push(owner_reference("v1", "Pod", &self.name, &self.uid));
-        Some(json!({"metadata": {"ownerReferences": owners}}))
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) use pulse::{LEASES, Pulse};
 pub(crate) use trouble::Trouble;
 
 use crate::record::{
-    self, Deployment, Endpoints, Manager, Node, Pod, ReplicaSet, Revision, Service, Slice,
+    self, Claim, Deployment, Endpoints, Manager, Node, Pod, ReplicaSet, Revision, Service, Slice,
 };
 use crate::task::Task;
 use client::Kind;
@@ -43,6 +43,7 @@ pub(crate) struct Cluster {
     slices: BTreeMap<ObjectKey, Slice>,
     deployments: BTreeMap<ObjectKey, Deployment>,
     replica_sets: BTreeMap<ObjectKey, ReplicaSet>,
+    claims: BTreeMap<ObjectKey, Claim>,
     pub(crate) workloads: Workloads,
     /// By the uid of the owner.
     pods_of: Index<String, ObjectKey>,
@@ -85,6 +86,7 @@ impl Cluster {
             Kind::DEPLOYMENT => Deployment::parse(object).map(|found| self.put_deployment(found)),
             Kind::REPLICA_SET => ReplicaSet::parse(object).map(|set| self.put_replica_set(set)),
             Kind::CONTROLLER_REVISION => Revision::parse(object).map(|it| self.put_revision(it)),
+            Kind::PERSISTENT_VOLUME_CLAIM => Claim::parse(object).map(|it| self.put_claim(it)),
             _ => {
                 self.apply_workload(kind, object);
                 None
@@ -108,6 +110,7 @@ impl Cluster {
                 self.remove_replica_set(key);
                 self.troubles.remove(&Task::ReplicaSet(key.clone()));
             }
+            Kind::PERSISTENT_VOLUME_CLAIM => drop(self.claims.remove(key)),
             // Without its lease a node falls silent by itself.
             _ => self.remove_workload(kind, key),
         }
@@ -135,6 +138,7 @@ impl Cluster {
             Kind::ENDPOINT_SLICE => self.slices.keys().cloned().collect(),
             Kind::DEPLOYMENT => self.deployments.keys().cloned().collect(),
             Kind::REPLICA_SET => self.replica_sets.keys().cloned().collect(),
+            Kind::PERSISTENT_VOLUME_CLAIM => self.claims.keys().cloned().collect(),
             _ => self.workload_keys(kind),
         }
     }
@@ -235,6 +239,17 @@ impl Cluster {
     /// The ReplicaSets that the owner of this uid controls.
     pub(crate) fn sets_of<'a>(&'a self, uid: &str) -> impl Iterator<Item = &'a ReplicaSet> {
         self.sets_of.of(uid).filter_map(|key| self.replica_sets.get(key))
+    }
+
+    pub(crate) fn claim(&self, key: &ObjectKey) -> Option<&Claim> {
+        self.claims.get(key)
+    }
+
+    /// Its set looks at it when it looks at its pods.
+    fn put_claim(&mut self, claim: Claim) {
+        if self.claims.get(&claim.key).is_none_or(|old| old.version <= claim.version) {
+            self.claims.insert(claim.key.clone(), claim);
+        }
     }
 
     fn put_node(&mut self, node: Node, now: Duration) {

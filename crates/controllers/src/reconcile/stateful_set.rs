@@ -3,9 +3,10 @@
 use super::revision::{self, REVISION_HASH, Subject};
 use super::status::{Tally, differences};
 use super::template;
+use crate::bond::{Bond, Keeper, Party};
 use crate::cluster::Cluster;
 use crate::record::{Pod, Revision, StatefulSet, ordinal, owner_reference};
-use crate::write::{Heir, Outcome, Write};
+use crate::write::{Outcome, Write};
 use client::Kind;
 use jiff::Timestamp;
 use model::{ObjectKey, PodPhase};
@@ -56,7 +57,7 @@ pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, now: Timestamp) -> Outcom
     let members = numbered.clone().map(|(number, pod)| (number, member(set, pod, &versions, now)));
     let steps = steps(&rules(set), &members.collect());
     let mut writes: Vec<_> = write.into_iter().collect();
-    writes.extend(steps.iter().flat_map(|step| entrust(set, *step, &pods)));
+    writes.extend(numbered.flat_map(|(number, pod)| entrust(cluster, set, number, pod)));
     writes.extend(steps.into_iter().flat_map(|step| carry_out(set, step, &versions)));
     let used = |name: &str| {
         name == versions.current
@@ -171,20 +172,27 @@ fn carry_out(set: &StatefulSet, step: Step, versions: &Versions) -> Vec<Write> {
     }
 }
 
-/// What becomes of the claims of a pod that is one too many, where they are not to stay.
-fn entrust(set: &StatefulSet, step: Step, pods: &[&Pod]) -> Vec<Write> {
-    let Step::Delete(number) = step else { return Vec::new() };
-    let key = &set.meta.key;
-    let mut pods = pods.iter().map(|pod| &pod.base.meta);
-    let pod = pods.find(|pod| ordinal(key, &pod.key) == Some(number));
-    let stays = !set.sheds_claims || rules(set).wanted.contains(&number);
-    let Some(pod) = pod.filter(|_| !stays) else { return Vec::new() };
-    let entrust = |claim: &Value| Write::Entrust {
-        claim: ObjectKey::new(&key.namespace, &claim_name(set, number, claim)),
-        pod: Heir { name: pod.key.name.to_string(), uid: pod.uid.clone() },
-        set: set.meta.uid.clone(),
+/// Claims that are not whose the set's policy says, which may be another one than when they were made.
+fn entrust(cluster: &Cluster, set: &StatefulSet, number: u32, pod: &Pod) -> Vec<Write> {
+    let party = |name: &str, uid: &str| Party { name: name.to_owned(), uid: uid.to_owned() };
+    let (key, meta) = (&set.meta.key, &pod.base.meta);
+    let is_excess = !rules(set).wanted.contains(&number);
+    let bond = Bond {
+        set: party(&key.name, &set.meta.uid),
+        pod: party(&meta.key.name, &meta.uid),
+        keeper: match (set.sheds_claims && is_excess, set.drops_claims) {
+            (true, _) => Keeper::Pod,
+            (false, true) => Keeper::Set,
+            (false, false) => Keeper::Nobody,
+        },
     };
-    set.claims.iter().map(entrust).collect()
+    let keys = set
+        .claims
+        .iter()
+        .map(|claim| ObjectKey::new(&key.namespace, &claim_name(set, number, claim)));
+    let strays = keys
+        .filter(|key| cluster.claim(key).is_some_and(|claim| bond.owners(&claim.owners).is_some()));
+    strays.map(|claim| Write::Entrust { claim, bond: bond.clone() }).collect()
 }
 
 /// `CLAIM-SET-NUMBER`
@@ -405,6 +413,48 @@ mod tests {
         for (replicas, parallel, members, expected) in rows {
             let found = steps(&rules(replicas, parallel), &members.iter().copied().collect());
             assert_eq!(found, expected, "{replicas} {parallel} {members:?}");
+        }
+    }
+
+    /// Policies when pods are deleted and scaled, how many there shall be, and whose the claims of `db-0` and `db-1` are
+    /// in the end, whatever they were before.
+    #[test]
+    fn claims_follow_the_policy_that_holds_now() {
+        use crate::bench::Bench;
+        let set = |deleted: &str, scaled: &str, replicas: u32| {
+            let labels = json!({"app": "db"});
+            let policy = json!({"whenDeleted": deleted, "whenScaled": scaled});
+            json!({
+                "apiVersion": "apps/v1", "kind": "StatefulSet",
+                "metadata": {"name": "db", "namespace": "default"},
+                "spec": {
+                    "replicas": replicas, "podManagementPolicy": "Parallel",
+                    "selector": {"matchLabels": labels},
+                    "persistentVolumeClaimRetentionPolicy": policy,
+                    "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}],
+                    "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c"}]}},
+                },
+            })
+        };
+        let rows = [
+            ("Delete", "Retain", 2, ["StatefulSet", "StatefulSet"]),
+            ("Retain", "Retain", 2, ["", ""]),
+            ("Retain", "Delete", 2, ["", ""]),
+            ("Delete", "Delete", 2, ["StatefulSet", "StatefulSet"]),
+            ("Retain", "Retain", 2, ["", ""]),
+            ("Delete", "Delete", 1, ["StatefulSet", "Pod"]),
+            ("Delete", "Delete", 0, ["Pod", "Pod"]),
+        ];
+        let mut bench = Bench::new();
+        for (deleted, scaled, replicas, expected) in rows {
+            bench.apply(set(deleted, scaled, replicas));
+            bench.settle();
+            let owners = ["data-db-0", "data-db-1"].map(|name| {
+                let key = (Kind::PERSISTENT_VOLUME_CLAIM, ObjectKey::new("default", name));
+                let owners = &bench.stored[&key]["metadata"]["ownerReferences"];
+                owners[0]["kind"].as_str().unwrap_or_default().to_owned()
+            });
+            assert_eq!(owners, expected, "{deleted} {scaled} {replicas}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Objects as the controllers see them: the model's types, and the fields beyond the network that they need.
 
+mod claim;
 mod daemon_set;
 mod endpoints;
 mod job;
@@ -12,6 +13,7 @@ mod slice;
 mod stateful_set;
 mod workload;
 
+pub(crate) use claim::Claim;
 pub(crate) use daemon_set::{DaemonSet, tolerate};
 pub(crate) use endpoints::{Endpoints, Subset};
 pub(crate) use job::{CronJob, Job, Overlap};

@@ -81,8 +81,8 @@ pub(super) async fn execute(client: &Client, write: &Write) -> Result<Option<Val
                 let change = |object: &Value| owner.release(object);
                 claim(client, Subject::new(*kind, key, uid), change).await
             }
-            Write::Entrust { claim, pod, set } => {
-                let change = |object: &Value| pod.inherit(object, set);
+            Write::Entrust { claim, bond } => {
+                let change = |object: &Value| bond.tie(object);
                 rewrite(
                     client,
                     Subject::of_name(Kind::PERSISTENT_VOLUME_CLAIM, claim),

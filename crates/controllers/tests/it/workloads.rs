@@ -269,6 +269,11 @@ pub(crate) async fn retention(cluster: &mut Cluster, collected: bool) {
     };
     let set = view.one(Kind::STATEFUL_SET, "db")["metadata"]["uid"].clone();
     claims.until("of the set", |it| owner(it, "data-db-1").as_ref() == Some(&set)).await;
+    for (policy, expected) in [("Retain", Value::Null), ("Delete", set.clone())] {
+        let spec = json!({"persistentVolumeClaimRetentionPolicy": {"whenDeleted": policy}});
+        cluster.patch(Kind::STATEFUL_SET, "db", json!({"spec": spec})).await;
+        claims.until(policy, |it| owner(it, "data-db-1").as_ref() == Some(&expected)).await;
+    }
     cluster.patch(Kind::STATEFUL_SET, "db", json!({"spec": {"replicas": 1}})).await;
     if !collected {
         claims.until("the pod's", |it| owner(it, "data-db-1").as_ref() == Some(&pod)).await;
