@@ -86,7 +86,7 @@ mod tests {
         let plain = || json!({"kind": "StatefulSet", "name": "db", "uid": "db"});
         let friend = || json!({"kind": "Friend", "name": "f", "uid": "f"});
         let master = || json!({"kind": "Master", "name": "m", "uid": "m", "controller": true});
-        let stale = || owner_reference("v1", "Pod", "db-1", "old");
+        let stale = || json!({"kind": "Pod", "name": "db-1", "uid": "old"});
         use Keeper::{Nobody, Pod, Set};
         let rows = [
             ("none", vec![], Nobody, None),

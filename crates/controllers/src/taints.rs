@@ -100,6 +100,11 @@ mod tests {
                 None,
             ),
             (
+                vec![taint(not_ready, "NoSchedule")],
+                wanted(&[not_ready, UNSCHEDULABLE], None),
+                Some(vec![taint(not_ready, "NoSchedule"), added(UNSCHEDULABLE, "NoSchedule")]),
+            ),
+            (
                 vec![taint(not_ready, "NoExecute"), other.clone(), theirs.clone()],
                 wanted(&[unreachable, PRESSURES[0].1], Some(unreachable)),
                 Some(vec![

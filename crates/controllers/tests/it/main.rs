@@ -29,6 +29,8 @@ mod real;
 #[cfg(test)]
 mod real_server;
 #[cfg(test)]
+mod tainted;
+#[cfg(test)]
 mod theirs;
 #[cfg(test)]
 mod view;
