@@ -141,7 +141,9 @@ fn in_the_foreground_owners_go_last() {
     assert!(middle.value["metadata"]["deletionTimestamp"].is_string());
     let now = Deletion { grace: Some(0), ..Deletion::default() };
     registry.delete(Kind::Pod, &key("p"), &now, WRITE).unwrap();
-    for name in ["middle", "top"] {
+    registry.create(Kind::ConfigMap, "default", map("alone"), WRITE).unwrap();
+    registry.delete(Kind::ConfigMap, &key("alone"), &foreground, WRITE).unwrap();
+    for name in ["middle", "top", "alone"] {
         assert!(registry.store.get(Kind::ConfigMap, &key(name)).is_none(), "{name} is left");
     }
 }
