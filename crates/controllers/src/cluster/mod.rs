@@ -309,7 +309,7 @@ impl Cluster {
     fn remove_node(&mut self, name: &Arc<str>, now: Duration) {
         self.nodes.remove(name);
         self.pulses.insert(name.clone(), Pulse::new(now));
-        self.dirty.insert(Task::NodeLife(name.clone()));
+        self.dirty.extend([Task::NodeLife(name.clone()), Task::TaintEviction(name.clone())]);
         self.touch_waiting();
         self.touch_services_on(name);
         self.touch_daemons();

@@ -16,7 +16,7 @@ pub(super) fn plan(
     settings: &Settings,
     uptime: Duration,
 ) -> Outcome {
-    let Some(node) = cluster.node(name) else { return Outcome::default() };
+    let Some(node) = cluster.node(name) else { return forget(cluster, name) };
     let taints: Vec<_> = node.driving().cloned().collect();
     let silent = cluster.pulse(name).is_some_and(|pulse| pulse.silent);
     let pods: Vec<_> = cluster.pods_on(name).cloned().collect();
@@ -38,6 +38,15 @@ pub(super) fn plan(
         }
     }
     outcome
+}
+
+/// Its pods have all their time again, should a node of this name come back.
+fn forget(cluster: &mut Cluster, name: &str) -> Outcome {
+    let uids: Vec<_> = cluster.pods_on(name).map(|pod| pod.base.meta.uid.clone()).collect();
+    for uid in uids {
+        cluster.unmark_eviction(&uid);
+    }
+    Outcome::default()
 }
 
 /// How long the pod bears the taints; `None`: for ever. What the API server lets pods say that say nothing is for the

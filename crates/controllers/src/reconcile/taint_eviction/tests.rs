@@ -124,6 +124,12 @@ fn who_comes_later_has_his_own_time_and_who_is_pardoned_is_told() {
     assert_eq!(look(&mut cluster, 60), Outcome::default(), "told once");
     apply_at(&mut cluster, [tainted(3, json!([taint("k", "")]))], at(60));
     assert_eq!(look(&mut cluster, 60).again, Some(at(5)), "the time begins anew");
+    cluster.take_dirty();
+    cluster.remove(Kind::NODE, &ObjectKey::new("", "a"), at(61));
+    assert!(cluster.take_dirty().contains(&Task::TaintEviction("a".into())));
+    assert_eq!(look(&mut cluster, 61), Outcome::default());
+    apply_at(&mut cluster, [tainted(4, json!([taint("k", "")]))], at(62));
+    assert_eq!(look(&mut cluster, 62).again, Some(at(5)), "it is another node");
 }
 
 #[test]
