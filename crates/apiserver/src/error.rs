@@ -134,6 +134,16 @@ pub enum Prohibition {
     NoAccount { namespace: String, account: String },
     #[error("no PriorityClass with name {class} was found")]
     NoPriorityClass { class: String },
+    #[error("pod rejected: RuntimeClass {class:?} not found")]
+    NoRuntimeClass { class: String },
+    #[error("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")]
+    OtherOverhead,
+    #[error("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")]
+    OverheadWithoutClass,
+    #[error(
+        "conflict: runtimeClass.scheduling.nodeSelector[{label}] = {class}; pod.spec.nodeSelector[{label}] = {pod}"
+    )]
+    OtherNodes { label: String, class: String, pod: String },
     /// A quota or a range of limits is in the way.
     #[error("{why}")]
     NoRoom { why: String },

@@ -17,6 +17,7 @@ mod namespaces;
 mod priorities;
 mod quotas;
 mod restore;
+mod runtimes;
 mod settle;
 mod track;
 
@@ -204,6 +205,7 @@ impl Registry {
         self.pools.allocate(kind, &mut object, None, write.dry_run)?;
         self.assign_account(resource, &key, &mut object)?;
         self.assign_priority(resource, &key, &mut object)?;
+        self.assign_runtime(resource, &key, &mut object)?;
         self.check_room(kind.resource(), &key, &object, None)?;
         if self.store.get(kind, &key).is_some() {
             return Err(Error::AlreadyExists { resource, name: key.name });
