@@ -1,6 +1,6 @@
 //! Requests about objects, all but watches.
 
-use super::accept::View;
+use super::accept::{Medium, View};
 use super::query::Query;
 use super::reply::Reply;
 use super::route::Place;
@@ -54,17 +54,18 @@ pub(super) fn list(server: &ApiServer, place: &Place, query: &Query) -> Result<R
     let page = server.read(|registry| Page::read(registry, place, query))?;
     let metadata = page.metadata();
     let objects = page.objects.into_iter();
-    Ok(Reply::bytes(match query.form.view {
-        View::Whole => in_full(place, &metadata, objects),
-        View::Table => table::table(place.resource, objects, &metadata, query.include, now()),
-        View::Metadata => {
-            let head = format!(
-                r#"{{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{metadata},"items":["#
-            );
-            let item = |object: Arc<Object>| table::metadata_only(&object.look(&["metadata"]));
-            table::list(&head, objects.map(item))
+    match query.form.view {
+        View::Whole => in_full(place, query, &metadata, objects),
+        View::Table => {
+            let table = table::table(place.resource, objects, &metadata, query.include, now());
+            Ok(Reply::bytes(table))
         }
-    }))
+        View::Metadata => {
+            let item = |object: Arc<Object>| table::metadata_only(&object.look(&["metadata"]));
+            let items = objects.map(item);
+            list_of(("meta.k8s.io/v1", "PartialObjectMetadata"), query, &metadata, items)
+        }
+    }
 }
 
 /// A piece of a list. All pieces carry the number of the first: a watch from there sees what changed meanwhile.
@@ -127,12 +128,34 @@ impl Page {
 }
 
 /// The list as it is.
-fn in_full(place: &Place, metadata: &Value, objects: impl Iterator<Item = Arc<Object>>) -> Bytes {
+fn in_full(
+    place: &Place,
+    query: &Query,
+    metadata: &Value,
+    objects: impl Iterator<Item = Arc<Object>>,
+) -> Result<Reply, Error> {
     let (kind, version) = (place.resource.name, place.resource.api_version());
+    let items = objects.map(|object| place.resource.text(&object));
+    list_of((&version, kind), query, metadata, items)
+}
+
+/// A list of objects of this version and kind, each of them JSON.
+fn list_of(
+    (version, kind): (&str, &str),
+    query: &Query,
+    metadata: &Value,
+    items: impl Iterator<Item = impl AsRef<[u8]>>,
+) -> Result<Reply, Error> {
+    let metadata = metadata.to_string();
+    if query.form.medium == Medium::Protobuf {
+        let octets = protobuf::encode_list((version, kind), metadata.as_bytes(), items);
+        let octets = octets.map_err(|fault| Error::Internal { message: fault.to_string() })?;
+        return Ok(Reply::bytes(octets).media(Medium::Protobuf.essence()));
+    }
     let head = format!(
         r#"{{"kind":"{kind}List","apiVersion":"{version}","metadata":{metadata},"items":["#
     );
-    table::list(&head, objects.map(|object| place.resource.text(&object)))
+    Ok(Reply::bytes(table::list(&head, items)))
 }
 
 /// Where a list goes on: the number of its first piece, and the last object so far.
@@ -351,7 +374,7 @@ pub(super) async fn delete_collection(
         }
         Ok(page)
     })?;
-    Ok(Reply::bytes(in_full(place, &page.metadata(), page.objects.into_iter())))
+    in_full(place, query, &page.metadata(), page.objects.into_iter())
 }
 
 /// An eviction is a deletion that a budget may object to.

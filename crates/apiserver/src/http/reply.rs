@@ -66,7 +66,7 @@ impl Reply {
             Medium::Yaml => {
                 serde_json::from_slice(json).map(|it| yaml::text(&it)).map_err(internal)?.into()
             }
-            Medium::Protobuf => protobuf::encode(json).map_err(internal)?.into(),
+            Medium::Protobuf => protobuf::encode(json).map_err(internal)?,
         };
         Ok(Self { body: Either::Left(body), media: medium.essence().to_owned(), ..self })
     }

@@ -1,50 +1,69 @@
 //! Objects written: what Go holds in itself, not behind a pointer, is always there, and fields stand in the order of
 //! their numbers, so that the octets are those of the real server.
+//!
+//! JSON has fields in the order of their names. Each is written at the end of the output when it is met; when a message
+//! is complete its fields are put in order behind it, with its length before them, and moved to where it began.
 
-use super::fields::{self, Field, Fields, Kind};
-use super::wire::{put_bytes, put_fixed, put_number};
+use super::fields::{self, Count, Field, Message, Part, Shape};
+use super::text::Text;
+use super::wire::{put_bytes, put_fixed, put_number, put_tag, size_of_varint};
 use super::{Fault, MAGIC, SCHEMA};
 use crate::time;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use bytes::Bytes;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt;
+use std::ops::Range;
 
-/// An object or a list from its JSON text. Of a list one item at a time is looked into.
-pub fn encode(json: &[u8]) -> Result<Vec<u8>, Fault> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Head<'a> {
-        #[serde(borrow, default)]
-        api_version: Cow<'a, str>,
-        #[serde(borrow)]
-        kind: Cow<'a, str>,
-    }
-    let head: Head<'_> = serde_json::from_slice(json).map_err(|_no_object| Fault::Broken)?;
-    let Some(fields) = fields::of_kind(&head.api_version, &head.kind) else {
-        let (api_version, kind) = (head.api_version.into_owned(), head.kind.into_owned());
+/// An object or a list from its JSON text.
+pub fn encode(json: &[u8]) -> Result<Bytes, Fault> {
+    let (api_version, kind) = head(json)?;
+    let Some(message) = fields::of_kind(&api_version, &kind) else {
+        let (api_version, kind) = (api_version.into_owned(), kind.into_owned());
         return Err(Fault::UnknownType { api_version, kind });
     };
-    let mut text = serde_json::Deserializer::from_slice(json);
-    let raw = Whole(&fields).deserialize(&mut text).map_err(|_no_object| Fault::Broken)?;
-    Ok(envelope(&head.api_version, &head.kind, &raw))
+    let mut writer = Writer::new(&api_version, &kind);
+    writer.message(&mut Text::new(json)?, message, None)?;
+    Ok(writer.sealed())
 }
 
-/// `runtime.Unknown`, with no encoding and no type of its own.
-fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
-    let mut meta = Vec::new();
-    put_bytes(&mut meta, 1, api_version.as_bytes());
-    put_bytes(&mut meta, 2, kind.as_bytes());
-    let mut out = MAGIC.to_vec();
-    put_bytes(&mut out, 1, &meta);
-    put_bytes(&mut out, 2, raw);
-    put_bytes(&mut out, 3, b"");
-    put_bytes(&mut out, 4, b"");
-    out
+/// A list of objects of a kind, item by item.
+pub(crate) fn encode_list(
+    (api_version, kind): (&str, &str),
+    metadata: &[u8],
+    items: impl Iterator<Item = impl AsRef<[u8]>>,
+) -> Result<Bytes, Fault> {
+    let list = format!("{kind}List");
+    let Some([first, second]) = fields::of_kind(api_version, &list).map(|it| &it.fields[..]) else {
+        let api_version = api_version.to_owned();
+        return Err(Fault::UnknownType { api_version, kind: list });
+    };
+    let mut writer = Writer::new(api_version, &list);
+    writer.value(&mut Text::new(metadata)?, first.number, first.shape)?;
+    for item in items {
+        writer.value(&mut Text::new(item.as_ref())?, second.number, second.shape)?;
+    }
+    Ok(writer.sealed())
+}
+
+/// `apiVersion` and `kind` of an object; what is behind them is not read.
+fn head(json: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), Fault> {
+    let (mut api_version, mut kind) = (None, None);
+    let mut text = Text::new(json)?;
+    let read = text.object(|text, name| {
+        match name {
+            "apiVersion" => api_version = Some(text.string()?),
+            "kind" => kind = Some(text.string()?),
+            _ => drop(text.value()?),
+        }
+        let complete = api_version.is_some() && kind.is_some();
+        // No fault, but there is no other way to stop.
+        if complete { Err(Fault::Broken) } else { Ok(()) }
+    });
+    match (api_version, kind, read) {
+        (api_version, Some(kind), _) => Ok((api_version.unwrap_or_default(), kind)),
+        _ => Err(Fault::Broken),
+    }
 }
 
 /// A watch event around an encoded object, with its length before it.
@@ -57,180 +76,219 @@ pub(crate) fn frame(action: &str, object: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes()[..], &event].concat()
 }
 
-/// Reads the outermost object of a text, and lists in it item by item.
-struct Whole<'a>(&'a Fields);
-
-impl<'de> DeserializeSeed<'de> for Whole<'_> {
-    type Value = Vec<u8>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<u8>, D::Error> {
-        deserializer.deserialize_map(self)
-    }
+/// An envelope (`runtime.Unknown`, with no encoding and no type of its own) that is being filled.
+struct Writer {
+    out: Vec<u8>,
+    /// What is before the object; its length is known when the object is, so `out` has room for it.
+    head: Vec<u8>,
+    room: usize,
+    /// Where in `out` the slots of the messages lie that are under way, the innermost last.
+    spans: Vec<Range<usize>>,
 }
 
-impl<'de> Visitor<'de> for Whole<'_> {
-    type Value = Vec<u8>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+impl Writer {
+    fn new(api_version: &str, kind: &str) -> Self {
+        const LONGEST_TAG_AND_LENGTH: usize = 20;
+        let (mut meta, mut head) = (Vec::new(), MAGIC.to_vec());
+        put_bytes(&mut meta, 1, api_version.as_bytes());
+        put_bytes(&mut meta, 2, kind.as_bytes());
+        put_bytes(&mut head, 1, &meta);
+        let room = head.len() + LONGEST_TAG_AND_LENGTH;
+        Self { out: vec![0; room], head, room, spans: Vec::new() }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<u8>, A::Error> {
-        let mut written = BTreeMap::new();
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-            let out = match self.0.iter().find(|(_, field)| field.name == name) {
-                None => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-                Some((number, Field { kind: Kind::List(kind), .. })) => {
-                    (*number, map.next_value_seed(Items { number: *number, kind })?)
-                }
-                Some((number, field)) => (*number, part(*number, field, &map.next_value()?)),
-            };
-            written.extend([out]);
+    fn sealed(mut self) -> Bytes {
+        put_tag(&mut self.head, 2, self.out.len() - self.room);
+        let start = self.room - self.head.len();
+        self.out[start..self.room].copy_from_slice(&self.head);
+        put_bytes(&mut self.out, 3, b"");
+        put_bytes(&mut self.out, 4, b"");
+        Bytes::from(self.out).slice(start..)
+    }
+
+    /// The fields of a message in their order, with number and length before them where it is itself a field.
+    fn message(
+        &mut self,
+        text: &mut Text<'_>,
+        message: &Message,
+        number: Option<u64>,
+    ) -> Result<(), Fault> {
+        let (start, base) = (self.out.len(), self.spans.len());
+        self.spans.resize(base + message.slots.len(), 0..0);
+        let mut next = 0;
+        text.object(|text, name| {
+            let Some(slot) = message.slot(name, &mut next) else { return text.value().map(drop) };
+            let from = self.out.len();
+            self.field(text, &message.slots[slot])?;
+            self.spans[base + slot] = from..self.out.len();
+            Ok(())
+        })?;
+        let end = self.out.len();
+        if let Some(number) = number {
+            let length = self.size(message, &message.parts, base);
+            put_tag(&mut self.out, number, length);
         }
-        for (number, field) in self.0 {
-            written.entry(*number).or_insert_with(|| part(*number, field, &Value::Null));
-        }
-        Ok(written.into_values().collect::<Vec<_>>().concat())
-    }
-}
-
-/// Reads the items of a list.
-struct Items {
-    number: u64,
-    kind: &'static str,
-}
-
-impl<'de> DeserializeSeed<'de> for Items {
-    type Value = Vec<u8>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<u8>, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Items {
-    type Value = Vec<u8>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list or null")
+        self.put_parts(message, &message.parts, base);
+        self.out.copy_within(end.., start);
+        self.out.truncate(self.out.len() - (end - start));
+        self.spans.truncate(base);
+        Ok(())
     }
 
-    fn visit_unit<E>(self) -> Result<Vec<u8>, E> {
-        Ok(Vec::new())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<u8>, A::Error> {
-        let mut out = Vec::new();
-        while let Some(item) = items.next_element::<Value>()? {
-            put(&mut out, self.number, self.kind, &item);
-        }
-        Ok(out)
-    }
-}
-
-fn part(number: u64, field: &Field, value: &Value) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_field(&mut out, number, field, value);
-    out
-}
-
-fn message(out: &mut Vec<u8>, fields: &Fields, value: &Value) {
-    for (number, field) in fields {
-        let inner = if field.name == "-" { value } else { &value[field.name] };
-        put_field(out, *number, field, inner);
-    }
-}
-
-fn put_field(out: &mut Vec<u8>, number: u64, field: &Field, value: &Value) {
-    match field.kind {
-        Kind::List(kind) => {
-            value.as_array().into_iter().flatten().for_each(|item| put(out, number, kind, item));
-        }
-        Kind::Map(kind) => entries(value).for_each(|(key, value)| {
-            let mut entry = Vec::new();
-            put_bytes(&mut entry, 1, key.as_bytes());
-            put(&mut entry, 2, kind, value);
-            put_bytes(out, number, &entry);
-        }),
-        Kind::One { kind, pointer } if value.is_null() && (pointer || kind == "bytes") => {}
-        Kind::One { kind, .. } => put(out, number, kind, value),
-    }
-}
-
-fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    value.as_object().into_iter().flat_map(Map::iter)
-}
-
-/// One value, or the zero of its kind where none is there.
-fn put(out: &mut Vec<u8>, number: u64, kind: &str, value: &Value) {
-    let text = value.as_str().unwrap_or_default();
-    match kind {
-        "int" => put_number(out, number, value.as_i64().unwrap_or_default().cast_unsigned()),
-        "bool" => put_number(out, number, value.as_bool().unwrap_or_default().into()),
-        "double" => put_fixed(out, number, value.as_f64().unwrap_or_default().to_bits()),
-        "text" => put_bytes(out, number, text.as_bytes()),
-        "bytes" => put_bytes(out, number, &STANDARD.decode(text).unwrap_or_default()),
-        _ => {
-            let mut inner = Vec::new();
-            put_within(&mut inner, kind, value);
-            put_bytes(out, number, &inner);
-        }
-    }
-}
-
-/// What is in a message of this kind.
-fn put_within(out: &mut Vec<u8>, kind: &str, value: &Value) {
-    match kind {
-        "Time" => put_moment(out, value, |_| 0),
-        "MicroTime" => put_moment(out, value, |text| time::nanos(text) / 1000 * 1000),
-        "Quantity" => match value {
-            Value::Null => put_bytes(out, 1, b"0"),
-            Value::String(text) => put_bytes(out, 1, text.as_bytes()),
-            number => put_bytes(out, 1, number.to_string().as_bytes()),
-        },
-        "RawExtension" | "FieldsV1" | "JSON" if value.is_null() => {}
-        "RawExtension" | "FieldsV1" | "JSON" => put_bytes(out, 1, value.to_string().as_bytes()),
-        "IntOrString" => {
-            put_number(out, 1, value.is_string().into());
-            put(out, 2, "int", value);
-            put(out, 3, "text", value);
-        }
-        kind if kind.starts_with("JSONSchemaPropsOr") => put_alternative(out, kind, value),
-        kind => match kind.strip_prefix('[') {
-            Some(item) => {
-                let item = item.trim_end_matches(']');
-                value.as_array().into_iter().flatten().for_each(|it| put(out, 1, item, it));
+    fn size(&self, message: &Message, parts: &[Part], base: usize) -> usize {
+        let of = |part: &Part| match part {
+            Part::Slot(slot) => match self.spans[base + slot].len() {
+                0 => message.slots[*slot].absent.len(),
+                length => length,
+            },
+            Part::Embedded { number, parts } => {
+                let length = self.size(message, parts, base);
+                size_of_varint(number << 3) + size_of_varint(length as u64) + length
             }
-            None => fields::of(kind).into_iter().for_each(|fields| message(out, fields, value)),
-        },
+        };
+        parts.iter().map(of).sum()
     }
-}
 
-/// Go's zero time is no octets at all.
-fn put_moment(out: &mut Vec<u8>, value: &Value, nanos: fn(&str) -> u32) {
-    let Some(text) = value.as_str() else { return };
-    if let Some(seconds) = time::seconds(text) {
-        put_number(out, 1, seconds.cast_unsigned());
-        put_number(out, 2, nanos(text).into());
+    fn put_parts(&mut self, message: &Message, parts: &[Part], base: usize) {
+        for part in parts {
+            match part {
+                Part::Slot(slot) => match self.spans[base + slot].clone() {
+                    span if span.is_empty() => {
+                        self.out.extend_from_slice(&message.slots[*slot].absent);
+                    }
+                    span => self.out.extend_from_within(span),
+                },
+                Part::Embedded { number, parts } => {
+                    let length = self.size(message, parts, base);
+                    put_tag(&mut self.out, *number, length);
+                    self.put_parts(message, parts, base);
+                }
+            }
+        }
     }
-}
 
-/// As the reader of [`super::alternative`] expects it.
-fn put_alternative(out: &mut Vec<u8>, kind: &str, value: &Value) {
-    match (kind, value) {
-        ("JSONSchemaPropsOrBool", Value::Object(_)) => {
-            put_number(out, 1, 1);
-            put(out, 2, SCHEMA, value);
+    fn field(&mut self, text: &mut Text<'_>, field: &Field) -> Result<(), Fault> {
+        let Field { number, shape, .. } = *field;
+        match (field.count, text.peek()?) {
+            (Count::List, b'[') => text.array(|text| self.value(text, number, shape)),
+            (Count::Map, b'{') => text.object(|text, key| {
+                let start = self.out.len();
+                put_bytes(&mut self.out, 1, key.as_bytes());
+                self.value(text, 2, shape)?;
+                self.wrap(start, number);
+                Ok(())
+            }),
+            (Count::List | Count::Map, _) => text.value().map(drop),
+            // Whether that is nothing or a zero is known to the message.
+            (Count::One { .. }, b'n') => text.value().map(drop),
+            (Count::One { .. }, _) => self.value(text, number, shape),
         }
-        ("JSONSchemaPropsOrBool", _) => put(out, 1, "bool", value),
-        (_, Value::Object(_)) => put(out, 1, SCHEMA, value),
-        (_, Value::Array(items)) => {
-            let item = if kind == "JSONSchemaPropsOrStringArray" { "text" } else { SCHEMA };
-            items.iter().for_each(|it| put(out, 2, item, it));
+    }
+
+    /// Makes what was written last, from `start` on, a message.
+    fn wrap(&mut self, start: usize, number: u64) {
+        let end = self.out.len();
+        put_tag(&mut self.out, number, end - start);
+        let head = self.out.len() - end;
+        self.out[start..].rotate_right(head);
+    }
+
+    /// One value, or the zero of its kind where another is there.
+    fn value(&mut self, text: &mut Text<'_>, number: u64, shape: Shape) -> Result<(), Fault> {
+        let first = text.peek()?;
+        match (shape, first) {
+            (Shape::Int, b'-' | b'0'..=b'9') => {
+                let value: i64 = text.value()?.parse().unwrap_or_default();
+                put_number(&mut self.out, number, value.cast_unsigned());
+            }
+            (Shape::Flag, b't' | b'f') => {
+                put_number(&mut self.out, number, (text.value()? == "true").into());
+            }
+            (Shape::Double, b'-' | b'0'..=b'9') => {
+                let value: f64 = text.value()?.parse().unwrap_or_default();
+                put_fixed(&mut self.out, number, value.to_bits());
+            }
+            (Shape::Text, b'"') => put_bytes(&mut self.out, number, text.string()?.as_bytes()),
+            (Shape::Bytes, b'"') => {
+                let bytes = STANDARD.decode(&*text.string()?).unwrap_or_default();
+                put_bytes(&mut self.out, number, &bytes);
+            }
+            (Shape::Message(id), b'{') => self.message(text, fields::at(id), Some(number))?,
+            (_, b'n') => {
+                text.value()?;
+                fields::put_zero(&mut self.out, number, shape);
+            }
+            _ => self.own(text, number, shape)?,
         }
-        _ => {}
+        Ok(())
+    }
+
+    /// A value of a type that writes itself.
+    fn own(&mut self, text: &mut Text<'_>, number: u64, shape: Shape) -> Result<(), Fault> {
+        let (start, first) = (self.out.len(), text.peek()?);
+        match (shape, first) {
+            (Shape::Time, b'"') => self.moment(&text.string()?, |_| 0),
+            (Shape::MicroTime, b'"') => {
+                self.moment(&text.string()?, |text| time::nanos(text) / 1000 * 1000);
+            }
+            (Shape::Quantity, b'"') => put_bytes(&mut self.out, 1, text.string()?.as_bytes()),
+            (Shape::Quantity, _) => put_bytes(&mut self.out, 1, text.value()?.as_bytes()),
+            (Shape::Raw, _) => self.raw(text.value()?),
+            (Shape::IntOrString, b'"') => {
+                self.out.extend_from_slice(b"\x08\x01\x10\0");
+                self.value(text, 3, Shape::Text)?;
+            }
+            (Shape::IntOrString, b'-' | b'0'..=b'9') => {
+                self.out.extend_from_slice(b"\x08\0");
+                self.value(text, 2, Shape::Int)?;
+                put_bytes(&mut self.out, 3, b"");
+            }
+            (Shape::Texts, b'[') => text.array(|text| self.value(text, 1, Shape::Text))?,
+            (Shape::SchemaOrFlag | Shape::SchemaOrArray | Shape::SchemaOrTexts, _) => {
+                self.alternative(text, shape)?;
+            }
+            _ => {
+                text.value()?;
+                fields::put_zero(&mut self.out, number, shape);
+                return Ok(());
+            }
+        }
+        self.wrap(start, number);
+        Ok(())
+    }
+
+    /// Go's zero time is no octets at all.
+    fn moment(&mut self, text: &str, nanos: fn(&str) -> u32) {
+        if let Some(seconds) = time::seconds(text) {
+            put_number(&mut self.out, 1, seconds.cast_unsigned());
+            put_number(&mut self.out, 2, nanos(text).into());
+        }
+    }
+
+    /// JSON as it stands, but for escapes, of which there are several for one letter.
+    fn raw(&mut self, json: &str) {
+        if !json.contains('\\') {
+            return put_bytes(&mut self.out, 1, json.as_bytes());
+        }
+        let value: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+        put_bytes(&mut self.out, 1, value.to_string().as_bytes());
+    }
+
+    /// As the reader of [`super::alternative`] expects it.
+    fn alternative(&mut self, text: &mut Text<'_>, shape: Shape) -> Result<(), Fault> {
+        let schema = fields::shape_of(SCHEMA).ok_or(Fault::Broken)?;
+        match (shape, text.peek()?) {
+            (Shape::SchemaOrFlag, b'{') => {
+                put_number(&mut self.out, 1, 1);
+                self.value(text, 2, schema)
+            }
+            (Shape::SchemaOrFlag, _) => self.value(text, 1, Shape::Flag),
+            (_, b'{') => self.value(text, 1, schema),
+            (_, b'[') => {
+                let item = if shape == Shape::SchemaOrTexts { Shape::Text } else { schema };
+                text.array(|text| self.value(text, 2, item))
+            }
+            _ => text.value().map(drop),
+        }
     }
 }

@@ -1,18 +1,19 @@
 //! Kubernetes' protobuf: how built-in kinds look in `application/vnd.kubernetes.protobuf`.
 //!
-//! *Here*: objects read ([`decode`]) and written ([`encode`]), octets (`wire`), and the fields' numbers, which both
+//! *Here*: objects read ([`decode`]) and written ([`encode`]), octets (`wire`), and the types' descriptions, which both
 //! directions share (`fields`); the API's description (`openapi`). *Not here*: custom kinds, which have no protobuf.
 
 mod encode;
 mod fields;
 pub(crate) mod openapi;
+mod text;
 mod wire;
 
 pub use encode::encode;
-pub(crate) use encode::frame;
+pub(crate) use encode::{encode_list, frame};
 
 use crate::base64;
-use fields::{Field, Fields, Kind};
+use fields::{Count, Field, Message, Shape};
 use serde_json::{Map, Value, json};
 use wire::{Payload, Reader};
 
@@ -73,7 +74,7 @@ pub fn decode(bytes: &[u8]) -> Result<Value, Fault> {
     let Some(fields) = fields::of_kind(&api_version, &kind) else {
         return Err(Fault::UnknownType { api_version, kind });
     };
-    let mut object = message(&fields, raw, 0).map_err(|_broken| Fault::Unreadable {
+    let mut object = message(fields, raw, 0).map_err(|_broken| Fault::Unreadable {
         api_version: api_version.clone(),
         kind: kind.clone(),
     })?;
@@ -82,13 +83,13 @@ pub fn decode(bytes: &[u8]) -> Result<Value, Fault> {
     Ok(Value::Object(object))
 }
 
-fn message(fields: &Fields, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, Fault> {
+fn message(message: &Message, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, Fault> {
     if depth > DEPTH {
         return Err(Fault::Broken);
     }
     let (mut reader, mut object) = (Reader::new(bytes), Map::new());
     while let Some((number, payload)) = reader.next()? {
-        let Some(field) = fields.get(&number) else { continue };
+        let Some(field) = message.field(number) else { continue };
         put(&mut object, field, &payload, depth)?;
     }
     Ok(object)
@@ -100,29 +101,25 @@ fn put(
     payload: &Payload<'_>,
     depth: usize,
 ) -> Result<(), Fault> {
-    match field.kind {
-        Kind::List(kind) => {
-            let values = list(kind, payload, depth)?;
-            let place = object.entry(field.name).or_insert_with(|| json!([]));
-            place.as_array_mut().into_iter().for_each(|list| list.extend(values.clone()));
-        }
-        Kind::Map(kind) => {
-            let (key, value) = entry(kind, payload, depth)?;
-            let place = object.entry(field.name).or_insert_with(|| json!({}));
-            place
-                .as_object_mut()
-                .into_iter()
-                .for_each(|map| drop(map.insert(key.clone(), value.clone())));
-        }
-        Kind::One { kind, pointer } => {
-            let value = one(kind, payload, depth)?;
-            match value {
-                Value::Object(inner) if field.name == "-" => object.extend(inner),
-                // Go writes plain fields even where they hold nothing.
-                value if value.is_null() || !pointer && is_zero(&value) => {}
-                value => drop(object.insert(field.name.to_owned(), value)),
+    match field.count {
+        Count::List => {
+            let values = list(field.shape, payload, depth)?;
+            if let Value::Array(list) = object.entry(field.name).or_insert_with(|| json!([])) {
+                list.extend(values);
             }
         }
+        Count::Map => {
+            let (key, value) = entry(field.shape, payload, depth)?;
+            if let Value::Object(map) = object.entry(field.name).or_insert_with(|| json!({})) {
+                map.insert(key, value);
+            }
+        }
+        Count::One { pointer } => match one(field.shape, payload, depth)? {
+            Value::Object(inner) if field.name == "-" => object.extend(inner),
+            // Go writes plain fields even where they hold nothing.
+            value if value.is_null() || !pointer && is_zero(&value) => {}
+            value => drop(object.insert(field.name.to_owned(), value)),
+        },
     }
     Ok(())
 }
@@ -137,71 +134,66 @@ fn is_zero(value: &Value) -> bool {
 }
 
 /// One value, or several packed into one payload.
-fn list(kind: &str, payload: &Payload<'_>, depth: usize) -> Result<Vec<Value>, Fault> {
-    match (kind, payload) {
-        ("int", Payload::Bytes(packed)) => {
+fn list(shape: Shape, payload: &Payload<'_>, depth: usize) -> Result<Vec<Value>, Fault> {
+    match (shape, payload) {
+        (Shape::Int, Payload::Bytes(packed)) => {
             Reader::new(packed).varints().map(|all| all.into_iter().map(signed).collect())
         }
-        _ => Ok(vec![one(kind, payload, depth)?]),
+        _ => Ok(vec![one(shape, payload, depth)?]),
     }
 }
 
-fn entry(kind: &str, payload: &Payload<'_>, depth: usize) -> Result<(String, Value), Fault> {
+fn entry(shape: Shape, payload: &Payload<'_>, depth: usize) -> Result<(String, Value), Fault> {
     let (mut key, mut value) = (String::new(), Value::Null);
     let mut reader = Reader::new(payload.bytes()?);
     while let Some((number, payload)) = reader.next()? {
         match number {
             1 => key = utf8(payload.bytes()?)?,
-            2 => value = one(kind, &payload, depth)?,
+            2 => value = one(shape, &payload, depth)?,
             _ => {}
         }
     }
-    if value.is_null() && matches!(kind, "text" | "bytes") {
+    if value.is_null() && matches!(shape, Shape::Text | Shape::Bytes) {
         value = "".into();
     }
     Ok((key, value))
 }
 
-fn one(kind: &str, payload: &Payload<'_>, depth: usize) -> Result<Value, Fault> {
-    Ok(match kind {
-        "int" => signed(payload.number()?),
-        "bool" => (payload.number()? != 0).into(),
-        "double" => f64::from_bits(payload.number()?).into(),
-        "text" => utf8(payload.bytes()?)?.into(),
-        "bytes" => base64::encode(payload.bytes()?).into(),
-        "Time" => moment(payload.bytes()?, false)?,
-        "MicroTime" => moment(payload.bytes()?, true)?,
-        "Quantity" => first_bytes(payload.bytes()?)?
+fn one(shape: Shape, payload: &Payload<'_>, depth: usize) -> Result<Value, Fault> {
+    Ok(match shape {
+        Shape::Int => signed(payload.number()?),
+        Shape::Flag => (payload.number()? != 0).into(),
+        Shape::Double => f64::from_bits(payload.number()?).into(),
+        Shape::Text => utf8(payload.bytes()?)?.into(),
+        Shape::Bytes => base64::encode(payload.bytes()?).into(),
+        Shape::Time => moment(payload.bytes()?, false)?,
+        Shape::MicroTime => moment(payload.bytes()?, true)?,
+        Shape::Quantity => first_bytes(payload.bytes()?)?
             .map_or(Ok(Value::Null), |text| utf8(text).map(Value::from))?,
-        "RawExtension" | "FieldsV1" | "JSON" => match first_bytes(payload.bytes()?)? {
+        Shape::Raw => match first_bytes(payload.bytes()?)? {
             Some(text) if !text.is_empty() => {
                 serde_json::from_slice(text).map_err(|_no_json| Fault::Broken)?
             }
             _ => Value::Null,
         },
-        "IntOrString" => number_or_text(payload.bytes()?)?,
-        kind if kind.starts_with("JSONSchemaPropsOr") => {
-            alternative(kind, payload.bytes()?, depth)?
+        Shape::IntOrString => number_or_text(payload.bytes()?)?,
+        Shape::SchemaOrFlag | Shape::SchemaOrArray | Shape::SchemaOrTexts => {
+            alternative(shape, payload.bytes()?, depth)?
         }
-        kind => match kind.strip_prefix('[') {
-            Some(item) => items(item.trim_end_matches(']'), payload.bytes()?, depth)?,
-            None => {
-                let fields = fields::of(kind).ok_or(Fault::Broken)?;
-                Value::Object(message(fields, payload.bytes()?, depth + 1)?)
-            }
-        },
+        Shape::Texts => texts(payload.bytes()?)?,
+        Shape::Message(id) => message(fields::at(id), payload.bytes()?, depth + 1)?.into(),
     })
 }
 
 /// A list that is a message of its own.
-fn items(kind: &str, bytes: &[u8], depth: usize) -> Result<Value, Fault> {
-    let (mut reader, mut items) = (Reader::new(bytes), Vec::new());
+fn texts(bytes: &[u8]) -> Result<Value, Fault> {
+    let (mut reader, mut texts) = (Reader::new(bytes), Vec::new());
     while let Some((number, payload)) = reader.next()? {
         if number == 1 {
-            items.extend(list(kind, &payload, depth)?);
+            texts.push(utf8(payload.bytes()?)?.into());
         }
     }
-    Ok(Value::Array(items))
+    Ok(Value::Array(texts))
 }
 
 fn signed(number: u64) -> Value {
@@ -257,22 +249,21 @@ fn number_or_text(bytes: &[u8]) -> Result<Value, Fault> {
     Ok(if is_text { text.into() } else { number })
 }
 
-/// `JSONSchemaPropsOrBool {1: bool, 2: schema}`, `…OrArray {1: schema, 2: schemas}`, `…OrStringArray {1: schema,
-/// 2: texts}`
-fn alternative(kind: &str, bytes: &[u8], depth: usize) -> Result<Value, Fault> {
-    let schema = |payload: &Payload<'_>| one(SCHEMA, payload, depth);
+fn alternative(shape: Shape, bytes: &[u8], depth: usize) -> Result<Value, Fault> {
+    let schema =
+        |payload: &Payload<'_>| one(fields::shape_of(SCHEMA).ok_or(Fault::Broken)?, payload, depth);
     let (mut flag, mut whole, mut list) = (false, None, Vec::new());
     let mut reader = Reader::new(bytes);
     while let Some((number, payload)) = reader.next()? {
-        match (kind, number) {
-            ("JSONSchemaPropsOrBool", 1) => flag = payload.number()? != 0,
-            ("JSONSchemaPropsOrBool", 2) | (_, 1) => whole = Some(schema(&payload)?),
-            ("JSONSchemaPropsOrStringArray", 2) => list.push(utf8(payload.bytes()?)?.into()),
+        match (shape, number) {
+            (Shape::SchemaOrFlag, 1) => flag = payload.number()? != 0,
+            (Shape::SchemaOrFlag, 2) | (_, 1) => whole = Some(schema(&payload)?),
+            (Shape::SchemaOrTexts, 2) => list.push(utf8(payload.bytes()?)?.into()),
             (_, 2) => list.push(schema(&payload)?),
             _ => {}
         }
     }
-    let otherwise = if kind == "JSONSchemaPropsOrBool" { flag.into() } else { Value::Array(list) };
+    let otherwise = if shape == Shape::SchemaOrFlag { flag.into() } else { Value::Array(list) };
     Ok(whole.unwrap_or(otherwise))
 }
 

@@ -1,6 +1,8 @@
 use super::*;
 use crate::resources::{self, Resource};
 use crate::schema::{Root, Type};
+use bytes::Bytes;
+use fields::Id;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -79,62 +81,58 @@ fn what_is_no_object_is_told() {
 }
 
 /// A value of a type with something in every field, so far as it is not too deep.
-fn filled(kind: &str, seed: &mut u64, depth: usize) -> Value {
+fn filled(shape: Shape, seed: &mut u64, depth: usize) -> Value {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     let number = i64::try_from(*seed >> 40).unwrap() + 1;
-    let schema = |seed: &mut u64| filled(SCHEMA, seed, depth + 1);
-    match kind {
-        "int" => (if number % 2 == 0 { number } else { -number }).into(),
-        "bool" => true.into(),
-        "double" => (number as f64 / 8.0).into(),
-        "text" => format!("text-{number}").into(),
-        "bytes" => base64::encode(&number.to_le_bytes()).into(),
-        "Time" => crate::time::rfc3339(number).into(),
-        "MicroTime" => crate::time::rfc3339(number)
+    let schema = |seed: &mut u64| filled(fields::shape_of(SCHEMA).unwrap(), seed, depth + 1);
+    match shape {
+        Shape::Int => (if number % 2 == 0 { number } else { -number }).into(),
+        Shape::Flag => true.into(),
+        Shape::Double => (number as f64 / 8.0).into(),
+        Shape::Text => format!("text-{number}\n").into(),
+        Shape::Bytes => base64::encode(&number.to_le_bytes()).into(),
+        Shape::Time => crate::time::rfc3339(number).into(),
+        Shape::MicroTime => crate::time::rfc3339(number)
             .replace('Z', &format!(".{:06}Z", number % 1_000_000))
             .into(),
-        "Quantity" => format!("{number}m").into(),
-        "IntOrString" if number % 2 == 0 => number.into(),
-        "IntOrString" => format!("{number}%").into(),
-        "RawExtension" | "FieldsV1" | "JSON" => json!({"f:a": {"b": [number, null, "c"]}}),
-        "JSONSchemaPropsOrBool" if number % 2 == 0 => true.into(),
-        "JSONSchemaPropsOrStringArray" if number % 2 == 0 => json!(["a", "b"]),
-        "JSONSchemaPropsOrArray" if number % 2 == 0 => json!([schema(seed), schema(seed)]),
-        "[text]" => json!(["a", "b"]),
-        kind if kind.starts_with("JSONSchemaPropsOr") => schema(seed),
-        kind => {
+        Shape::Quantity => format!("{number}m").into(),
+        Shape::IntOrString if number % 2 == 0 => number.into(),
+        Shape::IntOrString => format!("{number}%").into(),
+        Shape::Raw => json!({"f:a": {"b": [number, null, "c\""]}}),
+        Shape::SchemaOrFlag if number % 2 == 0 => true.into(),
+        Shape::SchemaOrTexts if number % 2 == 0 => json!(["a", "b"]),
+        Shape::SchemaOrArray if number % 2 == 0 => json!([schema(seed), schema(seed)]),
+        Shape::Texts => json!(["a", "b"]),
+        Shape::SchemaOrFlag | Shape::SchemaOrTexts | Shape::SchemaOrArray => schema(seed),
+        Shape::Message(id) => {
             let mut object = Map::new();
-            fill(&mut object, fields::of(kind).unwrap(), seed, depth);
+            fill(&mut object, fields::at(id), seed, depth);
             object.into()
         }
     }
 }
 
-fn fill(object: &mut Map<String, Value>, fields: &Fields, seed: &mut u64, depth: usize) {
-    for field in fields.values() {
-        let (Kind::One { kind, .. } | Kind::List(kind) | Kind::Map(kind)) = field.kind;
-        let deep = depth > 2 && (kind == SCHEMA || kind.starts_with("JSONSchemaPropsOr"));
-        if deep || depth > 20 {
+fn fill(object: &mut Map<String, Value>, message: &Message, seed: &mut u64, depth: usize) {
+    for Field { name, shape, count, .. } in &message.slots {
+        let schemas = [Shape::SchemaOrFlag, Shape::SchemaOrTexts, Shape::SchemaOrArray];
+        let is_schema = schemas.contains(shape) || Some(*shape) == fields::shape_of(SCHEMA);
+        if depth > 2 && is_schema || depth > 20 {
             continue;
         }
-        let mut one = || filled(kind, seed, depth + 1);
-        match field.kind {
-            Kind::One { .. } if field.name == "-" => {
-                object.extend(one().as_object().unwrap().clone());
-            }
-            Kind::One { .. } => drop(object.insert(field.name.into(), one())),
-            Kind::List(_) => drop(object.insert(field.name.into(), json!([one(), one()]))),
-            Kind::Map(_) => {
-                drop(object.insert(field.name.into(), json!({"a": one(), "b/c": one()})))
-            }
-        }
+        let mut one = || filled(*shape, seed, depth + 1);
+        let value = match count {
+            Count::One { .. } => one(),
+            Count::List => json!([one(), one()]),
+            Count::Map => json!({"a": one(), "b/c": one()}),
+        };
+        object.insert((*name).into(), value);
     }
 }
 
 fn filled_object(resource: &Resource, mut seed: u64) -> Value {
     let fields = fields::of_kind(&resource.api_version(), resource.name).unwrap();
     let mut object = Map::new();
-    fill(&mut object, &fields, &mut seed, 0);
+    fill(&mut object, fields, &mut seed, 0);
     object.insert("apiVersion".into(), resource.api_version().into());
     object.insert("kind".into(), resource.name.into());
     object.into()
@@ -145,29 +143,22 @@ fn kinds() -> impl Iterator<Item = &'static Resource> {
     resources::built_in().filter(move |it| it.kind != ours)
 }
 
-/// Also in what is embedded.
-fn number_of(fields: &Fields, name: &str) -> Option<Field> {
-    fields.values().find_map(|field| match field.kind {
-        _ if field.name == name => Some(*field),
-        Kind::One { kind, .. } if field.name == "-" => number_of(fields::of(kind)?, name),
-        _ => None,
-    })
-}
-
-fn check_fields(root: Root<'_>, fields: &Fields, path: &str, seen: &mut BTreeSet<&'static str>) {
+fn check_fields(root: Root<'_>, message: &Message, path: &str, seen: &mut BTreeSet<Id>) {
     let Type::Struct(node) = root.node() else { return };
     for name in node.fields.keys() {
-        let found = number_of(fields, name);
+        let found = message.slots.iter().find(|field| field.name == &**name);
         assert!(found.is_some() || ["apiVersion", "kind"].contains(&&**name), "{path}.{name}");
         let (Some(field), Some(inner)) = (found, root.field(name)) else { continue };
-        let (Kind::One { kind, .. } | Kind::List(kind) | Kind::Map(kind)) = field.kind;
         let inner = match inner.node() {
             Type::List { items, .. } => inner.at(*items),
             Type::Map { values, .. } => inner.at(*values),
             _ => inner,
         };
-        if let Some(fields) = fields::of(kind).filter(|_| seen.insert(kind)) {
-            check_fields(inner, fields, &format!("{path}.{name}"), seen);
+        match field.shape {
+            Shape::Message(id) if seen.insert(id) => {
+                check_fields(inner, fields::at(id), &format!("{path}.{name}"), seen);
+            }
+            _ => {}
         }
     }
 }
@@ -179,7 +170,7 @@ fn every_field_has_a_number() {
     for resource in kinds() {
         let fields = fields::of_kind(&resource.api_version(), resource.name);
         let fields = fields.unwrap_or_else(|| panic!("{}", resource.name));
-        check_fields(resource.root().unwrap(), &fields, resource.name, &mut seen);
+        check_fields(resource.root().unwrap(), fields, resource.name, &mut seen);
     }
     assert!(seen.len() > 250, "{}", seen.len());
 }
@@ -214,7 +205,7 @@ fn zeros_are_written_where_go_has_them() {
     ]
     .concat();
     let raw = [field(1, &metadata), field(2, b""), field(3, &field(1, b""))].concat();
-    assert_eq!(written, Ok(envelope("v1", "Namespace", &raw)));
+    assert_eq!(written.unwrap(), envelope("v1", "Namespace", &raw));
 }
 
 proptest! {
@@ -228,9 +219,28 @@ proptest! {
             let (mut item, name) = (object.clone(), format!("{}List", resource.name));
             item.as_object_mut().unwrap().retain(|name, _| name != "kind" && name != "apiVersion");
             let list = json!({"kind": name, "apiVersion": resource.api_version(),
-                "metadata": {"resourceVersion": "7", "remainingItemCount": 0}, "items": [item.clone(), item]});
-            prop_assert_eq!(decode(&encode(list.to_string().as_bytes()).unwrap()), Ok(list));
+                "metadata": {"resourceVersion": "7", "remainingItemCount": 0}, "items": [&item, &item]});
+            let octets = encode(list.to_string().as_bytes()).unwrap();
+            let (kind, metadata) = ((&*resource.api_version(), resource.name), list["metadata"].to_string());
+            let items = [&item, &item].map(Value::to_string).into_iter();
+            prop_assert!(encode_list(kind, metadata.as_bytes(), items) == Ok(octets.clone()));
+            prop_assert_eq!(decode(&octets), Ok(list));
         }
+    }
+}
+
+/// Values of other kinds than their fields are none, and texts that are cut off are told.
+#[test]
+fn what_is_no_value_of_a_field_is_its_zero() {
+    let odd = r#"{"apiVersion":"v1","kind":"Pod","metadata":[],"spec":{"containers":{},"hostNetwork":"x","nodeName":7,
+        "volumes":[null],"nodeSelector":3},"status":{"startTime":"never","unknown":[{"a":"]"}]}}"#;
+    let plain = r#"{"kind":"Pod","apiVersion":"v1","spec":{"volumes":[{}],"nodeName":""},"status":{"startTime":null}}"#;
+    let [odd_octets, plain_octets] = [odd, plain].map(|it| encode(it.as_bytes()).unwrap());
+    let start_time = |octets: &Bytes| octets.windows(2).filter(|it| it == b"\x3a\0").count();
+    assert_eq!((start_time(&odd_octets), start_time(&plain_octets)), (1, 0));
+    assert_eq!(decode(&odd_octets), decode(&plain_octets));
+    for end in 0..odd.len() - 1 {
+        assert_eq!(encode(&odd.as_bytes()[..end]), Err(Fault::Broken), "{}", &odd[..end]);
     }
 }
 

@@ -100,9 +100,19 @@ pub(super) fn put_fixed(out: &mut Vec<u8>, field: u64, number: u64) {
 
 /// Appends a field that is text, octets or a message.
 pub(super) fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    put_varint(out, field << 3 | 2);
-    put_varint(out, bytes.len() as u64);
+    put_tag(out, field, bytes.len());
     out.extend_from_slice(bytes);
+}
+
+/// Appends what stands before text, octets or a message of this length.
+pub(super) fn put_tag(out: &mut Vec<u8>, field: u64, length: usize) {
+    put_varint(out, field << 3 | 2);
+    put_varint(out, length as u64);
+}
+
+/// How many octets a varint takes.
+pub(super) fn size_of_varint(number: u64) -> usize {
+    (u64::BITS - (number | 1).leading_zeros()).div_ceil(7) as usize
 }
 
 fn put_varint(out: &mut Vec<u8>, mut number: u64) {
