@@ -55,6 +55,15 @@ impl Causes {
         self.push(Reason::NotFound, field, format!("Not found: {value:?}"));
     }
 
+    /// What was found in a check before all others, if anything, is all that is told.
+    pub(super) fn told_first(&mut self, first: Self) -> bool {
+        let any = !first.list.is_empty();
+        if any {
+            *self = first;
+        }
+        any
+    }
+
     /// How many there are so far.
     pub(super) fn len(&self) -> usize {
         self.list.len()

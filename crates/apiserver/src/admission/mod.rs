@@ -28,7 +28,7 @@ pub(crate) use pools::Pools;
 
 use crate::error::Error;
 use crate::registry::Part;
-use crate::resources::{Kind, Resource};
+use crate::resources::{Kind, Resource, autoscaler};
 use crate::schema::zeros;
 use causes::Causes;
 use serde_json::{Map, Value, json};
@@ -59,7 +59,13 @@ pub(crate) fn complete(resource: &'static Resource, object: &mut Value, old: Opt
         Kind::Secret => config::complete_secret(fields),
         Kind::RoleBinding | Kind::ClusterRoleBinding => rights::complete_binding(fields),
         Kind::Namespace => name_namespace(fields),
+        Kind::HorizontalPodAutoscaler if !resource.is_stored() => {
+            preset(child(fields, "spec"), "minReplicas", || 1.into());
+            autoscaler::complete_v1(object);
+            return;
+        }
         Kind::HorizontalPodAutoscaler => policy::complete_autoscaler(child(fields, "spec")),
+        Kind::PriorityClass => preset(fields, "preemptionPolicy", || "PreemptLowerPriority".into()),
         Kind::CustomResourceDefinition => definition::complete(fields),
         Kind::ResourceClaim => device::complete_claim(child(fields, "spec")),
         Kind::ResourceClaimTemplate => {

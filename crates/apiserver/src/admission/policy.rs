@@ -1,7 +1,7 @@
 //! HorizontalPodAutoscalers and PodDisruptionBudgets (`k8s.io/kubernetes/pkg/apis/{autoscaling,policy}`).
 
 use super::causes::Causes;
-use super::preset;
+use super::{child, preset};
 use serde_json::{Map, Value, json};
 
 pub(super) fn complete_autoscaler(spec: &mut Map<String, Value>) {
@@ -11,6 +11,23 @@ pub(super) fn complete_autoscaler(spec: &mut Map<String, Value>) {
     let metrics = spec.entry("metrics").or_insert(Value::Null);
     if metrics.as_array().is_none_or(Vec::is_empty) {
         *metrics = by_cpu;
+    }
+    if let Some(behavior) = spec.get_mut("behavior").and_then(Value::as_object_mut) {
+        complete_behavior(behavior);
+    }
+}
+
+/// Whoever says anything about how fast to scale has the rest said.
+fn complete_behavior(behavior: &mut Map<String, Value>) {
+    let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+    let pods = json!({"type": "Pods", "value": 4, "periodSeconds": 15});
+    let up = json!({"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [pods, percent]});
+    let down = json!({"selectPolicy": "Max", "policies": [percent]});
+    for (direction, rules) in [("scaleUp", up), ("scaleDown", down)] {
+        let given = child(behavior, direction);
+        for (field, value) in rules.as_object().into_iter().flatten() {
+            preset(given, field, || value.clone());
+        }
     }
 }
 
@@ -38,6 +55,12 @@ pub(super) fn check_autoscaler(spec: &Map<String, Value>, causes: &mut Causes) {
     if !version.contains('/') && (version, target("kind")) != ("v1", "ReplicationController") {
         let detail = "apiVersion must specify API group";
         causes.invalid("spec.scaleTargetRef.apiVersion", &version.into(), detail);
+    }
+    let metrics = field("metrics").as_array();
+    let outside = |metric: &Value| metric["type"] == "Object" || metric["type"] == "External";
+    if least == Some(0) && !metrics.is_some_and(|metrics| metrics.iter().any(outside)) {
+        let detail = "must specify at least one Object or External metric to support scaling to zero replicas";
+        causes.forbidden("spec.metrics", detail);
     }
 }
 
@@ -137,7 +160,7 @@ mod tests {
             ),
             (
                 json!({"minReplicas": 0, "maxReplicas": 1, "scaleTargetRef": target}),
-                "spec.minReplicas: Invalid value: 0: must be greater than or equal to 1",
+                "spec.metrics: Forbidden: must specify at least one Object or External metric",
             ),
             (json!({"maxReplicas": 1}), "spec.scaleTargetRef.kind: Required value"),
         ] {

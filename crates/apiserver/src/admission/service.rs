@@ -20,6 +20,12 @@ pub(super) fn admit(service: &mut Fields, old: Option<&Value>, causes: &mut Caus
     complete(spec);
     let old = old.map(|old| &old["spec"]);
     addresses::synchronise(spec, old);
+    // The real server gives addresses before it looks at anything else.
+    let mut first = Causes::default();
+    addresses::check(spec, &mut first);
+    if causes.told_first(first) {
+        return;
+    }
     if let Some(old) = old.and_then(Value::as_object) {
         addresses::check_change(spec, old, causes);
         check::change(spec, old, causes);

@@ -26,7 +26,7 @@ pub(super) fn admit(kind: Kind, workload: &mut Fields, old: Option<&Value>, caus
     let spec = workload.get("spec").and_then(Value::as_object).unwrap_or(&none);
     match kind {
         Kind::Job => job::check(spec, old.map(|old| &old["spec"]), causes),
-        Kind::CronJob => job::check_cron(spec, causes),
+        Kind::CronJob => job::check_cron(spec, old.map(|old| &old["spec"]), causes),
         _ => check::check(kind, spec, old.map(|old| &old["spec"]), causes),
     }
 }

@@ -159,10 +159,20 @@ impl Managers {
     }
 
     /// What a write that is no apply makes of it: who writes a field owns it, and nobody else does.
-    pub(crate) fn update(&mut self, owner: &Owner, changes: &Changes) {
-        self.take_away(owner, &changes.written);
-        for owned in self.owners.values_mut() {
-            owned.set = owned.set.difference(&changes.removed);
+    ///
+    /// `others`: how the same write looks in other versions of the API, where that is otherwise.
+    pub(crate) fn update(
+        &mut self,
+        owner: &Owner,
+        changes: &Changes,
+        others: &BTreeMap<String, Changes>,
+    ) {
+        for (other, owned) in &mut self.owners {
+            let seen = others.get(&other.api_version).unwrap_or(changes);
+            if other != owner {
+                owned.set = owned.set.difference(&seen.written);
+            }
+            owned.set = owned.set.difference(&seen.removed);
         }
         self.owners.retain(|_, owned| !owned.set.is_empty());
         let own = self.set(owner).cloned().unwrap_or_default();
@@ -210,10 +220,10 @@ mod tests {
     #[test]
     fn who_writes_owns() {
         let (a, b) = (Owner::update("a", "v1", ""), Owner::update("b", "v1", "status"));
-        let mut managers = Managers::default();
-        managers.update(&a, &Changes { written: set(&["x", "y"]), removed: Set::default() });
+        let (mut managers, none) = (Managers::default(), BTreeMap::new());
+        managers.update(&a, &Changes { written: set(&["x", "y"]), removed: Set::default() }, &none);
         managers.stamp(0);
-        managers.update(&b, &Changes { written: set(&["y"]), removed: Set::default() });
+        managers.update(&b, &Changes { written: set(&["y"]), removed: Set::default() }, &none);
         managers.stamp(60);
         let seen = managers.to_json();
         assert_eq!(seen[0]["fieldsV1"], json!({"f:x": {}}));
@@ -223,18 +233,30 @@ mod tests {
         );
         assert_eq!(seen[1]["time"], "1970-01-01T00:01:00Z");
         assert_eq!(Managers::from_json(&seen), managers);
-        managers.update(&b, &Changes { written: Set::default(), removed: set(&["x"]) });
+        managers.update(&b, &Changes { written: Set::default(), removed: set(&["x"]) }, &none);
         assert_eq!(managers.to_json().as_array().map(Vec::len), Some(1));
     }
 
     #[test]
+    fn who_wrote_in_another_version_loses_what_is_gone_there() {
+        let (a, b) = (Owner::update("a", "v1", ""), Owner::update("a", "v2", ""));
+        let (mut managers, none) = (Managers::default(), BTreeMap::new());
+        managers.update(&a, &Changes { written: set(&["x", "y"]), removed: Set::default() }, &none);
+        let old = Changes { written: set(&["x"]), removed: Set::default() };
+        let others = BTreeMap::from([("v1".to_owned(), old)]);
+        managers.update(&b, &Changes { written: set(&["y"]), removed: Set::default() }, &others);
+        assert_eq!(managers.set(&a), Some(&set(&["y"])));
+        assert_eq!(managers.set(&b), Some(&set(&["y"])));
+    }
+
+    #[test]
     fn a_crowd_of_updaters_becomes_one() {
-        let mut managers = Managers::default();
+        let (mut managers, none) = (Managers::default(), BTreeMap::new());
         for index in 0..30 {
             let owner = Owner::update(&format!("m{index}"), "v1", "");
             let changes =
                 Changes { written: set(&[&format!("f{index}")]), removed: Set::default() };
-            managers.update(&owner, &changes);
+            managers.update(&owner, &changes, &none);
             managers.stamp(index);
         }
         assert_eq!(managers.owners.len(), UPDATERS);

@@ -7,11 +7,20 @@ use crate::access::tokens::{Bound, Claims};
 use crate::error::{Error, Prohibition};
 use crate::resources::{Kind, Resource};
 use crate::store::{Change, Key};
+use crate::time;
 use serde_json::{Value, json};
 
 const DEFAULT: &str = "default";
 /// The ConfigMap with the authority's certificate.
 const ROOT: &str = "kube-root-ca.crt";
+
+/// Since when uses of tokens that never end are noted: none are given here, so none was missed.
+pub(super) fn tracking(now: i64) -> (Kind, String, Value) {
+    let name = "kube-apiserver-legacy-service-account-token-tracking";
+    let day = time::rfc3339(now).chars().take(10).collect::<String>();
+    let map = json!({"metadata": {"name": name}, "data": {"since": day}});
+    (Kind::ConfigMap, "kube-system".into(), map)
+}
 const DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Seconds for which a pod's token is asked for.
 const LIFETIME: u32 = 3607;

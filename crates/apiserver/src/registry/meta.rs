@@ -1,8 +1,10 @@
 //! Object metadata: what clients may write and what the server does.
 
+use super::Part;
 use crate::error::{Cause, Clash, Error, Reason};
 use crate::patch;
 use crate::resources::{self, Kind, Resource, StatusRule};
+use crate::schema;
 use crate::store::Key;
 use crate::time;
 use serde_json::{Map, Value, json};
@@ -130,13 +132,20 @@ fn expect(fields: &mut Map<String, Value>, resource: &Resource) -> Result<(), Er
         Some((group, _)) => group.split('.').next().unwrap_or_default().to_owned(),
         None => "core".to_owned(),
     };
-    let why = if resources::of_manifest(&version, &kind).is_some() {
-        let found = if version.contains('/') { group(&version) } else { of(&version) };
-        format!("converting ({found}.{kind}) to ({}.{name}): unknown conversion", group(&wanted))
-    } else {
-        format!(
+    let other = resources::of_manifest(&version, &kind);
+    let wrong = other.and_then(Resource::root).and_then(|root| {
+        schema::decode::decode(root, &mut Value::Object(fields.clone()), &mut Vec::new()).err()
+    });
+    let why = match (other, wrong) {
+        (Some(_), Some(wrong)) => wrong,
+        (Some(_), None) => {
+            let found = if version.contains('/') { group(&version) } else { of(&version) };
+            let wanted = group(&wanted);
+            format!("converting ({found}.{kind}) to ({wanted}.{name}): unknown conversion")
+        }
+        (None, _) => format!(
             "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
-        )
+        ),
     };
     let version = of(&version);
     let message = format!("{kind} in version {version:?} cannot be handled as a {name}: {why}");
@@ -278,6 +287,19 @@ pub(super) fn keep_status(resource: &Resource, object: &mut Value, old: &Value) 
     }
 }
 
+/// What this part does not write stays as it is stored, with what the writer's form does not know of it.
+pub(super) fn keep_unseen(resource: &Resource, part: Part, object: &mut Value, stored: &Value) {
+    let kept = match part {
+        Part::Status => "spec",
+        Part::Main | Part::Scale => "status",
+    };
+    if resource.has_status()
+        && let (Some(fields), Some(value)) = (object.as_object_mut(), stored.get(kept))
+    {
+        fields.insert(kept.into(), value.clone());
+    }
+}
+
 /// A status write changes the status, and of most kinds labels and annotations too: flannel relies on it.
 pub(super) fn keep_all_but_status(resource: &Resource, object: &mut Value, old: &Value) {
     let mut result = old.clone();
@@ -312,7 +334,9 @@ pub(super) fn count_generation(resource: &Resource, object: &mut Value, old: &Va
     // Of a Deployment annotations count too: some of them are wishes.
     let annotations = |object: &Value| object["metadata"]["annotations"].clone();
     let said = resource.kind != Kind::Deployment || annotations(object) == annotations(old);
-    if !resource.generation || said && same_wish(object, old) {
+    // The real server gives a class its first generation and counts no more.
+    let uncounted = resource.kind == Kind::PriorityClass;
+    if !resource.generation || uncounted || said && same_wish(object, old) {
         return;
     }
     let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;

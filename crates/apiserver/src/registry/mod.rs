@@ -136,10 +136,11 @@ impl Registry {
                 .expect("the first namespaces are valid");
         }
         let classes = priorities::classes().map(|it| (Kind::PriorityClass, String::new(), it));
-        for (kind, namespace, object) in bootstrap::objects().into_iter().chain(classes) {
+        let own = classes.into_iter().chain([accounts::tracking(now)]);
+        for (kind, namespace, object) in bootstrap::objects().into_iter().chain(own) {
             registry
                 .create(kind, &namespace, object, Write::own(now))
-                .expect("the first roles and priorities are valid");
+                .expect("the first objects are valid");
         }
         registry
     }
@@ -269,7 +270,10 @@ impl Registry {
         }
         let managers = managers.ok_or(claimed);
         track::follow(resource, part, &before, &given, &mut object, managers, write);
-        let object = resource.stored(object);
+        let mut object = resource.stored(object);
+        if !resource.is_stored() {
+            meta::keep_unseen(resource, part, &mut object, &old.value);
+        }
         if object == old.value {
             return Ok(old);
         }

@@ -5,6 +5,7 @@ use crate::managed::entries::{Managers, Owner};
 use crate::managed::{self, Changes, Set};
 use crate::resources::{Kind, Resource};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// Fields that nobody owns (`k8s.io/apimachinery/pkg/util/managedfields`).
 const NOBODYS: [&[&str]; 12] = [
@@ -64,7 +65,7 @@ pub(super) fn begin(
         let mut managers = Managers::default();
         let nothing = Value::Object(Map::new());
         let changes = changes(resource, Part::Main, &nothing, given);
-        managers.update(&owner(resource, Part::Main, write), &changes);
+        managers.update(&owner(resource, Part::Main, write), &changes, &BTreeMap::new());
         managers
     });
     put(resource, object, managers, true, write);
@@ -90,7 +91,8 @@ pub(super) fn follow(
             return managers;
         }
         let changes = changes(resource, part, old, given);
-        managers.update(&owner(resource, part, write), &changes);
+        let others = changes_elsewhere(resource, part, old, given);
+        managers.update(&owner(resource, part, write), &changes, &others);
         managers
     });
     put(resource, object, managers, timed, write);
@@ -111,6 +113,20 @@ fn changes(resource: &Resource, part: Part, old: &Value, new: &Value) -> Changes
     let changes = managed::compare(root, old, new);
     let scope = |set: &Set| scope(resource, part, set);
     Changes { written: scope(&changes.written), removed: scope(&changes.removed) }
+}
+
+/// The same changes by the versions of other forms that have other fields than this one.
+fn changes_elsewhere(
+    resource: &Resource,
+    part: Part,
+    old: &Value,
+    new: &Value,
+) -> BTreeMap<String, Changes> {
+    let changed = |form: &Resource| {
+        let [old, new] = [old, new].map(|object| resource.stored(object.clone()));
+        (form.api_version(), changes(form, part, &form.shown(&old), &form.shown(&new)))
+    };
+    resource.converted_forms().map(changed).collect()
 }
 
 fn put(

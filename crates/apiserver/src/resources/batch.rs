@@ -63,9 +63,10 @@ pub(super) const HORIZONTAL_POD_AUTOSCALER: Resource = Resource {
     columns: &[
         NAME,
         column("Reference", Cell::Of(count::scale_target)),
+        column("Targets", Cell::Of(count::metric_targets)),
         column("MinPods", Cell::Of(count::minimum_pods)),
-        number("MaxPods", Cell::Count("/spec/maxReplicas")),
-        number("Replicas", Cell::Count("/status/currentReplicas")),
+        column("MaxPods", Cell::Count("/spec/maxReplicas")),
+        column("Replicas", Cell::Count("/status/currentReplicas")),
         AGE,
     ],
     ..BATCH
@@ -107,6 +108,7 @@ pub(super) const PRIORITY_CLASS: Resource = Resource {
     singular: "priorityclass",
     short_names: &["pc"],
     namespaced: false,
+    generation: true,
     columns: &[
         NAME,
         number("Value", Cell::Count("/value")),

@@ -3,7 +3,7 @@
 //! Whoever writes does so in his form: types, defaults, validation and owners are that form's. Versions of a custom
 //! kind differ in their schemas: what one does not know is not shown in it.
 
-use super::{Kind, Resource, custom};
+use super::{Kind, Resource, autoscaler, custom};
 use crate::store::Object;
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -90,6 +90,14 @@ impl Resource {
         names.filter(|(there, here)| there != here).collect()
     }
 
+    /// The kind's other forms, where they say things otherwise than with other names for fields.
+    pub(crate) fn converted_forms(&self) -> impl Iterator<Item = &'static Resource> {
+        let converted = self.kind == Kind::HorizontalPodAutoscaler;
+        super::built_in().filter(move |it| {
+            converted && it.kind == self.kind && it.api_version() != self.api_version()
+        })
+    }
+
     fn rename(&self, object: &mut Value, names: fn(&Renamed) -> (&'static str, &'static str)) {
         let Some(fields) = object.as_object_mut() else { return };
         for (from, to) in self.renamed.iter().map(names) {
@@ -104,8 +112,13 @@ impl Resource {
         if let Some(fields) = object.as_object_mut() {
             name(fields, self);
         }
-        if let Some(version) = self.custom_version() {
-            version.complete(object);
+        match self.kind {
+            Kind::HorizontalPodAutoscaler if self.version == "v1" => autoscaler::to_v1(object),
+            Kind::HorizontalPodAutoscaler => autoscaler::from_v1(object),
+            Kind::Custom(_) => {
+                self.custom_version().into_iter().for_each(|it| drop(it.complete(object)));
+            }
+            _ => {}
         }
     }
 }
@@ -124,7 +137,7 @@ mod tests {
         /// What one group's client writes is what he reads, and selects by the names that he knows.
         #[test]
         fn there_and_back(names in prop::collection::btree_set("[a-z]{1,3}|note|regarding|reason|deprecatedCount|type", 0..8), path in "[a-z.]{0,12}") {
-            let [event] = &FORMS;
+            let event = &FORMS[0];
             let mut object: Value = names.iter().map(|name| (name.clone(), json!(name))).collect();
             object["apiVersion"] = "events.k8s.io/v1".into();
             let stored = event.stored(object.clone());
@@ -136,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_form_shows_what_is_stored_and_back() {
-        let [event] = &FORMS;
+        let event = &FORMS[0];
         let stored = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "a"}, "message": "m",
             "involvedObject": {"kind": "Pod"}, "reason": "r", "source": {"component": "c"}, "count": 2,
             "reportingComponent": "x"});

@@ -2,6 +2,7 @@
 //! others come from CustomResourceDefinitions ([`custom`]).
 
 mod apps;
+pub(crate) mod autoscaler;
 mod batch;
 mod certificate;
 mod columns;
@@ -119,8 +120,8 @@ kinds! {
     VirtualIP => network::VIRTUAL_IP,
 }
 
-/// Forms besides the stored one: the same objects under another group.
-pub static FORMS: [Resource; 1] = [event::EVENT];
+/// Forms besides the stored one: the same objects under another group or version.
+pub static FORMS: [Resource; 2] = [event::EVENT, autoscaler::AUTOSCALING_V1];
 
 impl Kind {
     /// The kind's line of the table.
@@ -422,7 +423,7 @@ mod tests {
     fn groups_have_their_versions() {
         let groups = groups(&[]);
         assert_eq!(groups[0], ("apps", vec!["v1"]));
-        assert!(groups.iter().all(|(_, versions)| versions.len() == 1));
+        assert!(groups.contains(&("autoscaling", vec!["v2", "v1"])));
         assert!(groups.iter().any(|(group, _)| *group == "events.k8s.io"));
     }
 }

@@ -18,7 +18,8 @@ use std::sync::OnceLock;
 const RULES: &str = include_str!("lists.txt");
 
 /// Types that are replaced as a whole (`x-kubernetes-map-type: atomic` of the API reference).
-pub(crate) const ATOMIC: [&str; 19] = [
+pub(crate) const ATOMIC: [&str; 20] = [
+    "io.k8s.api.autoscaling.v1.CrossVersionObjectReference",
     "io.k8s.api.core.v1.ConfigMapKeySelector",
     "io.k8s.api.core.v1.EndpointAddress",
     "io.k8s.api.core.v1.EndpointPort",
@@ -131,6 +132,9 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) {
 fn schema(resource: &Resource) -> Option<Add> {
     Some(match resource.kind {
         Kind::Event if !resource.is_stored() => of::<api::events::v1::Event>,
+        Kind::HorizontalPodAutoscaler if !resource.is_stored() => {
+            of::<api::autoscaling::v1::HorizontalPodAutoscaler>
+        }
         Kind::Namespace => of::<api::core::v1::Namespace>,
         Kind::Node => of::<api::core::v1::Node>,
         Kind::Pod => of::<api::core::v1::Pod>,

@@ -121,12 +121,15 @@ impl Work<'_, '_> {
             let rule = self.compiler.rules.get(&(name, field.as_str())).copied();
             (field.as_str().into(), self.schema(schema, rule))
         });
+        let fields: BTreeMap<_, _> = fields.collect();
+        // Types of several versions have one short name.
+        let zeros = zeros::of(short).into_iter().filter(|(field, _)| fields.contains_key(*field));
         Struct {
             name: short.into(),
-            fields: fields.collect(),
+            zeros: zeros.collect(),
+            fields,
             open: schema["x-kubernetes-preserve-unknown-fields"] == true,
             atomic: rule == Some("atomic") || self.compiler.atomic.contains(&name),
-            zeros: zeros::of(short),
         }
     }
 }

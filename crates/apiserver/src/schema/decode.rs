@@ -164,18 +164,37 @@ pub(crate) fn is_quantity(text: &str) -> bool {
     exponent.chars().all(|c| c.is_ascii_digit())
 }
 
-/// Where text stops to be base64 (RFC 4648, padded), if it does.
+/// Where text stops to be base64 (RFC 4648, padded), if it does, as Go counts: an unfinished group from its beginning.
 fn illegal_byte(text: &str) -> Option<usize> {
-    let bare = text.trim_end_matches('=');
-    let digit =
-        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'\n' | b'\r');
-    let wrong = bare.bytes().position(|byte| !digit(&byte));
-    wrong.or_else(|| match text.len() - bare.len() {
-        // Go names the beginning of what is not complete.
-        0 => (!text.len().is_multiple_of(4)).then_some(text.len() / 4 * 4),
-        1 | 2 if text.len().is_multiple_of(4) => None,
-        _ => Some(bare.len()),
-    })
+    let octets = text.as_bytes();
+    let mut digits = 0;
+    for (at, octet) in octets.iter().enumerate() {
+        match octet {
+            b'=' => return illegal_end(octets, at, digits),
+            b'\n' | b'\r' => {}
+            b'+' | b'/' => digits = (digits + 1) % 4,
+            digit if digit.is_ascii_alphanumeric() => digits = (digits + 1) % 4,
+            _ => return Some(at),
+        }
+    }
+    (digits > 0).then(|| octets.len() - digits)
+}
+
+/// The same from the first padding on, before which a group has so many digits.
+fn illegal_end(octets: &[u8], at: usize, digits: usize) -> Option<usize> {
+    let text_from = |at: usize| {
+        let rest = octets.iter().skip(at);
+        at + rest.take_while(|octet| matches!(octet, b'\n' | b'\r')).count()
+    };
+    let mut rest = text_from(at + 1);
+    match (digits, octets.get(rest)) {
+        (0 | 1, _) => return Some(at),
+        (2, None) => return Some(octets.len()),
+        (2, Some(b'=')) => rest = text_from(rest + 1),
+        (2, Some(_)) => return Some(rest - 1),
+        _ => {}
+    }
+    (rest < octets.len()).then_some(rest)
 }
 
 fn go_value(value: &Value, wanted: &Type) -> String {
@@ -292,6 +311,24 @@ mod tests {
             ),
         ] {
             assert_eq!(check(kind, value).0, Err(expected.to_owned()));
+        }
+    }
+
+    #[test]
+    fn where_base64_ends() {
+        for (text, expected) in [
+            ("", None),
+            ("aGk=", None),
+            ("aA=\n=\n", None),
+            ("$", Some(0)),
+            ("1", Some(0)),
+            ("aGkx1", Some(4)),
+            ("a===", Some(1)),
+            ("ab=", Some(3)),
+            ("ab=x", Some(2)),
+            ("aGk=x", Some(4)),
+        ] {
+            assert_eq!(illegal_byte(text), expected, "{text:?}");
         }
     }
 

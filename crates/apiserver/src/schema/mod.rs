@@ -125,7 +125,7 @@ impl<'a> Root<'a> {
     }
 
     fn is_inline(self) -> bool {
-        const OTHERS: [&str; 10] = [
+        const OTHERS: [&str; 11] = [
             "ObjectMeta",
             "DeploymentStrategy",
             "DaemonSetUpdateStrategy",
@@ -136,6 +136,7 @@ impl<'a> Root<'a> {
             "NodeDaemonEndpoints",
             "ObjectReference",
             "EventSource",
+            "VolumeAttachmentSource",
         ];
         let Type::Struct(node) = self.node() else { return false };
         let name = &*node.name;

@@ -4,7 +4,7 @@ use super::{Root, Type};
 use serde_json::Value;
 
 /// Type, field, the value that nobody set.
-const ZEROS: [(&str, &str, &str); 33] = [
+const ZEROS: [(&str, &str, &str); 35] = [
     ("Condition", "message", "\"\""),
     ("Condition", "reason", "\"\""),
     ("CustomResourceDefinition", "status", "{}"),
@@ -43,6 +43,8 @@ const ZEROS: [(&str, &str, &str); 33] = [
     ("ResourcePool", "name", "\"\""),
     ("ResourcePool", "resourceSliceCount", "0"),
     ("ServiceCIDR", "status", "{}"),
+    ("VolumeAttachment", "status", r#"{"attached":false}"#),
+    ("VolumeAttachmentStatus", "attached", "false"),
 ];
 
 /// The fields of a type that are always there.

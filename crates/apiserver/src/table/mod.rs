@@ -115,7 +115,7 @@ fn written(columns: &[Column], read: &Value, shown: &Value, include: Include, no
     match include {
         Include::Nothing => format!(r#"{{"cells":{cells}}}"#),
         Include::Metadata => {
-            format!(r#"{{"cells":{cells},"object":{}}}"#, metadata_only(&shown["metadata"]))
+            format!(r#"{{"cells":{cells},"object":{}}}"#, metadata_only(&read["metadata"]))
         }
         Include::Object => format!(r#"{{"cells":{cells},"object":{shown}}}"#),
     }

@@ -21,7 +21,6 @@ pub(super) fn check(spec: &Fields, old: Option<&Value>, causes: &mut Causes) {
     check_ports(spec, causes);
     metadata::labels(spec.get("selector").unwrap_or(&Value::Null), "spec.selector", causes);
     affinity(spec, causes);
-    addresses::check(spec, causes);
     addresses::check_external(spec, old, causes);
     causes.one_of("spec.type", text(spec, "type"), &TYPES);
     check_numbers(spec, old.is_none(), causes);

@@ -82,7 +82,28 @@ fn check_spec(spec: &Fields, path: &str, causes: &mut Causes) {
     }
 }
 
-pub(super) fn check_cron(spec: &Fields, causes: &mut Causes) {
+/// A name of the IANA database, letter for letter: where it is files, names of another case are none.
+fn check_zone(name: &str, causes: &mut Causes) {
+    let mut invalid = |detail: &str| causes.invalid("spec.timeZone", &name.into(), detail);
+    if name.is_empty() {
+        return invalid("timeZone must be nil or non-empty string");
+    }
+    if name.eq_ignore_ascii_case("local") {
+        invalid(
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+        );
+        if name == "Local" {
+            return;
+        }
+    }
+    let known =
+        name == "UTC" || jiff::tz::db().get(name).is_ok_and(|zone| zone.iana_name() == Some(name));
+    if !known {
+        invalid(&format!("unknown time zone {name}"));
+    }
+}
+
+pub(super) fn check_cron(spec: &Fields, old: Option<&Value>, causes: &mut Causes) {
     let schedule = text(spec, "schedule");
     if schedule.is_empty() {
         causes.required("spec.schedule", "");
@@ -97,6 +118,12 @@ pub(super) fn check_cron(spec: &Fields, causes: &mut Causes) {
     }
     let at = |field: &str| spec.get(field).unwrap_or(&Value::Null);
     causes.not_negative("spec.startingDeadlineSeconds", at("startingDeadlineSeconds"));
+    let zone = at("timeZone");
+    if old.is_none_or(|old| old["timeZone"] != *zone)
+        && let Some(name) = zone.as_str()
+    {
+        check_zone(name, causes);
+    }
     let policy = text(spec, "concurrencyPolicy");
     causes.one_of("spec.concurrencyPolicy", policy, &CONCURRENCY);
     if let Some(job) = at("jobTemplate")["spec"].as_object() {
