@@ -13,7 +13,7 @@ use crate::access::{Access, User};
 use crate::admission::Pools;
 use crate::containers::ContainerRequest;
 use crate::error::Error;
-use crate::http;
+use crate::http::{self, metrics::Metrics};
 use crate::registry::Registry;
 use crate::resources::{Kind, RESOURCES};
 use crate::store::{Batch, Disk, History, Journal, Kept, Log, Mark, Saved, Store};
@@ -73,6 +73,7 @@ pub struct ApiServer {
     pub(crate) advertise: SocketAddr,
     pub(crate) nodes: Option<mpsc::UnboundedSender<ContainerRequest>>,
     pub(crate) tokens: Tokens,
+    pub(crate) metrics: Arc<Metrics>,
     access: Option<Arc<Access>>,
 }
 
@@ -146,7 +147,8 @@ impl ApiServer {
         })?;
         let (advertise, nodes) = (config.advertise, config.nodes.clone());
         let access = config.access.clone();
-        let server = Self { registry, news, journal, advertise, nodes, tokens, access };
+        let metrics = Arc::default();
+        let server = Self { registry, news, journal, advertise, nodes, tokens, metrics, access };
         server.write(|_own_objects| Ok(()))?;
         Ok(Arc::new(server))
     }

@@ -8,6 +8,7 @@ mod containers;
 mod discovery;
 mod forward;
 mod health;
+pub(crate) mod metrics;
 mod objects;
 mod openapi;
 mod proxy;
@@ -34,6 +35,7 @@ use accept::Medium;
 use hyper::body::Incoming;
 use hyper::header::USER_AGENT;
 use hyper::{Method, Request};
+use metrics::{Labels, UnderWay};
 use query::Query;
 use reply::{Reply, Response};
 use route::{Place, Route, Subresource};
@@ -49,30 +51,50 @@ async fn answer(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let medium = accept::plain(accept::header(&request)).unwrap_or_default();
     let run = server.run();
+    let mut under_way = None;
     let answered = match caller::admit(&server, caller, &request) {
-        Ok(user) => dispatch(server.clone(), request, user).await,
+        Ok(user) => {
+            let customs = server.read(|registry| registry.customs.kinds().clone());
+            let route = route::route(request.uri().path(), &customs);
+            under_way = begin(&server, route.as_ref(), &request);
+            dispatch(server.clone(), route, &customs, request, user).await
+        }
         Err(error) => Err(error),
     };
     // A refusal, too, may rest on a write that a power cut could still undo.
     let answered = server.saved(run).await.and(answered);
-    answered.unwrap_or_else(|error| {
+    let response = answered.unwrap_or_else(|error| {
         debug!(%method, path, %error, "refused");
         let refusal = Reply::error(&error);
         refusal.written(medium).unwrap_or_else(|error| Reply::error(&error)).into_response()
-    })
+    });
+    reply::counted(response, under_way)
+}
+
+/// Counts the request, if it is of a kind that is counted.
+fn begin(
+    server: &ApiServer,
+    route: Option<&Route>,
+    request: &Request<Incoming>,
+) -> Option<UnderWay> {
+    let (uri, media) = (request.uri(), objects::media(request));
+    let target = (uri.path(), uri.query().unwrap_or_default());
+    let labels = Labels::of(request.method(), route?, target, &media)?;
+    Some(server.metrics.begin(labels))
 }
 
 async fn dispatch(
     server: Arc<ApiServer>,
+    route: Option<Route>,
+    customs: &[Custom],
     request: Request<Incoming>,
     user: User,
 ) -> Result<Response, Error> {
-    let customs = server.read(|registry| registry.customs.kinds().clone());
-    match route::route(request.uri().path(), &customs) {
+    match route {
         Some(Route::Objects(place)) if place.subresource.is_some_and(|it| it.is_connection()) => {
             connect(server, &place, request).await
         }
-        route => handle(server, route, &customs, request, user).await.map(Reply::into_response),
+        route => handle(server, route, customs, request, user).await.map(Reply::into_response),
     }
 }
 
@@ -130,6 +152,7 @@ async fn handle(
         }
         _ if request.method() != Method::GET => Err(Error::MethodNotAllowed),
         Route::Health => health::answer(request.uri()),
+        Route::Metrics => Ok(metrics::answer(&server, customs)),
         Route::Issuer => Ok(Reply::json(&accounts::configuration(&server))),
         Route::Keys => Ok(Reply::json(&server.tokens.key_set()).media("application/jwk-set+json")),
         Route::Version => {

@@ -1,6 +1,7 @@
 //! Responses: a whole body or one that streams.
 
 use super::accept::Medium;
+use super::metrics::UnderWay;
 use crate::error::Error;
 use crate::protobuf;
 use crate::yaml;
@@ -54,7 +55,12 @@ impl Reply {
     pub(super) fn stream(pieces: mpsc::Receiver<Bytes>, limit: Option<usize>) -> Self {
         let left = limit.unwrap_or(usize::MAX);
         let (media, warnings) = (JSON.to_owned(), Vec::new());
-        Self { code: 200, media, warnings, body: Either::Right(Stream { pieces, left }) }
+        Self {
+            code: 200,
+            media,
+            warnings,
+            body: Either::Right(Stream { pieces, left, under_way: None }),
+        }
     }
 
     /// JSON in another medium; all else is what it is.
@@ -104,6 +110,15 @@ impl Reply {
     }
 }
 
+/// A response whose request is counted as answered when all of it is sent.
+pub(super) fn counted(mut response: Response, under_way: Option<UnderWay>) -> Response {
+    let under_way = under_way.map(|it| it.answered(response.status().as_u16()));
+    if let Either::Right(stream) = response.body_mut() {
+        stream.under_way = under_way;
+    }
+    response
+}
+
 fn internal(error: impl std::fmt::Display) -> Error {
     Error::Internal { message: error.to_string() }
 }
@@ -114,6 +129,7 @@ pub(super) struct Stream {
     pieces: mpsc::Receiver<Bytes>,
     /// Bytes that may still come.
     left: usize,
+    under_way: Option<UnderWay>,
 }
 
 impl Stream {

@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 pub(super) enum Route {
     Root,
     Health,
+    Metrics,
     Version,
     /// The versions of the core group.
     Api,
@@ -57,6 +58,26 @@ impl Subresource {
     pub(super) fn is_connection(self) -> bool {
         matches!(self, Self::Exec | Self::Attach | Self::PortForward | Self::Proxy)
     }
+
+    /// A pod's containers answer it.
+    pub(super) fn reaches_containers(self) -> bool {
+        self.is_connection() || self == Self::Log
+    }
+
+    /// As paths have it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Scale => "scale",
+            Self::Binding => "binding",
+            Self::Eviction => "eviction",
+            Self::Log => "log",
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::PortForward => "portforward",
+            Self::Token => "token",
+        }
+    }
 }
 
 impl Place {
@@ -83,6 +104,7 @@ pub(super) fn route(path: &str, customs: &[Custom]) -> Option<Route> {
     match parts.as_slice() {
         [] => Some(Route::Root),
         ["healthz" | "livez" | "readyz", ..] => Some(Route::Health),
+        ["metrics"] => Some(Route::Metrics),
         ["version"] => Some(Route::Version),
         [".well-known", "openid-configuration"] => Some(Route::Issuer),
         ["openid", "v1", "jwks"] => Some(Route::Keys),
@@ -167,15 +189,10 @@ fn within(resource: &'static Resource, namespace: Option<String>, parts: &[&str]
 }
 
 fn part_of_pod(name: &str) -> Option<Subresource> {
-    match name {
-        "binding" => Some(Subresource::Binding),
-        "eviction" => Some(Subresource::Eviction),
-        "log" => Some(Subresource::Log),
-        "exec" => Some(Subresource::Exec),
-        "attach" => Some(Subresource::Attach),
-        "portforward" => Some(Subresource::PortForward),
-        _ => None,
-    }
+    use Subresource::{Attach, Binding, Eviction, Exec, Log, PortForward};
+    let parts = [Binding, Eviction, Log, Exec, Attach, PortForward];
+    // Its status was asked for before.
+    parts.into_iter().find(|part| part.name() == name)
 }
 
 fn decode(part: &str) -> Option<String> {
@@ -227,7 +244,8 @@ mod tests {
             ("/apis/apps/v2/deployments", None),
             ("/livez/ping", Some(Route::Health)),
             ("/api/v1", Some(Route::GroupVersion(String::new(), "v1".into()))),
-            ("/metrics", None),
+            ("/metrics", Some(Route::Metrics)),
+            ("/metrics/nosuch", None),
         ] {
             assert_eq!(route(path, &[]), expected, "{path}");
         }

@@ -186,6 +186,11 @@ impl Store {
         objects.map(|(key, object)| (key, object.handed()))
     }
 
+    /// How many objects of the kind there are.
+    pub(crate) fn count(&self, kind: Kind) -> usize {
+        self.tables.get(&kind).map_or(0, |table| table.objects.len())
+    }
+
     /// The kind's history, which is to be followed without the store.
     pub(crate) fn log(&mut self, kind: Kind) -> Arc<Log> {
         self.table_mut(kind).log.clone()

@@ -27,6 +27,8 @@ mod habits;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod odd_bodies;
 #[cfg(test)]
 mod protobuf;
