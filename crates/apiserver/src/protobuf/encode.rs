@@ -7,7 +7,7 @@
 use super::fields::{self, Count, Field, Message, Part, Shape};
 use super::text::Text;
 use super::wire::{put_bytes, put_fixed, put_number, put_tag, size_of_varint};
-use super::{Fault, MAGIC, SCHEMA};
+use super::{Broken, Fault, MAGIC, SCHEMA};
 use crate::time;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -47,7 +47,7 @@ pub(crate) fn encode_list(
 }
 
 /// `apiVersion` and `kind` of an object; what is behind them is not read.
-fn head(json: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), Fault> {
+fn head(json: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), Broken> {
     let (mut api_version, mut kind) = (None, None);
     let mut text = Text::new(json)?;
     let read = text.object(|text, name| {
@@ -58,11 +58,11 @@ fn head(json: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), Fault> {
         }
         let complete = api_version.is_some() && kind.is_some();
         // No fault, but there is no other way to stop.
-        if complete { Err(Fault::Broken) } else { Ok(()) }
+        if complete { Err(Broken) } else { Ok(()) }
     });
     match (api_version, kind, read) {
         (api_version, Some(kind), _) => Ok((api_version.unwrap_or_default(), kind)),
-        _ => Err(Fault::Broken),
+        _ => Err(Broken),
     }
 }
 
@@ -112,7 +112,7 @@ impl Writer {
         text: &mut Text<'_>,
         message: &Message,
         number: Option<u64>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Broken> {
         let (start, base) = (self.out.len(), self.spans.len());
         self.spans.resize(base + message.slots.len(), 0..0);
         let mut next = 0;
@@ -167,7 +167,7 @@ impl Writer {
         }
     }
 
-    fn field(&mut self, text: &mut Text<'_>, field: &Field) -> Result<(), Fault> {
+    fn field(&mut self, text: &mut Text<'_>, field: &Field) -> Result<(), Broken> {
         let Field { number, shape, .. } = *field;
         match (field.count, text.peek()?) {
             (Count::List, b'[') => text.array(|text| self.value(text, number, shape)),
@@ -194,7 +194,7 @@ impl Writer {
     }
 
     /// One value, or the zero of its kind where another is there.
-    fn value(&mut self, text: &mut Text<'_>, number: u64, shape: Shape) -> Result<(), Fault> {
+    fn value(&mut self, text: &mut Text<'_>, number: u64, shape: Shape) -> Result<(), Broken> {
         let first = text.peek()?;
         match (shape, first) {
             (Shape::Int, b'-' | b'0'..=b'9') => {
@@ -224,7 +224,7 @@ impl Writer {
     }
 
     /// A value of a type that writes itself.
-    fn own(&mut self, text: &mut Text<'_>, number: u64, shape: Shape) -> Result<(), Fault> {
+    fn own(&mut self, text: &mut Text<'_>, number: u64, shape: Shape) -> Result<(), Broken> {
         let (start, first) = (self.out.len(), text.peek()?);
         match (shape, first) {
             (Shape::Time, b'"') => self.moment(&text.string()?, |_| 0),
@@ -265,9 +265,9 @@ impl Writer {
         }
     }
 
-    /// JSON as it stands, but for escapes, of which there are several for one letter.
+    /// JSON as it stands, but for escapes that this server would not write.
     fn raw(&mut self, json: &str) {
-        if !json.contains('\\') {
+        if is_as_written(json) {
             return put_bytes(&mut self.out, 1, json.as_bytes());
         }
         let value: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
@@ -275,8 +275,8 @@ impl Writer {
     }
 
     /// As the reader of [`super::alternative`] expects it.
-    fn alternative(&mut self, text: &mut Text<'_>, shape: Shape) -> Result<(), Fault> {
-        let schema = fields::shape_of(SCHEMA).ok_or(Fault::Broken)?;
+    fn alternative(&mut self, text: &mut Text<'_>, shape: Shape) -> Result<(), Broken> {
+        let schema = fields::shape_of(SCHEMA).ok_or(Broken)?;
         match (shape, text.peek()?) {
             (Shape::SchemaOrFlag, b'{') => {
                 put_number(&mut self.out, 1, 1);
@@ -291,4 +291,16 @@ impl Writer {
             _ => text.value().map(drop),
         }
     }
+}
+
+/// Whether all escapes are the shortest that there are for their letters.
+fn is_as_written(json: &str) -> bool {
+    let mut escapes = json.as_bytes();
+    while let Some(at) = escapes.iter().position(|octet| *octet == b'\\') {
+        match escapes.get(at + 1..).and_then(<[u8]>::split_first) {
+            Some((b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't', rest)) => escapes = rest,
+            _ => return false,
+        }
+    }
+    true
 }

@@ -42,6 +42,16 @@ pub enum Fault {
     UnknownType { api_version: String, kind: String },
 }
 
+/// What is no object at all, while it is read: small, since every value is told whether it was good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Broken;
+
+impl From<Broken> for Fault {
+    fn from(_: Broken) -> Self {
+        Self::Broken
+    }
+}
+
 /// Whether objects of this kind have a form in protobuf.
 pub(crate) fn knows(api_version: &str, kind: &str) -> bool {
     fields::of_kind(api_version, kind).is_some()

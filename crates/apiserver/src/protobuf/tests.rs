@@ -229,6 +229,24 @@ proptest! {
     }
 }
 
+/// However letters are escaped, the octets are those of the shortest escapes.
+#[test]
+fn escapes_in_raw_json_are_the_shortest() {
+    let object = |raw: &str| {
+        let text = r#"{"apiVersion":"apps/v1","kind":"ControllerRevision","data":"#.to_owned();
+        encode((text + raw + "}").as_bytes()).unwrap()
+    };
+    for (raw, expected) in [
+        (r#"{"a":"\u003cb\u003e"}"#, r#"{"a":"<b>"}"#),
+        (r#"{"a":"\/\"\\\n\u0001"}"#, r#"{"a":"/\"\\\n\u0001"}"#),
+        (r#"{"k:{\"n\":1}":"\\u003c"}"#, r#"{"k:{\"n\":1}":"\\u003c"}"#),
+    ] {
+        let octets = object(raw);
+        assert!(octets.windows(expected.len()).any(|it| it == expected.as_bytes()), "{raw}");
+        assert_eq!(octets, object(expected));
+    }
+}
+
 /// Values of other kinds than their fields are none, and texts that are cut off are told.
 #[test]
 fn what_is_no_value_of_a_field_is_its_zero() {
