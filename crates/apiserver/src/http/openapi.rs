@@ -74,7 +74,7 @@ const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protob
 fn version_2(customs: &[Custom]) -> Value {
     let kinds: Vec<&Resource> = resources::served(customs).collect();
     let mut definitions = document::schemas(&kinds);
-    definitions.values_mut().for_each(version2::reduce);
+    definitions.values_mut().for_each(version2::reduce_kind);
     let paths = kinds.iter().flat_map(|resource| paths(resource, &VERSION_2));
     json!({
         "swagger": "2.0",

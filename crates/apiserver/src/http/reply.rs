@@ -135,7 +135,7 @@ pub(super) struct Stream {
 impl Stream {
     /// All that comes.
     pub(super) fn of(pieces: mpsc::Receiver<Bytes>) -> Self {
-        Self { pieces, left: usize::MAX }
+        Self { pieces, left: usize::MAX, under_way: None }
     }
 }
 

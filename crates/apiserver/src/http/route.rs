@@ -68,6 +68,7 @@ impl Subresource {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Status => "status",
+            Self::Approval => "approval",
             Self::Scale => "scale",
             Self::Binding => "binding",
             Self::Eviction => "eviction",
@@ -76,6 +77,7 @@ impl Subresource {
             Self::Attach => "attach",
             Self::PortForward => "portforward",
             Self::Token => "token",
+            Self::Proxy => "proxy",
         }
     }
 }

@@ -290,7 +290,7 @@ pub(super) fn keep_status(resource: &Resource, object: &mut Value, old: &Value) 
 /// What this part does not write stays as it is stored, with what the writer's form does not know of it.
 pub(super) fn keep_unseen(resource: &Resource, part: Part, object: &mut Value, stored: &Value) {
     let kept = match part {
-        Part::Status => "spec",
+        Part::Status | Part::Approval => "spec",
         Part::Main | Part::Scale => "status",
     };
     if resource.has_status()

@@ -3,9 +3,18 @@
 
 use super::builtin;
 use crate::protobuf::openapi::SCHEMA;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-pub(crate) fn reduce(schema: &mut Value) {
+/// Of a kind whose objects may have any fields, clients are told nothing that they could check.
+pub(crate) fn reduce_kind(schema: &mut Value) {
+    if schema["x-kubernetes-preserve-unknown-fields"] == true {
+        let kinds = schema["x-kubernetes-group-version-kind"].take();
+        *schema = json!({"type": "object", "x-kubernetes-group-version-kind": kinds});
+    }
+    reduce(schema);
+}
+
+fn reduce(schema: &mut Value) {
     let Some(fields) = schema.as_object_mut() else { return };
     let reference = reference(fields);
     if is_open(fields) {
@@ -49,6 +58,16 @@ fn demand_no_null(fields: &mut Map<String, Value>) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn of_an_open_kind_nothing_can_be_checked() {
+        let kinds = json!([{"group": "example.com", "kind": "Foo", "version": "v1"}]);
+        let mut schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true,
+            "properties": {"spec": {"type": "object"}}, "x-kubernetes-group-version-kind": kinds});
+        reduce_kind(&mut schema);
+        let expected = json!({"type": "object", "x-kubernetes-group-version-kind": kinds});
+        assert_eq!(schema, expected);
+    }
 
     #[test]
     fn what_version_2_does_not_know_is_left_out() {
