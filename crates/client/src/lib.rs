@@ -1,7 +1,8 @@
 //! The door to a Kubernetes API, real or embedded.
 //!
 //! *Here*: finding the API ([`connect`]), watching whole kinds with recovery ([`watch_kinds`]), and reading and
-//! writing single objects as [`serde_json::Value`] ([`get`], [`create`], [`patch_status`], …).
+//! writing single objects as [`serde_json::Value`] ([`get`], [`create`], [`patch_status`], …), and telling people what
+//! happened ([`event`]).
 //!
 //! *Not here*: what objects mean (crate `model`), the server side (crate `apiserver`), any decision.
 //!
@@ -10,6 +11,7 @@
 mod backoff;
 mod connect;
 mod error;
+pub mod event;
 mod kind;
 mod object;
 mod replica;

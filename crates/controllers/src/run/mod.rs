@@ -44,7 +44,7 @@ pub async fn run(client: Client, settings: Settings) -> Result<(), Error> {
     settings.check()?;
     let watcher = client::watch_kinds(&client, &settings.watches());
     let mut controllers = Controllers {
-        recorder: Recorder::new(client.clone()),
+        recorder: Recorder::new(client.clone(), None),
         client,
         watcher,
         cluster: Cluster::default(),

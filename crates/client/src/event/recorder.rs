@@ -2,7 +2,7 @@
 
 use super::Event;
 use super::correlate::{Correlator, Note};
-use client::{Client, Kind};
+use crate::{Client, Error, Kind};
 use jiff::Timestamp;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ const ATTEMPTS: u32 = 12;
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Tells Events and never waits: an API that does not answer costs Events and nothing else.
-pub(crate) struct Recorder {
+pub struct Recorder {
     correlator: Correlator,
     start: Instant,
     notes: mpsc::Sender<Note>,
@@ -27,15 +27,17 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn new(client: Client) -> Self {
+    /// `host`: the node that it speaks for, if it is one's.
+    #[must_use]
+    pub fn new(client: Client, host: Option<String>) -> Self {
         let (notes, waiting) = mpsc::channel(QUEUE);
         let mut writer = JoinSet::new();
-        writer.spawn(write_all(client, waiting));
+        writer.spawn(write_all(client, host, waiting));
         let correlator = Correlator::default();
         Recorder { correlator, start: Instant::now(), notes, _writer: writer }
     }
 
-    pub(crate) fn tell(&mut self, event: Event) {
+    pub fn tell(&mut self, event: Event) {
         let now = self.start.elapsed();
         let Some(note) = self.correlator.admit(event, now, Timestamp::now()) else { return };
         if let Err(lost) = self.notes.try_send(note) {
@@ -44,17 +46,17 @@ impl Recorder {
     }
 }
 
-async fn write_all(client: Client, mut notes: mpsc::Receiver<Note>) {
+async fn write_all(client: Client, host: Option<String>, mut notes: mpsc::Receiver<Note>) {
     while let Some(note) = notes.recv().await {
-        write(&client, &note).await;
+        write(&client, host.as_deref(), &note).await;
     }
 }
 
-async fn write(client: &Client, note: &Note) {
+async fn write(client: &Client, host: Option<&str>, note: &Note) {
     for _attempt in 0..ATTEMPTS {
-        match timeout(PATIENCE, put(client, note)).await {
+        match timeout(PATIENCE, put(client, host, note)).await {
             Ok(Ok(())) => return,
-            Ok(Err(error)) if !matches!(error, client::Error::Unreachable { .. }) => {
+            Ok(Err(error)) if !matches!(error, Error::Unreachable { .. }) => {
                 return debug!(?note, %error, "the API does not want an Event");
             }
             outcome => debug!(?outcome, "the API did not take an Event"),
@@ -64,14 +66,14 @@ async fn write(client: &Client, note: &Note) {
 }
 
 /// One that is to be counted may have expired, or never have come.
-async fn put(client: &Client, note: &Note) -> client::Result<()> {
+async fn put(client: &Client, host: Option<&str>, note: &Note) -> crate::Result<()> {
     if note.count > 1 {
         let (namespace, patch) = (Some(note.namespace()), note.to_patch());
-        let patched = client::patch_merge(client, Kind::EVENT, namespace, &note.name, &patch);
+        let patched = crate::patch_merge(client, Kind::EVENT, namespace, &note.name, &patch);
         match patched.await {
-            Err(client::Error::NotFound { .. }) => {}
+            Err(Error::NotFound { .. }) => {}
             answer => return answer.map(drop),
         }
     }
-    client::create(client, &note.to_object()).await.map(drop)
+    crate::create(client, &note.to_object(host)).await.map(drop)
 }

@@ -2,7 +2,6 @@
 
 use super::recent::Recent;
 use super::{About, Event, Severity};
-use crate::record::stamp;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -34,7 +33,7 @@ pub(super) struct Correlator {
     buckets: Recent<Subject, Bucket>,
     groups: Recent<(Subject, String), Group>,
     /// What an Event is known by; one that stands for others has no message.
-    written: Recent<(Subject, String, Option<String>), Written>,
+    written: Recent<(Subject, Option<String>, String, Option<String>), Written>,
 }
 
 #[derive(Debug)]
@@ -89,7 +88,7 @@ impl Correlator {
         }
         let name = || format!("{}.{:x}", event.about.key.name, wall.as_nanosecond());
         let fresh = || Written { name: name(), first: wall, count: 0 };
-        let written = self.written.entry((subject, reason, message), fresh);
+        let written = self.written.entry((subject, event.field.clone(), reason, message), fresh);
         written.count = written.count.saturating_add(1);
         let (name, first, count) = (written.name.clone(), written.first, written.count);
         Some(Note { event, name, first, last: wall, count })
@@ -131,14 +130,22 @@ impl Note {
         }
     }
 
-    pub(super) fn to_object(&self) -> Value {
-        let Event { component, about, severity, reason, message } = &self.event;
+    /// `host`: where the teller is, for tellers that are on a node.
+    pub(super) fn to_object(&self, host: Option<&str>) -> Value {
+        let Event { component, about, field, severity, reason, message } = &self.event;
         let mut involved = json!({
             "apiVersion": about.kind.api_version(), "kind": about.kind.kind,
             "name": &*about.key.name, "uid": about.uid,
         });
         if about.kind.namespaced {
             involved["namespace"] = (&*about.key.namespace).into();
+        }
+        if let Some(field) = field {
+            involved["fieldPath"] = field.as_str().into();
+        }
+        let mut source = json!({"component": component});
+        if let Some(host) = host {
+            source["host"] = host.into();
         }
         json!({
             "apiVersion": "v1", "kind": "Event",
@@ -150,9 +157,9 @@ impl Note {
             "count": self.count,
             "firstTimestamp": stamp(self.first),
             "lastTimestamp": stamp(self.last),
-            "source": {"component": component},
+            "source": source,
             "reportingComponent": component,
-            "reportingInstance": "",
+            "reportingInstance": host.unwrap_or_default(),
         })
     }
 
@@ -166,10 +173,15 @@ impl Note {
     }
 }
 
+/// RFC 3339 with whole seconds, as `metav1.Time` is written.
+fn stamp(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use client::Kind;
+    use crate::Kind;
     use model::ObjectKey;
 
     fn about(name: &str) -> About {
@@ -198,6 +210,36 @@ mod tests {
         for other in [event("a", "y"), event("b", "x"), about("a").normal("tester", "Because", "x")]
         {
             assert_eq!(tell(&mut correlator, other, 3).unwrap().0, 1);
+        }
+    }
+
+    #[test]
+    fn parts_of_an_object_are_counted_apart() {
+        let mut correlator = Correlator::default();
+        let mut say = |field: &str| {
+            let event = about("a").normal("tester", "Because", "x");
+            let event = Event { field: Some(field.to_owned()), ..event };
+            tell(&mut correlator, event, 1).unwrap().0
+        };
+        let counts =
+            ["spec.containers{a}", "spec.containers{b}", "spec.containers{a}"].map(&mut say);
+        assert_eq!(counts, [1, 1, 2]);
+    }
+
+    #[test]
+    fn a_note_says_who_tells_it_of_what() {
+        let event = about("a").normal("tester", "Because", "x");
+        let event = Event { field: Some("spec.containers{c}".to_owned()), ..event };
+        let note = Correlator::default().admit(event, Duration::ZERO, Timestamp::UNIX_EPOCH);
+        let note = note.unwrap();
+        for (host, source, instance) in [
+            (None, json!({"component": "tester"}), ""),
+            (Some("n"), json!({"component": "tester", "host": "n"}), "n"),
+        ] {
+            let object = note.to_object(host);
+            assert_eq!(object["source"], source);
+            assert_eq!(object["reportingInstance"], instance);
+            assert_eq!(object["involvedObject"]["fieldPath"], "spec.containers{c}");
         }
     }
 
