@@ -22,7 +22,8 @@ pub use error::Error;
 pub use kind::Kind;
 pub use kube::Client;
 pub use object::{
-    bind, create, create_of, delete, get, list, patch_merge, patch_status, replace, request_token,
+    bind, create, create_of, delete, delete_this, get, list, merge_status, patch_merge,
+    patch_status, replace, request_token,
 };
 pub use replica::Replica;
 pub use watch::{Event, Watch, Watcher, watch_kinds, watch_kinds_in_pieces};

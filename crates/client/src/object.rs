@@ -4,7 +4,8 @@ use crate::{Error, Kind, Result, Watch};
 use kube::Client;
 use kube::core::Request;
 use kube::core::params::{
-    DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy,
+    DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions,
+    PropagationPolicy,
 };
 use serde_json::{Value, json};
 
@@ -90,6 +91,43 @@ pub async fn patch_status(
         &Patch::Merge(patch),
     );
     send(client, request, "patch the status of", kind, name).await
+}
+
+/// As [`patch_status`], by a strategic merge patch: conditions of others stay as they are. With `metadata.uid` in it, it
+/// holds for the object with that uid only.
+pub async fn merge_status(
+    client: &Client,
+    kind: Kind,
+    namespace: Option<&str>,
+    name: &str,
+    patch: &Value,
+) -> Result<Value> {
+    let request = Request::new(kind.path(namespace)).patch_subresource(
+        "status",
+        name,
+        &params(),
+        &Patch::Strategic(patch),
+    );
+    send(client, request, "patch the status of", kind, name).await
+}
+
+/// Removes the object with this uid at once; false if there was none of the name, and [`Error::Conflict`] if it is
+/// another by now.
+pub async fn delete_this(
+    client: &Client,
+    kind: Kind,
+    namespace: Option<&str>,
+    name: &str,
+    uid: &str,
+) -> Result<bool> {
+    let this = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::background() };
+    let request = Request::new(kind.path(namespace)).delete(name, &params.preconditions(this));
+    match send(client, request, "delete", kind, name).await {
+        Ok(_) => Ok(true),
+        Err(Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Asks for the end of the object and, behind it, of what it owns; false if there was none. `grace` in seconds; 0 removes a pod at once.

@@ -9,6 +9,7 @@ use kernel::spawn::{Place, spawn};
 use model::{Container, Protocol};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::PipeWriter;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -95,12 +96,17 @@ impl Launch {
         Ok(spawn(command, self.place()?)?)
     }
 
-    /// A command of a probe, in the container's place and with its environment.
-    pub(super) fn start_probe(&self, words: &[String]) -> Result<Option<Process>, Error> {
+    /// A command of a probe, in the container's place and with its environment. What it says goes into `output`.
+    pub(super) fn start_probe(
+        &self,
+        words: &[String],
+        output: PipeWriter,
+    ) -> Result<Option<Process>, Error> {
         let Some((program, arguments)) = words.split_first() else { return Ok(None) };
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(self.environment.iter().map(|(k, v)| (k, v)));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        let errors = output.try_clone().map_err(Error::file("open", "pipe".as_ref()))?;
+        command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
         Ok(Some(spawn(command, self.place()?)?))
     }
 

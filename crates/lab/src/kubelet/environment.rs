@@ -80,12 +80,14 @@ impl Source {
 pub(super) enum SourceError {
     #[error(transparent)]
     Api(#[from] client::Error),
-    #[error("{kind} {name:?} not found")]
+    #[error("{} {name:?} not found", kind.kind.to_lowercase())]
     Absent { kind: Kind, name: String },
-    #[error("cannot write volume {name:?}")]
-    Volume { name: String, source: std::io::Error },
-    #[error("couldn't find key {key} in {kind} {name:?}")]
-    NoKey { kind: Kind, name: String, key: String },
+    #[error("cannot be written: {source}")]
+    Volume { source: std::io::Error },
+    #[error("MountVolume.SetUp failed for volume {volume:?} : {why}")]
+    Mount { volume: String, why: Box<SourceError> },
+    #[error("couldn't find key {key} in {kind} {object}")]
+    NoKey { kind: Kind, object: String, key: String },
 }
 
 /// A container's mention of something in a ConfigMap or Secret.
@@ -111,18 +113,19 @@ impl Sources {
             let found = client::get(client, source.kind(), Some(namespace), &name).await?;
             sources.0.extend(found.map(|object| ((source, name), contents(source, &object))));
         }
-        sources.check(container)?;
+        sources.check(namespace, container)?;
         Ok(sources)
     }
 
-    fn check(&self, container: &Value) -> Result<(), SourceError> {
+    fn check(&self, namespace: &str, container: &Value) -> Result<(), SourceError> {
         for Mention { source, name, key, .. } in mentions(container).filter(|it| !it.optional) {
             let (kind, name) = (source.kind(), name.to_owned());
             let Some(contents) = self.0.get(&(source, name.clone())) else {
                 return Err(SourceError::Absent { kind, name });
             };
             if let Some(key) = key.ok().filter(|key| !contents.contains_key(*key)) {
-                return Err(SourceError::NoKey { kind, name, key: key.to_owned() });
+                let (object, key) = (format!("{namespace}/{name}"), key.to_owned());
+                return Err(SourceError::NoKey { kind, object, key });
             }
         }
         Ok(())
@@ -275,15 +278,15 @@ mod tests {
             (
                 from("configMapKeyRef", "c", "shape", false),
                 None,
-                Some("couldn't find key shape in ConfigMap \"c\""),
+                Some("couldn't find key shape in ConfigMap n/c"),
             ),
-            (from("configMapKeyRef", "d", "shape", false), None, Some("ConfigMap \"d\" not found")),
+            (from("configMapKeyRef", "d", "shape", false), None, Some("configmap \"d\" not found")),
             (from("configMapKeyRef", "d", "shape", true), None, None),
         ];
         for (entry, value, refusal) in rows {
             assert_eq!(sources.value(&entry).map(String::as_str), value, "{entry}");
             let checked =
-                sources.check(&json!({"env": [entry]})).map_err(|error| error.to_string());
+                sources.check("n", &json!({"env": [entry]})).map_err(|error| error.to_string());
             assert_eq!(checked.err().as_deref(), refusal, "{entry}");
         }
         let whole = json!({"envFrom": [{"prefix": "P_", "configMapRef": {"name": "c"}}]});

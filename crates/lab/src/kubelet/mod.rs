@@ -19,6 +19,7 @@ mod probe;
 mod prober;
 mod publish;
 mod record;
+mod remark;
 mod restart;
 mod sandbox;
 mod spec;
@@ -31,7 +32,8 @@ pub use error::Error;
 pub(crate) use machine::ARCHITECTURE;
 
 use crate::layout;
-use client::{Client, Kind, Watch, Watcher, watch_kinds};
+use client::event::Recorder;
+use client::{Client, Kind, Watch, Watcher, event, watch_kinds};
 use environment::Services;
 use model::{Object, Service};
 use node::NetworkDirectory;
@@ -90,7 +92,9 @@ pub async fn run(
     collect_garbage(&network, &records).await;
     let (node, node_follower) = watch::channel(None);
     let (services, told) = watch::channel(Arc::default());
-    let shared = Arc::new(Shared { config, client, shelf, network, services: told });
+    let mut recorder = Recorder::new(client.clone(), Some(config.node.clone()));
+    let (remarks, mut heard) = mpsc::unbounded_channel::<event::Event>();
+    let shared = Arc::new(Shared { config, client, shelf, network, services: told, remarks });
     let watcher = watch_kinds(&shared.client, &watches(&shared.config.node));
     let kubelet = Kubelet {
         shared: Arc::clone(&shared),
@@ -108,6 +112,7 @@ pub async fn run(
         () = node::keep_lease(Arc::clone(&shared)) => Ok(()),
         () = node::keep_ready(shared, node_follower) => Ok(()),
         () = kubelet.follow(watcher) => Ok(()),
+        () = async { while let Some(event) = heard.recv().await { recorder.tell(event) } } => Ok(()),
         () = stop => Ok(()),
     }
 }

@@ -3,10 +3,13 @@
 use super::container::until_readable;
 use super::machine::{Machine, description};
 use super::plugins::{Network, NetworkList};
+use super::remark::{STARTING, of_node};
 use super::worker::Shared;
 use super::{Config, clock};
+use client::event::{About, Event};
 use client::{Error, Kind};
 use kernel::directory::Watch;
+use model::Object;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,17 +62,22 @@ async fn renew(shared: &Shared, spec: Value) -> Result<(), Error> {
 pub(super) async fn keep_ready(shared: Arc<Shared>, mut node: watch::Receiver<Option<Value>>) {
     let mut network = shared.network.clone();
     let machine = Machine::read();
+    let mut told = Told::default();
     loop {
         let has_network = network.borrow_and_update().is_some();
         let found = node.borrow_and_update().clone();
-        let status = found.and_then(|found| {
-            let described = description(&found, &machine);
-            merged(described, correction(&found, has_network, &clock::now()))
+        let status = found.as_ref().and_then(|found| {
+            let described = description(found, &machine);
+            merged(described, correction(found, has_network, &clock::now()))
         });
+        for event in found.iter().flat_map(|found| told.news(found, has_network)) {
+            // The kubelet ends where nobody listens.
+            shared.remarks.send(event).ok();
+        }
         if let Some(patch) = status.map(|status| json!({"status": status})) {
             let (client, name) = (&shared.client, &shared.config.node);
-            let told = client::patch_status(client, Kind::NODE, None, name, &patch);
-            match tokio::time::timeout(PATIENCE, told).await {
+            let patched = client::patch_status(client, Kind::NODE, None, name, &patch);
+            match tokio::time::timeout(PATIENCE, patched).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "condition not told"),
                 Err(_late) => tracing::warn!("condition not told in time"),
@@ -82,6 +90,44 @@ pub(super) async fn keep_ready(shared: Arc<Shared>, mut node: watch::Receiver<Op
             () = tokio::time::sleep(PATIENCE) => {}
         }
     }
+}
+
+/// What people have heard of the node.
+#[derive(Debug, Default)]
+struct Told {
+    begun: bool,
+    unschedulable: bool,
+    /// By the kubelet's own word.
+    ready: Option<bool>,
+}
+
+impl Told {
+    fn news(&mut self, node: &Value, has_network: bool) -> Vec<Event> {
+        let Ok(Object::Node(parsed)) = Object::parse(node) else { return Vec::new() };
+        let mut reasons = Vec::new();
+        if !std::mem::replace(&mut self.begun, true) {
+            reasons.push(STARTING);
+        }
+        let unschedulable = node["spec"]["unschedulable"] == true;
+        if std::mem::replace(&mut self.unschedulable, unschedulable) != unschedulable {
+            reasons.push(if unschedulable { "NodeNotSchedulable" } else { "NodeSchedulable" });
+        }
+        // What it was before the first word of this kubelet, the API knows.
+        let before =
+            self.ready.replace(has_network).map(|ready| if ready { "True" } else { "False" });
+        let before = before.or_else(|| ready(node)?["status"].as_str());
+        if before.is_some_and(|before| (before == "True") != has_network) {
+            reasons.push(if has_network { "NodeReady" } else { "NodeNotReady" });
+        }
+        let about = About::new(Kind::NODE, &parsed.meta);
+        reasons.into_iter().map(|reason| of_node(about.clone(), reason)).collect()
+    }
+}
+
+/// The node's Ready condition.
+fn ready(node: &Value) -> Option<&Value> {
+    let listed = node.pointer("/status/conditions").and_then(Value::as_array);
+    listed.into_iter().flatten().find(|it| it["type"] == "Ready")
 }
 
 /// The fields of both.
@@ -170,6 +216,40 @@ impl NetworkDirectory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_hear_what_is_new() {
+        let node = |status: Option<&str>, unschedulable: bool| {
+            let conditions: Vec<_> =
+                status.into_iter().map(|it| json!({"type": "Ready", "status": it})).collect();
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "uid": "u"},
+                "spec": {"unschedulable": unschedulable}, "status": {"conditions": conditions}})
+        };
+        let rows: &[&[(Value, bool, &[&str])]] = &[
+            &[
+                (node(None, false), false, &["Starting kubelet."]),
+                (node(Some("False"), false), true, &["Node n status is now: NodeReady"]),
+                (node(Some("False"), false), true, &[]),
+                (node(Some("True"), true), true, &["Node n status is now: NodeNotSchedulable"]),
+                (node(Some("Unknown"), false), true, &["Node n status is now: NodeSchedulable"]),
+                (node(Some("True"), false), false, &["Node n status is now: NodeNotReady"]),
+            ],
+            &[(
+                node(Some("Unknown"), false),
+                true,
+                &["Starting kubelet.", "Node n status is now: NodeReady"],
+            )],
+            &[(node(Some("True"), false), true, &["Starting kubelet."])],
+        ];
+        for rows in rows {
+            let mut told = Told::default();
+            for (node, has_network, expected) in *rows {
+                let news = told.news(node, *has_network);
+                let messages: Vec<_> = news.iter().map(|it| &*it.message).collect();
+                assert_eq!(messages, *expected, "{node}");
+            }
+        }
+    }
 
     #[test]
     fn only_a_wrong_condition_is_corrected() {

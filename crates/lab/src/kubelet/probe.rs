@@ -100,6 +100,12 @@ impl Probes {
         .collect()
     }
 
+    /// A failure would not count: the container has just begun.
+    pub(super) fn is_eager(&self, purpose: Purpose, now: Instant) -> bool {
+        let mut active = self.active();
+        active.any(|check| check.purpose == purpose && now < check.eager_until)
+    }
+
     pub(super) fn conclude(&mut self, purpose: Purpose, success: bool, now: Instant) -> Verdict {
         let before = (self.is_started(), self.is_ready());
         let Some(check) = self.active_mut().find(|check| check.purpose == purpose) else {

@@ -98,6 +98,22 @@ impl Spec {
         Some(seconds.map_or(self.grace, Duration::from_secs))
     }
 
+    /// `metadata.generation`
+    pub(super) fn generation(&self) -> Option<i64> {
+        self.object.pointer("/metadata/generation").and_then(Value::as_i64)
+    }
+
+    /// Conditions that others must say are true before it is ready, and what they say.
+    pub(super) fn gates(&self) -> Vec<(&str, Option<&str>)> {
+        let said = list(self.object.pointer("/status/conditions"));
+        let gates = list(self.object.pointer("/spec/readinessGates")).iter();
+        let wanted = gates.filter_map(|gate| gate["conditionType"].as_str());
+        let status = |kind: &str| {
+            said.iter().find(|it| it["type"] == kind).and_then(|it| it["status"].as_str())
+        };
+        wanted.map(|kind| (kind, status(kind))).collect()
+    }
+
     /// What its machine is called; none where that is the node.
     pub(super) fn own_hostname(&self) -> Option<String> {
         let (pod, name) = (&self.pod, self.pod.meta.key.name.to_string());

@@ -1,18 +1,33 @@
 //! A pod's `status`, from what is known of it. Pure.
 
+mod condition;
+
+use super::prober::spelled;
 use super::record::{Ended, Ran};
 use super::restart::Policy;
 use super::spec::{Role, Surroundings};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-/// The reason that this kubelet gives, and nobody else.
 const NOT_READY: &str = "ContainersNotReady";
+/// The reasons for not being ready that a kubelet gives, and nobody else.
+const OWN_REASONS: [&str; 4] = [NOT_READY, COMPLETED, FAILED, GATED];
+const COMPLETED: &str = "PodCompleted";
+const FAILED: &str = "PodFailed";
+const GATED: &str = "ReadinessGatesNotReady";
 
 /// What a pod's status depends on.
 pub(super) struct View<'a> {
     pub(super) surroundings: &'a Surroundings,
     pub(super) started: &'a str,
+    /// The pod, as messages name it.
+    pub(super) identity: String,
+    /// Of the pod as it was seen last.
+    pub(super) generation: Option<i64>,
+    pub(super) has_sandbox: bool,
+    /// Conditions of others that must be true, and what they are.
+    pub(super) gates: Vec<(&'a str, Option<&'a str>)>,
     pub(super) containers: Vec<ContainerView<'a>>,
     pub(super) terminating: bool,
     /// Why it does not run yet.
@@ -26,12 +41,28 @@ pub(super) struct ContainerView<'a> {
     pub(super) policy: Policy,
     pub(super) ran: Option<&'a Ran>,
     /// What the last start failed with.
-    pub(super) trouble: Option<&'a str>,
+    pub(super) trouble: Option<&'a Trouble>,
+    /// How long it waits for its restart.
+    pub(super) waits: Option<Duration>,
+}
+
+/// Why a container was not started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Its environment could not be had.
+    Configuration(String),
+    /// A volume could not be had: what people hear in an Event.
+    Mount,
+    Start(String),
 }
 
 impl ContainerView<'_> {
     fn is_ready(&self) -> bool {
         self.ran.is_some_and(|ran| ran.running.is_some() && ran.ready)
+    }
+
+    fn has_begun(&self) -> bool {
+        self.ran.is_some_and(|ran| ran.running.is_some() || ran.last.is_some())
     }
 
     /// How it ended, if it will not run again.
@@ -60,38 +91,23 @@ impl View<'_> {
         if of_role(Role::Main).all(|it| it.over().is_some()) {
             return if of_role(Role::Main).any(|it| failed(&it)) { "Failed" } else { "Succeeded" };
         }
-        let begun = |it: &ContainerView<'_>| {
-            it.ran.is_some_and(|ran| ran.running.is_some() || ran.last.is_some())
-        };
-        if of_role(Role::Main).all(begun) { "Running" } else { "Pending" }
+        if of_role(Role::Main).all(ContainerView::has_begun) { "Running" } else { "Pending" }
     }
 
-    pub(super) fn is_ready(&self) -> bool {
-        let mut staying = self.containers.iter().filter(|it| it.role != Role::Init);
-        staying.all(ContainerView::is_ready)
-    }
-
-    /// The whole status. `conditions` keeps when each condition last changed, and learns of changes `now`.
+    /// The patch that makes the status this one: lists of the API that are merged say so. `conditions` keeps when each condition last changed, and learns of changes `now`.
     pub(super) fn write(
         &self,
         conditions: &mut BTreeMap<String, (bool, String)>,
         now: &str,
     ) -> Value {
-        let ready = self.is_ready();
-        let initialized = self.containers.iter().all(ContainerView::is_initialized);
         let mut status = json!({
+            "observedGeneration": self.generation,
             "phase": self.phase(),
             "startTime": self.started,
-            "qosClass": "BestEffort",
             "message": self.trouble,
             "initContainerStatuses": self.containers(|role| role != Role::Main),
             "containerStatuses": self.containers(|role| role == Role::Main),
-            "conditions": [
-                condition(conditions, "PodScheduled", true, now),
-                condition(conditions, "Initialized", initialized, now),
-                condition(conditions, "ContainersReady", ready, now),
-                condition(conditions, "Ready", ready, now),
-            ],
+            "conditions": self.conditions(conditions, now),
         });
         let entry = |ip: &std::net::IpAddr| json!({"ip": ip});
         if let Some(first) = self.surroundings.host_ips.first() {
@@ -100,7 +116,9 @@ impl View<'_> {
         }
         if let Some(first) = self.surroundings.pod_ips.first() {
             status["podIP"] = json!(first);
-            status["podIPs"] = self.surroundings.pod_ips.iter().map(entry).collect();
+            // Addresses of an earlier sandbox are not kept beside the new ones.
+            let entries = self.surroundings.pod_ips.iter().map(entry);
+            status["podIPs"] = entries.chain([json!({"$patch": "replace"})]).collect();
         }
         status
     }
@@ -124,7 +142,7 @@ impl View<'_> {
         let (state, before) = match (running, over) {
             (Some(running), _) => (json!({"running": {"startedAt": running.since}}), last),
             (None, Some(ended)) => (ended_state(ended), None),
-            (None, None) => (waiting(container, last), last),
+            (None, None) => (self.waiting(container, last), last),
         };
         let id = running.map(|it| format!("podway://{}-{}", it.pid, it.ticks));
         json!({
@@ -139,28 +157,26 @@ impl View<'_> {
             "lastState": before.map_or_else(|| json!({}), ended_state),
         })
     }
-}
 
-fn condition(
-    known: &mut BTreeMap<String, (bool, String)>,
-    kind: &str,
-    holds: bool,
-    now: &str,
-) -> Value {
-    let (before, since) = known.entry(kind.to_owned()).or_insert_with(|| (holds, now.to_owned()));
-    if *before != holds {
-        (*before, *since) = (holds, now.to_owned());
+    fn waiting(&self, container: &ContainerView<'_>, last: Option<&Ended>) -> Value {
+        let (reason, message) = match (container.trouble, last) {
+            (Some(Trouble::Configuration(why)), _) => {
+                ("CreateContainerConfigError", Some(why.clone()))
+            }
+            (Some(Trouble::Start(why)), _) => ("CreateContainerError", Some(why.clone())),
+            (Some(Trouble::Mount), _) | (None, None) => ("ContainerCreating", None),
+            (None, Some(_)) => ("CrashLoopBackOff", self.back_off(container)),
+        };
+        json!({"waiting": without_nulls(json!({"reason": reason, "message": message}))})
     }
-    let reason = (!holds).then_some(NOT_READY);
-    without_nulls(json!({
-        "type": kind,
-        "status": if holds { "True" } else { "False" },
-        "lastTransitionTime": since,
-        "reason": reason,
-    }))
+
+    fn back_off(&self, container: &ContainerView<'_>) -> Option<String> {
+        let (wait, pod) = (spelled(container.waits?), &self.identity);
+        Some(format!("back-off {wait} restarting failed container={} pod={pod}", container.name))
+    }
 }
 
-/// In a merge patch, null means removal; in a list, which it replaces as a whole, it would stay.
+/// In a patch, null means removal; in a list that is replaced as a whole, it would stay.
 fn without_nulls(mut object: Value) -> Value {
     if let Some(fields) = object.as_object_mut() {
         fields.retain(|_, value| !value.is_null());
@@ -174,7 +190,7 @@ pub(super) fn is_foreign(status: Option<&Value>) -> bool {
     let ready = conditions.and_then(|list| list.iter().find(|it| it["type"] == "Ready"));
     ready.is_some_and(|ready| match ready["status"].as_str() {
         Some("True") => false,
-        _ => ready["reason"] != NOT_READY,
+        _ => OWN_REASONS.iter().all(|reason| ready["reason"] != *reason),
     })
 }
 
@@ -190,15 +206,6 @@ fn ended_state(ended: &Ended) -> Value {
         "startedAt": ended.since,
         "finishedAt": ended.until,
     }})
-}
-
-fn waiting(container: &ContainerView<'_>, last: Option<&Ended>) -> Value {
-    let reason = match (container.trouble, last) {
-        (Some(_), _) => "CreateContainerError",
-        (None, Some(_)) => "CrashLoopBackOff",
-        (None, None) => "ContainerCreating",
-    };
-    json!({"waiting": without_nulls(json!({"reason": reason, "message": container.trouble}))})
 }
 
 #[cfg(test)]
@@ -242,7 +249,9 @@ mod tests {
         for (policy, containers, phase, ready) in rows {
             let (spec, surroundings) = (spec(policy), surroundings());
             let view = view(&spec, &surroundings, containers);
-            assert_eq!((view.phase(), view.is_ready()), (phase, ready), "{policy} {containers:?}");
+            let status = view.write(&mut BTreeMap::new(), "now");
+            let is_ready = status["conditions"][2]["status"] == "True";
+            assert_eq!((view.phase(), is_ready), (phase, ready), "{policy} {containers:?}");
         }
     }
 
@@ -267,7 +276,9 @@ mod tests {
             if (role, spec.policy) == (Role::Init, Policy::Always) {
                 view.containers[0].policy = Policy::OnFailure;
             }
-            assert_eq!((view.phase(), view.is_ready()), (phase, ready), "{policy} {containers:?}");
+            let status = view.write(&mut BTreeMap::new(), "now");
+            let is_ready = status["conditions"][2]["status"] == "True";
+            assert_eq!((view.phase(), is_ready), (phase, ready), "{policy} {containers:?}");
         }
     }
 
@@ -277,7 +288,7 @@ mod tests {
         let mut conditions = BTreeMap::new();
         let mut ready_at = |containers: &[Option<Ran>], now: &str| {
             let status = view(&spec, &surroundings, containers).write(&mut conditions, now);
-            let ready = status["conditions"][3].clone();
+            let ready = status["conditions"][2].clone();
             assert_eq!(ready["type"], "Ready");
             format!("{} {}", ready["status"], ready["lastTransitionTime"]).replace('"', "")
         };
@@ -286,6 +297,85 @@ mod tests {
         assert_eq!(ready_at(&[Some(running())], "3"), "True 3");
         assert_eq!(ready_at(&[Some(running())], "4"), "True 3");
         assert_eq!(ready_at(&[Some(ended(0))], "5"), "False 5");
+    }
+
+    #[test]
+    fn conditions_say_why() {
+        let surroundings = surroundings();
+        let of = |policy: &str, ran: &[Option<Ran>], role, gate, has_sandbox| {
+            let spec = spec(policy);
+            let mut view = view(&spec, &surroundings, ran);
+            (view.containers[0].role, view.gates, view.has_sandbox) = (role, gate, has_sandbox);
+            if role == Role::Init {
+                view.containers[0].policy = Policy::OnFailure;
+            }
+            let status = view.write(&mut BTreeMap::new(), "now");
+            assert_eq!(status["observedGeneration"], 3);
+            let told = status["conditions"].as_array().unwrap().iter().map(|it| {
+                assert_eq!(it["observedGeneration"], 3);
+                let text = |field: &str| it[field].as_str().unwrap_or("-");
+                [text("type"), text("status"), text("reason"), text("message")].join(" ")
+            });
+            told.collect::<Vec<_>>()
+        };
+        let unready = "ContainersNotReady containers with unready status: [c]";
+        let (init, main) = (Role::Init, Role::Main);
+        let rows = [
+            (
+                of("Always", &[None], main, vec![], false),
+                [
+                    "False - -",
+                    "True - -",
+                    &*format!("False {unready}"),
+                    &format!("False {unready}"),
+                ],
+            ),
+            (of("Always", &[Some(running())], main, vec![], true), ["True - -"; 4]),
+            (
+                of("Always", &[Some(running()), None], init, vec![], true),
+                [
+                    "True - -",
+                    "False ContainersNotInitialized containers with incomplete status: [c]",
+                    &format!("False {unready}"),
+                    &format!("False {unready}"),
+                ],
+            ),
+            (
+                of("Never", &[Some(ended(0))], main, vec![], false),
+                [
+                    "False - -",
+                    "True PodCompleted -",
+                    "False PodCompleted -",
+                    "False PodCompleted -",
+                ],
+            ),
+            (
+                of("Never", &[Some(ended(1))], main, vec![], false),
+                ["False - -", "True - -", "False PodFailed -", "False PodFailed -"],
+            ),
+            (
+                of(
+                    "Always",
+                    &[Some(running())],
+                    main,
+                    vec![("a", None), ("b", Some("False"))],
+                    true,
+                ),
+                [
+                    "True - -",
+                    "True - -",
+                    "False ReadinessGatesNotReady corresponding condition of pod readiness gate \"a\" does not \
+                     exist., the status of pod readiness gate \"b\" is not \"True\", but False",
+                    "True - -",
+                ],
+            ),
+        ];
+        let kinds = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+        for (told, expected) in rows {
+            let expected = kinds.iter().zip(expected).map(|(kind, it)| format!("{kind} {it}"));
+            let expected: Vec<_> = expected.chain(["PodScheduled True - -".to_owned()]).collect();
+            assert_eq!(told, expected);
+        }
     }
 
     #[test]
@@ -306,7 +396,11 @@ mod tests {
         let rows = [
             (None, json!({"waiting": {"reason": "ContainerCreating"}})),
             (Some(running()), json!({"running": {"startedAt": "t1"}})),
-            (Some(ended(1)), json!({"waiting": {"reason": "CrashLoopBackOff"}})),
+            (
+                Some(ended(1)),
+                json!({"waiting": {"reason": "CrashLoopBackOff",
+                "message": "back-off 10s restarting failed container=c pod=p_n(u)"}}),
+            ),
         ];
         for (ran, expected) in rows {
             let (spec, surroundings) = (spec("Always"), surroundings());
@@ -337,10 +431,15 @@ mod tests {
             policy: spec.policy,
             ran: ran.as_ref(),
             trouble: None,
+            waits: Some(Duration::from_secs(10)),
         };
         View {
             surroundings,
             started: "t0",
+            identity: "p_n(u)".into(),
+            generation: Some(3),
+            has_sandbox: true,
+            gates: vec![],
             containers: containers.iter().map(container).collect(),
             terminating: false,
             trouble: None,

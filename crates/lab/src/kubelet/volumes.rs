@@ -66,7 +66,11 @@ impl<'a> Volumes<'a> {
         for mount in list(&container["volumeMounts"]) {
             let name = mount["name"].as_str().unwrap_or_default();
             if let Some(volume) = self.spec.volume(name).filter(|volume| is_ours(volume)) {
-                self.write(client, volume, Some(surroundings)).await?;
+                let written = self.write(client, volume, Some(surroundings)).await;
+                written.map_err(|why| SourceError::Mount {
+                    volume: name.to_owned(),
+                    why: Box::new(why),
+                })?;
             }
         }
         Ok(())
@@ -82,7 +86,7 @@ impl<'a> Volumes<'a> {
         let name = volume["name"].as_str().unwrap_or_default();
         let files = self.contents(client, volume, surroundings).await?;
         let written = write(&self.directory.join(name), &files);
-        written.map_err(|source| SourceError::Volume { name: name.to_owned(), source })
+        written.map_err(|source| SourceError::Volume { source })
     }
 
     async fn contents(

@@ -14,13 +14,16 @@ use super::container::{Launch, kill_group};
 use super::environment::{Services, Sources};
 use super::plugins::Network;
 use super::probe::{Probes, Purpose, Verdict};
+use super::prober::Outcome;
 use super::record::{Ended, Record, Shelf};
+use super::remark::{Happening, Remark, Why, event, identity};
 use super::restart::Backoff;
 use super::spec::{Spec, SpecError, Surroundings};
-use super::status::{ContainerView, View, is_foreign};
+use super::status::{ContainerView, Trouble, View, is_foreign};
 use super::{Config, clock, marks, publish, sandbox, volumes};
 use client::Client;
 use kernel::process::{Process, Signal};
+use publish::Publisher;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,6 +47,8 @@ pub(super) struct Shared {
     pub(super) network: Network,
     /// As the API has them now.
     pub(super) services: watch::Receiver<Arc<Services>>,
+    /// What people shall hear. Nobody waits for it.
+    pub(super) remarks: mpsc::UnboundedSender<client::event::Event>,
 }
 
 pub(super) enum Event {
@@ -60,7 +65,7 @@ pub(super) enum Event {
         index: usize,
         generation: u32,
         purpose: Purpose,
-        success: bool,
+        outcome: Outcome,
     },
     /// What was to be done after the start of a container is done, or failed.
     PostStarted {
@@ -72,6 +77,7 @@ pub(super) enum Event {
     PreStopped {
         index: usize,
         generation: u32,
+        success: bool,
     },
 }
 
@@ -86,7 +92,7 @@ pub(super) struct Worker {
     network: Network,
     sender: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
-    status: watch::Sender<Value>,
+    status: Publisher,
     /// When a network may be asked for again.
     retry: Option<Instant>,
     trouble: Option<String>,
@@ -104,11 +110,13 @@ struct Cell {
     since: Option<Instant>,
     backoff: Backoff,
     restart: Option<Instant>,
+    /// How long the container waits for its restart.
+    waits: Option<Duration>,
     /// When a container that failed its probes and was asked to end is killed.
     kill: Option<Instant>,
     /// It was asked to end, or what is to be done before that has begun.
     ending: bool,
-    trouble: Option<String>,
+    trouble: Option<Trouble>,
 }
 
 impl Worker {
@@ -119,8 +127,7 @@ impl Worker {
     ) -> Result<(Worker, mpsc::UnboundedSender<Event>), SpecError> {
         let spec = Spec::parse(&record.object)?;
         let (sender, events) = mpsc::unbounded_channel();
-        let key = &spec.pod.meta.key;
-        let status = publish::start(&shared.client, &key.namespace, &key.name);
+        let status = Publisher::start(&shared.client, &spec.pod.meta);
         let surroundings = Surroundings {
             node: shared.config.node.clone(),
             host_ips: record.host_ips.clone(),
@@ -231,11 +238,7 @@ impl Worker {
                     (self.record.object, self.spec) = (object, spec);
                     self.note_deletion(now);
                     if is_foreign(self.record.object.get("status")) {
-                        // Forgotten, it will be told anew.
-                        self.status.send_if_modified(|last| {
-                            *last = Value::Null;
-                            false
-                        });
+                        self.status.forget();
                     }
                 }
                 Err(error) => {
@@ -246,14 +249,14 @@ impl Worker {
             Event::Ended { index, generation, code } => {
                 self.note_end(index, generation, code, now).await
             }
-            Event::Probed { index, generation, purpose, success } => {
-                self.note_probe(index, generation, purpose, success, now);
+            Event::Probed { index, generation, purpose, outcome } => {
+                self.note_probe(index, generation, purpose, outcome, now);
             }
             Event::PostStarted { index, generation, success } => {
                 self.note_post_start(index, generation, success, now);
             }
-            Event::PreStopped { index, generation } => {
-                self.note_pre_stop(index, generation, now);
+            Event::PreStopped { index, generation, success } => {
+                self.note_pre_stop(index, generation, success, now);
             }
         }
     }
@@ -293,11 +296,15 @@ impl Worker {
         tracing::info!(pod = %self.spec.pod.meta.key, container = name, code = ended.code(), "ended");
         if self.spec.policy_of(index).restarts(ended.code()) {
             let lifetime = cell.since.map_or(Duration::MAX, |since| now - since);
-            cell.restart = Some(now + cell.backoff.after(lifetime));
+            let wait = cell.backoff.after(lifetime);
+            cell.restart = Some(now + wait);
+            cell.waits = Some(wait).filter(|wait| !wait.is_zero());
         }
         ran.last = Some(ended);
         if self.stop.is_some() {
             self.end_all(now);
+        } else if self.cells[index].waits.is_some() {
+            self.remark(Remark::Container(index, Happening::BackOff));
         }
     }
 
@@ -306,23 +313,33 @@ impl Worker {
         index: usize,
         generation: u32,
         purpose: Purpose,
-        success: bool,
+        outcome: Outcome,
         now: Instant,
     ) {
         let cell = &mut self.cells[index];
         let Some(probes) = cell.probes.as_mut().filter(|_| cell.generation == generation) else {
             return;
         };
-        let verdict = probes.conclude(purpose, success, now);
+        let counts = !outcome.has_passed() && !probes.is_eager(purpose, now);
+        let verdict = probes.conclude(purpose, outcome.has_passed(), now);
         let name = &self.spec.pod.containers[index].name;
         if let Some(ran) = self.record.containers.get_mut(name) {
             (ran.started, ran.ready) = (probes.is_started(), probes.is_ready());
         }
-        if verdict == Verdict::Dead && cell.kill.is_none() {
-            tracing::info!(pod = %self.spec.pod.meta.key, container = name, ?purpose, "failed its probe");
-            cell.kill = Some(now + self.spec.grace);
-            self.end(index);
+        let dies = verdict == Verdict::Dead && cell.kill.is_none();
+        if counts {
+            self.remark(Remark::Container(index, Happening::Unhealthy(purpose, outcome)));
         }
+        if dies {
+            tracing::info!(pod = %self.spec.pod.meta.key, container = name, ?purpose, "failed its probe");
+            self.cells[index].kill = Some(now + self.spec.grace);
+            self.end(index, Why::Probe(purpose));
+        }
+    }
+
+    fn remark(&self, remark: Remark) {
+        // The kubelet ends where nobody listens.
+        self.shared.remarks.send(event(&self.spec, &remark)).ok();
     }
 
     /// Every container has ended and none will run again.
@@ -345,13 +362,18 @@ impl Worker {
                 role: self.spec.roles[index],
                 policy: self.spec.policy_of(index),
                 ran: self.record.containers.get(&container.name),
-                trouble: cell.trouble.as_deref(),
+                trouble: cell.trouble.as_ref(),
+                waits: cell.waits,
             });
         }
         View {
             surroundings: &self.surroundings,
             started: &self.record.started,
             containers,
+            identity: identity(&self.spec),
+            generation: self.spec.generation(),
+            has_sandbox: self.record.sandbox.is_some() || self.spec.pod.host_network,
+            gates: self.spec.gates(),
             terminating: self.stop.is_some(),
             trouble: self.trouble.as_deref(),
         }
@@ -363,11 +385,7 @@ impl Worker {
         let status = self.view().write(&mut conditions, &clock::now());
         self.record.conditions = conditions;
         self.save();
-        self.status.send_if_modified(|last| {
-            let is_new = *last != status;
-            *last = status;
-            is_new
-        });
+        self.status.put(status);
     }
 
     fn save(&mut self) {
@@ -393,7 +411,9 @@ impl Worker {
         let report = self.stop.as_ref().is_some_and(|stop| stop.report);
         let key = self.spec.pod.meta.key.clone();
         if report {
-            publish::delete(&self.shared.client, &key.namespace, &key.name).await;
+            // How its containers ended is known before it is gone.
+            self.status.finish().await;
+            publish::delete(&self.shared.client, &self.spec.pod.meta).await;
         }
         if let Err(error) = self.shared.shelf.remove(&self.uid) {
             tracing::warn!(pod = %key, %error, "record not removed");

@@ -16,6 +16,7 @@ mod elections;
 mod explanations;
 mod faults;
 mod kept;
+mod kubelets;
 mod labs;
 mod lifetimes;
 mod proxies;

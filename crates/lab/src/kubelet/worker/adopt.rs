@@ -3,6 +3,7 @@
 use super::Worker;
 use crate::kubelet::probe::Probes;
 use crate::kubelet::record::Ended;
+use crate::kubelet::remark::Remark;
 use crate::kubelet::sandbox;
 use kernel::process::{Process, Signal};
 use std::time::{Duration, Instant};
@@ -65,6 +66,7 @@ impl Worker {
         }
         // Without the plug-ins its address would never be given back. Their sender lives as long as the kubelet.
         self.network.wait_for(Option::is_some).await.ok();
+        self.remark(Remark::SandboxChanged);
         self.remove_sandbox().await;
         false
     }

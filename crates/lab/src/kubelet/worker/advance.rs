@@ -6,7 +6,9 @@ use crate::kubelet::environment::{self, SourceError, Sources};
 use crate::kubelet::probe::{Probes, Purpose};
 use crate::kubelet::prober::{Target, probe};
 use crate::kubelet::record::{Ran, Running};
+use crate::kubelet::remark::{Happening, Remark, Why};
 use crate::kubelet::spec::Role;
+use crate::kubelet::status::Trouble;
 use crate::kubelet::volumes::{Surface, Volumes};
 use crate::kubelet::{clock, marks, sandbox};
 use kernel::process::{Process, Signal};
@@ -43,7 +45,7 @@ impl Worker {
             let cell = &mut self.cells[index];
             if cell.process.is_some() && cell.kill.is_none() {
                 cell.kill = Some(now + self.spec.grace);
-                self.end(index);
+                self.end(index, Why::Stop);
             }
             self.advance_running(index, now);
         }
@@ -69,9 +71,15 @@ impl Worker {
         }
         let network = self.network.borrow_and_update().clone();
         let Some(network) = network.filter(|_| self.retry.is_none_or(|retry| retry <= now)) else {
-            self.trouble.get_or_insert_with(|| "waiting for the pod network".to_owned());
+            if self.trouble.is_none() {
+                let why = "waiting for the pod network".to_owned();
+                self.trouble = Some(why.clone());
+                self.remark(Remark::NetworkNotReady(why));
+            }
             return false;
         };
+        // That it has none yet is a state of its own.
+        self.tell();
         match sandbox::make(&network, &self.spec).await {
             Ok(made) => {
                 self.surroundings.pod_ips.clone_from(&made.addresses);
@@ -85,6 +93,7 @@ impl Worker {
                 let error = crate::error::chain(&error);
                 tracing::warn!(pod = %self.spec.pod.meta.key, error, "no network");
                 self.retry = Some(now + SANDBOX_RETRY);
+                self.remark(Remark::NoSandbox(error.clone()));
                 self.trouble = Some(error);
                 false
             }
@@ -162,18 +171,16 @@ impl Worker {
 
     async fn start(&mut self, index: usize) {
         if let Err(error) = self.learn(index).await {
-            let cell = &mut self.cells[index];
-            cell.trouble = Some(error.to_string());
-            cell.restart = Some(Instant::now() + cell.backoff.after(Duration::ZERO));
-            return;
+            return self.note_ignorance(index, &error);
         }
+        self.remark(Remark::Container(index, Happening::Pulled));
         let launch = self.plan(index);
         self.note_surface(index, &launch);
         self.turn_log(index, &launch);
         let started = tokio::task::spawn_blocking(move || launch.start()).await;
         let now = Instant::now();
         let cell = &mut self.cells[index];
-        cell.restart = None;
+        (cell.restart, cell.waits) = (None, None);
         match started {
             Ok(Ok(process)) => {
                 let container = &self.spec.pod.containers[index];
@@ -191,18 +198,35 @@ impl Worker {
                 cell.trouble = None;
                 // A process that is forgotten would be started twice.
                 self.save();
+                self.remark(Remark::Container(index, Happening::Created));
+                self.remark(Remark::Container(index, Happening::Started));
                 self.attend(index, process, probes);
                 if let Some(hook) = hook {
                     self.begin_post_start(index, hook);
                 }
             }
             Ok(Err(error)) => {
-                cell.trouble = Some(crate::error::chain(&error));
+                let why = crate::error::chain(&error);
+                cell.trouble = Some(Trouble::Start(why.clone()));
                 cell.restart = Some(now + cell.backoff.after(Duration::ZERO));
+                self.remark(Remark::Container(index, Happening::Failed(why)));
             }
             // Only a runtime that ends cancels blocking work.
             Err(_) => {}
         }
+    }
+
+    /// It cannot be told what it is to be told, and waits for that.
+    fn note_ignorance(&mut self, index: usize, error: &SourceError) {
+        let why = error.to_string();
+        let cell = &mut self.cells[index];
+        cell.restart = Some(Instant::now() + cell.backoff.after(Duration::ZERO));
+        if matches!(error, SourceError::Mount { .. }) {
+            cell.trouble = Some(Trouble::Mount);
+            return self.remark(Remark::NotMounted(why));
+        }
+        cell.trouble = Some(Trouble::Configuration(why.clone()));
+        self.remark(Remark::Container(index, Happening::Failed(why)));
     }
 
     /// From now on the process is heard of when it ends, and probed.
@@ -232,9 +256,9 @@ impl Worker {
         let (generation, sender) = (cell.generation, self.sender.clone());
         let Probe { action, timeout, .. } = spec.clone();
         tokio::spawn(async move {
-            let success = probe(action, &target, timeout).await;
+            let outcome = probe(action, &target, timeout).await;
             // Nobody listens any more where the worker has ended.
-            sender.send(Event::Probed { index, generation, purpose, success }).ok();
+            sender.send(Event::Probed { index, generation, purpose, outcome }).ok();
         });
     }
 

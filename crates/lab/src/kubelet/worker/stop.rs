@@ -4,6 +4,7 @@
 use super::{Event, Worker};
 use crate::kubelet::probe::Probes;
 use crate::kubelet::prober::perform;
+use crate::kubelet::remark::{Happening, Remark, Why};
 use crate::kubelet::spec::Role;
 use kernel::process::Signal;
 use model::object::lifecycle::Hook;
@@ -53,14 +54,14 @@ impl Worker {
         let served = cells.any(|(cell, role)| *role != Role::Sidecar && cell.process.is_some());
         for index in 0..self.cells.len() {
             if self.spec.roles[index] != Role::Sidecar || !served {
-                self.end(index);
+                self.end(index, Why::Stop);
             }
         }
         self.advance_stop(now);
     }
 
     /// Asks a container to end, once. It is probed on for its readiness: it may go on serving for a while.
-    pub(super) fn end(&mut self, index: usize) {
+    pub(super) fn end(&mut self, index: usize, why: Why) {
         let cell = &mut self.cells[index];
         if cell.process.is_none() || std::mem::replace(&mut cell.ending, true) {
             return;
@@ -68,6 +69,7 @@ impl Worker {
         if let Some(probes) = &mut cell.probes {
             probes.end();
         }
+        self.remark(Remark::Container(index, Happening::Killing(why)));
         match self.spec.pod.containers[index].lifecycle.pre_stop.clone() {
             Some(hook) => self.begin_pre_stop(index, hook),
             None => self.terminate(index),
@@ -87,15 +89,24 @@ impl Worker {
         let (generation, sender) = (cell.generation, self.sender.clone());
         tokio::spawn(async move {
             // Done or not, the container is asked to end now.
-            perform(hook, &target, grace).await;
+            let success = perform(hook, &target, grace).await;
             // Nobody listens any more where the worker has ended.
-            sender.send(Event::PreStopped { index, generation }).ok();
+            sender.send(Event::PreStopped { index, generation, success }).ok();
         });
     }
 
-    pub(super) fn note_pre_stop(&mut self, index: usize, generation: u32, now: Instant) {
+    pub(super) fn note_pre_stop(
+        &mut self,
+        index: usize,
+        generation: u32,
+        success: bool,
+        now: Instant,
+    ) {
         if self.cells[index].generation != generation {
             return;
+        }
+        if !success {
+            self.remark(Remark::Container(index, Happening::PreStopFailed));
         }
         if let Some(stop) = self.stop.as_mut().filter(|stop| !stop.killed) {
             stop.deadline = stop.deadline.max(now + LEAST);
@@ -129,7 +140,8 @@ impl Worker {
         if !success {
             tracing::info!(pod = %self.spec.pod.meta.key, index, "postStart failed");
             cell.kill = Some(now + self.spec.grace);
-            return self.end(index);
+            self.remark(Remark::Container(index, Happening::PostStartFailed));
+            return self.end(index, Why::PostStart);
         }
         let container = &self.spec.pod.containers[index];
         let probes = Probes::new(container, now);

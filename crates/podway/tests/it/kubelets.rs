@@ -1,0 +1,167 @@
+//! What kubectl sees of the lab's kubelet: Events, conditions, and containers that people talk to.
+
+use crate::clients::{KUBECTLS, Session};
+use crate::labs::wait_until;
+use serde_json::{Value, json};
+
+const KUBECTL: &str = KUBECTLS[1];
+
+/// A manifest of pods that end soon.
+fn pods(pods: &[(&str, Value)]) -> String {
+    let pod = |(name, spec): &(&str, Value)| {
+        let mut spec = spec.clone();
+        spec["terminationGracePeriodSeconds"] = 1.into();
+        spec["nodeName"] = "node-1".into();
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+            .to_string()
+    };
+    pods.iter().map(pod).collect::<Vec<_>>().join("\n---\n")
+}
+
+/// A pod of one container that goes on, with these fields too.
+fn container(fields: Value) -> Value {
+    let mut container = json!({"name": "c", "image": "x", "command": ["sleep", "1000"]});
+    for (name, value) in fields.as_object().unwrap() {
+        container[name] = value.clone();
+    }
+    json!({"containers": [container]})
+}
+
+/// Waits until kubectl prints all these texts, each with any number of blanks between words.
+fn wait_for(session: &Session, line: &str, expected: &[&str]) {
+    let said = || {
+        let words = session.kubectl(KUBECTL, line, "").stdout;
+        words.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for text in expected {
+        let mut last = String::new();
+        wait_until(&format!("{line}: {text}"), || {
+            last = said();
+            last.contains(text)
+        });
+    }
+}
+
+#[test]
+fn the_kubelet_tells_what_it_does() {
+    let session = Session::start();
+    let exec = |line: &str| json!({"exec": {"command": ["sh", "-c", line]}});
+    let probe = |mut probe: Value| {
+        probe["periodSeconds"] = 1.into();
+        probe["failureThreshold"] = 1.into();
+        probe
+    };
+    let mut unmounted = container(json!({"volumeMounts": [{"name": "v", "mountPath": "/mnt"}]}));
+    unmounted["volumes"] = json!([{"name": "v", "configMap": {"name": "nosuch"}}]);
+    let manifest = pods(&[
+        ("good", container(json!({}))),
+        ("crashing", container(json!({"command": ["false"]}))),
+        ("sick", container(json!({"readinessProbe": probe(exec("echo because; exit 1"))}))),
+        ("dying", container(json!({"livenessProbe": probe(json!({"tcpSocket": {"port": 9}}))}))),
+        (
+            "unset",
+            container(json!({"env": [{"name": "A", "valueFrom":
+                {"configMapKeyRef": {"name": "nosuch", "key": "a"}}}]})),
+        ),
+        ("unmounted", unmounted),
+        ("hooked", container(json!({"lifecycle": {"postStart": exec("exit 1")}}))),
+        ("hanging", container(json!({"lifecycle": {"preStop": exec("exit 1")}}))),
+    ]);
+    session.check(KUBECTL, "create -f -", &manifest, "created");
+    for (pod, expected) in [
+        (
+            "good",
+            &[
+                "kubelet spec.containers{c}: Container image \"x\" already present on machine and can be accessed by the pod",
+                "kubelet spec.containers{c}: Container created",
+                "kubelet spec.containers{c}: Container started",
+            ][..],
+        ),
+        (
+            "crashing",
+            &[
+                "Warning BackOff",
+                "Back-off restarting failed container c in pod crashing_default(",
+                "Reason: CrashLoopBackOff",
+            ],
+        ),
+        ("sick", &["(x2 over ", "Readiness probe failed: because"]),
+        (
+            "dying",
+            &[
+                ":9: connect: connection refused",
+                "Normal Killing",
+                "Container c failed liveness probe, will be restarted",
+            ],
+        ),
+        ("unset", &["Error: configmap \"nosuch\" not found", "Reason: CreateContainerConfigError"]),
+        (
+            "unmounted",
+            &[
+                "Warning FailedMount",
+                "MountVolume.SetUp failed for volume \"v\" : configmap \"nosuch\" not found",
+                "Reason: ContainerCreating",
+            ],
+        ),
+        ("hooked", &["FailedPostStartHook", "PostStartHook failed"]),
+    ] {
+        wait_for(&session, &format!("describe pod {pod}"), expected);
+    }
+    wait_for(&session, "get pod hanging", &["1/1 Running"]);
+    session.check(KUBECTL, "delete pod hanging", "", "deleted");
+    let events = "get events --field-selector=involvedObject.name=hanging";
+    wait_for(&session, events, &["Stopping container c", "PreStopHook failed"]);
+    check_node(&session);
+    let source = "get events --field-selector=reason=Started,involvedObject.name=good -o \
+                  jsonpath={.items[0].source}{.items[0].involvedObject.fieldPath}";
+    session.check(
+        KUBECTL,
+        source,
+        "",
+        "{\"component\":\"kubelet\",\"host\":\"node-1\"}spec.containers{c}",
+    );
+}
+
+/// What it tells of its node.
+fn check_node(session: &Session) {
+    wait_for(
+        session,
+        "describe node node-1",
+        &["Starting kubelet.", "Node node-1 status is now: NodeReady"],
+    );
+    session.check(KUBECTL, "cordon node-1", "", "cordoned");
+    wait_for(session, "describe node node-1", &["status is now: NodeNotSchedulable"]);
+}
+
+#[test]
+fn the_kubelet_keeps_conditions_as_that_of_kubernetes_does() {
+    let session = Session::start();
+    let mut gated = container(json!({}));
+    gated["readinessGates"] = json!([{"conditionType": "example.com/open"}]);
+    let crashing = container(json!({"command": ["false"]}));
+    session.check(KUBECTL, "create -f -", &pods(&[("gated", gated), ("crashing", crashing)]), "");
+    let conditions = "-o jsonpath={range.status.conditions[*]}{.type}={.status},{.observedGeneration}{\"\\n\"}{end}";
+    let all = |ready: &str| {
+        format!(
+            "PodReadyToStartContainers=True,1 Initialized=True,1 Ready={ready},1 \
+             ContainersReady=True,1 PodScheduled=True,1"
+        )
+    };
+    wait_for(&session, &format!("get pod gated {conditions}"), &[&all("False")]);
+    wait_for(&session, "describe pod gated", &["example.com/open <none>"]);
+    let open = "patch pod gated --subresource=status -p \
+                {\"status\":{\"conditions\":[{\"type\":\"example.com/open\",\"status\":\"True\"}]}}";
+    session.check(KUBECTL, open, "", "patched");
+    wait_for(&session, "wait --for=condition=Ready pod/gated --timeout=30s", &["condition met"]);
+    wait_for(
+        &session,
+        &format!("get pod gated {conditions}"),
+        &["example.com/open=True,", &all("True")],
+    );
+    let unready = "{.status.conditions[?(@.type==\"ContainersReady\")].message}";
+    wait_for(
+        &session,
+        &format!("get pod crashing -o jsonpath={unready}"),
+        &["containers with unready status: [c]"],
+    );
+}
