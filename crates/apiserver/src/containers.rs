@@ -33,6 +33,15 @@ pub enum ContainerRequest {
         terminal: bool,
         reply: oneshot::Sender<Result<Session, Refusal>>,
     },
+    /// What the container writes from now on, and what it reads, if it was made to be talked to.
+    Attach {
+        container: Container,
+        /// The client has something to say.
+        input: bool,
+        /// Says that the container runs no more.
+        ended: watch::Receiver<bool>,
+        reply: oneshot::Sender<Result<Session, Refusal>>,
+    },
     /// A connection to a port of the pod, whatever its container.
     Connect { container: Container, port: u16, reply: oneshot::Sender<Result<TcpStream, Refusal>> },
 }
@@ -43,6 +52,7 @@ impl ContainerRequest {
     pub fn container(&self) -> &Container {
         let (Self::Logs { container, .. }
         | Self::Exec { container, .. }
+        | Self::Attach { container, .. }
         | Self::Connect { container, .. }) = self;
         container
     }
@@ -68,7 +78,7 @@ pub struct LogOptions {
 #[error("{0}")]
 pub struct Refusal(pub String);
 
-/// A command that runs. Dropping it ends the command.
+/// A command or container that runs. Dropping it ends the command.
 #[derive(Debug)]
 pub struct Session {
     /// Dropping it closes the command's input.

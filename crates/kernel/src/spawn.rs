@@ -39,6 +39,8 @@ pub struct Place {
     pub sole_user: bool,
     /// The directory to start in, looked up after entering; where it is missing, `/`.
     pub directory: Option<PathBuf>,
+    /// Its standard input is a terminal, which shall be that of a session of its own: keys reach it as signals.
+    pub terminal: bool,
     /// What the machine is called there; needs a UTS namespace made.
     pub hostname: Option<String>,
 }
@@ -111,6 +113,7 @@ struct Preparation {
     binds: Vec<(CString, CString)>,
     sole_user: bool,
     directory: Option<CString>,
+    terminal: bool,
     hostname: Option<CString>,
     reporter: OwnedFd,
 }
@@ -135,6 +138,7 @@ impl Preparation {
             binds,
             sole_user: place.sole_user,
             directory,
+            terminal: place.terminal,
             hostname,
             reporter,
         }
@@ -203,6 +207,9 @@ impl Preparation {
             && nix::unistd::chdir(directory.as_c_str()).is_err()
         {
             nix::unistd::chdir(c"/")?;
+        }
+        if self.terminal {
+            crate::terminal::adopt()?;
         }
         if self.detached {
             close_on_exec();

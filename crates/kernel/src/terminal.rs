@@ -29,6 +29,15 @@ pub fn resize(front: impl AsFd, columns: u16, rows: u16) -> Result<()> {
     Errno::result(answer).map(drop).map_err(|errno| failure("resize", errno))
 }
 
+/// Makes the terminal at standard input the calling process's own, in a session of its own. For the time between fork
+/// and exec.
+pub(crate) fn adopt() -> std::result::Result<(), Errno> {
+    nix::unistd::setsid()?;
+    // SAFETY: TIOCSCTTY takes a number; it changes what the kernel knows of this process, no memory.
+    let answer = unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) };
+    Errno::result(answer).map(drop)
+}
+
 fn failure(operation: &'static str, errno: Errno) -> Error {
     Error::System { operation, object: "a terminal".to_owned(), errno }
 }
@@ -38,6 +47,24 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::io::{Read, Write};
+
+    #[test]
+    fn a_key_is_a_signal() {
+        let Terminal { front, back } = Terminal::open().unwrap();
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "echo ready; sleep 1000"]).stderr(std::process::Stdio::null());
+        command.stdin(back.try_clone().unwrap()).stdout(back);
+        let place = crate::spawn::Place { terminal: true, ..Default::default() };
+        let program = crate::spawn::spawn(command, place).unwrap();
+        let mut front = File::from(front);
+        let mut line = [0; 7];
+        front.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"ready\r\n");
+        front.write_all(b"\x03").unwrap();
+        let ended = program.wait(Some(std::time::Duration::from_secs(20))).unwrap();
+        assert!(ended, "it was interrupted");
+        program.reap().unwrap();
+    }
 
     #[test]
     fn what_is_typed_arrives() {

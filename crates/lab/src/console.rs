@@ -39,8 +39,13 @@ pub struct Manner {
     pub terminal: bool,
 }
 
-/// The words of [`SUBCOMMAND`] that say a manner.
 impl Manner {
+    /// A terminal's input ends by a key.
+    fn ends_with_guest(self) -> bool {
+        self.once && !self.terminal
+    }
+
+    /// The words of [`SUBCOMMAND`] that say it.
     pub(crate) fn arguments(self) -> Vec<String> {
         let words = [("--input", self.input), ("--once", self.once), ("--terminal", self.terminal)];
         words.into_iter().filter(|(_, wanted)| *wanted).map(|(word, _)| word.to_owned()).collect()
@@ -77,7 +82,8 @@ async fn hold_pipe(
     tokio::select! {
         ended = watched.ready(Interest::ERROR) => drop(ended?),
         failed = accept(manner, listener, frames) => failed?,
-        () = async { speak(manner, heard, end, |_| {}).await; std::future::pending().await } => {}
+        // Once the input has ended nothing is left to hold.
+        () = speak(manner, heard, end, |_| {}) => {}
     }
     Ok(())
 }
@@ -129,22 +135,29 @@ async fn accept(
         let (guest, _) = listener.accept().await?;
         let frames = frames.clone();
         tokio::spawn(async move {
-            let mut speaks = manner.input;
-            hear(guest, &frames, &mut speaks).await;
+            hear(manner, guest, &frames).await;
         });
     }
 }
 
-/// Passes on what a guest says; one that leaves has said all.
-async fn hear(mut guest: UnixStream, frames: &mpsc::Sender<Frame>, speaks: &mut bool) {
+/// Passes on what a guest says; one that has spoken and leaves has said all. One whose end is not the input's hears an
+/// octet when he has said all: there is nothing for him to stay for.
+async fn hear(manner: Manner, mut guest: UnixStream, frames: &mpsc::Sender<Frame>) {
+    let mut speaks = false;
     while let Ok(Some(frame)) = frame::read(&mut guest).await {
-        let ends = frame == Frame::End;
-        if (*speaks || matches!(frame, Frame::Size(..))) && frames.send(frame).await.is_err() {
+        let is_speech = !matches!(frame, Frame::Size(..));
+        if is_speech {
+            speaks = frame != Frame::End;
+        }
+        if (manner.input || !is_speech) && frames.send(frame).await.is_err() {
             return;
         }
-        *speaks &= !ends;
+        if is_speech && !speaks && !manner.ends_with_guest() {
+            guest.write_u8(0).await.ok();
+            return;
+        }
     }
-    if *speaks {
+    if speaks {
         // The container may have gone.
         frames.send(Frame::End).await.ok();
     }
@@ -164,23 +177,25 @@ async fn speak(
                     return;
                 }
             }
-            Frame::End if manner.once && !manner.terminal => return,
+            Frame::End if manner.ends_with_guest() => return,
             Frame::End => {}
             Frame::Size(columns, rows) => resize((columns, rows)),
         }
     }
 }
 
-/// Where a container's socket is: below the directory of what its node keeps.
+/// Where the sockets of a pod are: below what its node keeps.
+pub(crate) fn directory(root: &Path, uid: &str) -> PathBuf {
+    root.join("consoles").join(uid)
+}
+
+/// Where a container's socket is.
 pub(crate) fn socket(root: &Path, uid: &str, container: &str) -> PathBuf {
-    root.join("consoles").join(uid).join(container.replace('/', ""))
+    directory(root, uid).join(container.replace('/', ""))
 }
 
 /// A path of any length, as addresses of sockets need it: the directory is named by its descriptor.
-pub(crate) fn reach<T>(
-    path: &Path,
-    act: impl FnOnce(&Path) -> io::Result<T>,
-) -> io::Result<T> {
+pub(crate) fn reach<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     use std::os::fd::AsRawFd;
     let missing = || io::Error::from(io::ErrorKind::NotFound);
     let directory = File::open(path.parent().ok_or_else(missing)?)?;
@@ -199,8 +214,8 @@ mod tests {
         let root = std::env::temp_dir().join(format!("podway-{}", std::process::id()));
         let path = socket(&root, &"u".repeat(60), &"c".repeat(60));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let listener = reach(&path, UnixListener::bind).unwrap();
-        reach(&path, std::os::unix::net::UnixStream::connect).unwrap();
+        let listener = reach(&path, |path| UnixListener::bind(path)).unwrap();
+        reach(&path, |path| std::os::unix::net::UnixStream::connect(path)).unwrap();
         drop(listener);
         std::fs::remove_dir_all(root).unwrap();
     }
@@ -218,10 +233,14 @@ mod tests {
             }
             drop(guest);
         }
-        let said: usize = guests.iter().flat_map(|frames| *frames).map(|frame| match frame {
-            Frame::Input(octets) => octets.len(),
-            _ => 0,
-        }).sum();
+        let said: usize = guests
+            .iter()
+            .flat_map(|frames| *frames)
+            .map(|frame| match frame {
+                Frame::Input(octets) => octets.len(),
+                _ => 0,
+            })
+            .sum();
         let task = tokio::task::spawn_blocking(move || {
             let mut text = vec![0; said];
             container.read_exact(&mut text).unwrap();
@@ -266,7 +285,8 @@ mod tests {
         let path = std::env::temp_dir().join(format!("podway-tty-{}", std::process::id()));
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let log = path.with_extension("log");
-        let kernel::terminal::Terminal { front, back } = kernel::terminal::Terminal::open().unwrap();
+        let kernel::terminal::Terminal { front, back } =
+            kernel::terminal::Terminal::open().unwrap();
         let manner = Manner { input: true, once: true, terminal: true };
         let holder =
             tokio::spawn(hold_terminal(manner, listener, front, File::create(&log).unwrap()));

@@ -13,6 +13,7 @@
 //!                                  client    node-1: node init ─► agent, edge, kubelet ─► pods
 //! ```
 
+pub mod console;
 pub mod echo;
 mod error;
 mod kept;

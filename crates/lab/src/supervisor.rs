@@ -13,6 +13,7 @@
 //! ```
 
 mod api;
+mod attach;
 mod cluster;
 mod containers;
 mod control;

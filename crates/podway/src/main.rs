@@ -48,6 +48,8 @@ enum Command {
     Kubelet(node::Kubelet),
     #[command(hide = true, name = ::lab::kubelet::ECHO)]
     LabEcho(node::Echo),
+    #[command(hide = true, name = ::lab::console::SUBCOMMAND)]
+    LabConsole(node::Console),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +81,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::LabNode(node) => lab::be_node(node),
         Command::Kubelet(kubelet) => node::kubelet(kubelet),
         Command::LabEcho(ports) => node::echo(ports),
+        Command::LabConsole(console) => Ok(node::console(&console)),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::daemon::{Connection, block_on, told_to_end};
 use anyhow::Context;
 use clap::Args;
+use lab::console::Manner;
 use lab::echo::{Config, Identity, Server};
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -42,6 +43,20 @@ pub(crate) struct Echo {
     grace: u64,
 }
 
+/// Hold a container's input, and its terminal
+#[derive(Debug, Args)]
+pub(crate) struct Console {
+    /// The container hears what people say
+    #[arg(long)]
+    input: bool,
+    /// Its input ends with the first who spoke
+    #[arg(long)]
+    once: bool,
+    /// Its input and output are one terminal
+    #[arg(long)]
+    terminal: bool,
+}
+
 pub(crate) fn kubelet(arguments: Kubelet) -> anyhow::Result<ExitCode> {
     let Kubelet { node, connection, root, cni_conf, pod_log_dir } = arguments;
     let mut config = lab::kubelet::Config::new(&node, &root);
@@ -64,6 +79,15 @@ pub(crate) fn echo(ports: Echo) -> anyhow::Result<ExitCode> {
         server.run(end).await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Its standard error is a container's log, which is not the place to say why it failed.
+pub(crate) fn console(manner: &Console) -> ExitCode {
+    let Console { input, once, terminal } = *manner;
+    match lab::console::run(Manner { input, once, terminal }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 /// A container runtime calls: it says so in the environment and brings no arguments.

@@ -4,24 +4,24 @@ use super::reply::{Reply, Response};
 use super::route::Place;
 use super::upgrade::Handshake;
 use super::{remote, websocket};
-use crate::containers::{Container, ContainerRequest, LogOptions, Output, Refusal, Session};
+use crate::containers::{Container, ContainerRequest, LogOptions, Refusal, Session};
 use crate::error::Error;
 use crate::resources::Kind;
 use crate::server::{ApiServer, now};
 use crate::store::Key;
 use crate::time;
-use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Incoming;
 use serde_json::Value;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 /// What the query of such a request says.
 #[derive(Debug, Default)]
 struct Wish {
     container: Option<String>,
     command: Vec<String>,
+    input: bool,
     terminal: bool,
     follow: bool,
     log: LogOptions,
@@ -38,6 +38,7 @@ impl Wish {
                     wish.container = Some(value.into_owned()).filter(|it| !it.is_empty())
                 }
                 "command" => wish.command.push(value.into_owned()),
+                "stdin" => wish.input = flag,
                 "tty" => wish.terminal = flag,
                 "follow" => wish.follow = flag,
                 "previous" => wish.log.previous = flag,
@@ -135,7 +136,6 @@ fn converse(
     handshake.accept()
 }
 
-/// What a container writes from now on. Its input is nobody's: containers of a lab read nothing.
 pub(super) async fn attach(
     server: &Arc<ApiServer>,
     place: &Place,
@@ -147,30 +147,10 @@ pub(super) async fn attach(
     let container = locate(&pod.value, wish.container.as_deref())?;
     started(&pod.value, &container)?;
     let ended = end_of_run(server, &pod.value, &container);
-    let (follow, tail_lines) = (Some(ended), Some(0));
-    let options = LogOptions { follow, tail_lines, ..LogOptions::default() };
     let (reply, answer) = oneshot::channel();
-    let pieces = ask(server, ContainerRequest::Logs { container, options, reply }, answer).await;
-    Ok(converse(handshake, &mut request, pieces.map(listening)))
-}
-
-/// A session that has output only, and succeeds at its end.
-fn listening(mut pieces: mpsc::Receiver<Bytes>) -> Session {
-    let (input, mut inputs) = mpsc::channel(1);
-    let (outputs, output) = mpsc::channel(8);
-    let (size, _) = mpsc::channel(1);
-    let (told, end) = oneshot::channel();
-    tokio::spawn(async move { while inputs.recv().await.is_some() {} });
-    tokio::spawn(async move {
-        while let Some(piece) = pieces.recv().await {
-            if outputs.send((Output::Standard, piece)).await.is_err() {
-                return;
-            }
-        }
-        // Whoever listened may have gone.
-        told.send(0).ok();
-    });
-    Session { input, output, size, end }
+    let attach = ContainerRequest::Attach { container, input: wish.input, ended, reply };
+    let session = ask(server, attach, answer).await;
+    Ok(converse(handshake, &mut request, session))
 }
 
 /// Turns true when this run of the container is over.

@@ -77,7 +77,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_frame_is_refused() {
-        for octets in [&[9_u8][..], &[INPUT, 255, 255, 255, 255], &[INPUT, 0, 0, 0, 2, 1], &[SIZE, 1]] {
+        for octets in
+            [&[9_u8][..], &[INPUT, 255, 255, 255, 255], &[INPUT, 0, 0, 0, 2, 1], &[SIZE, 1]]
+        {
             assert!(read(&mut &*octets).await.is_err(), "{octets:?}");
         }
     }

@@ -1,6 +1,7 @@
 //! Processes of containers: what to start, starting it, hearing of its end.
 
 use super::Error;
+use super::console::{Console, manner};
 use super::spec::{Role, Spec, Surroundings, expand};
 use super::volumes;
 use kernel::namespace::{Kind, Namespace};
@@ -39,11 +40,19 @@ pub(super) struct Launch {
     pub(super) hostname: Option<String>,
     /// Directories of volumes and where the container finds them.
     pub(super) mounts: Vec<(PathBuf, PathBuf)>,
+    /// Where people talk to it, if they can.
+    pub(super) console: Option<Console>,
+}
+
+/// A container that was started, and who holds its input, if it has one.
+pub(super) struct Started {
+    pub(super) process: Process,
+    pub(super) holder: Option<Process>,
 }
 
 impl Launch {
     /// The container's command, or its arguments alone as an image without an entry point takes them, where this machine
-    /// has the program; else the built-in server on the declared ports,
+    /// has the program; else a shell for those that people can talk to, or the built-in server on the declared ports,
     /// or for an init container, which shall end, nothing at all.
     pub(super) fn plan(
         spec: &Spec,
@@ -55,9 +64,14 @@ impl Launch {
     ) -> Launch {
         let container = &spec.pod.containers[index];
         let mut environment = spec.environment(container, surroundings);
-        for (name, default) in [("PATH", DEFAULT_PATH), ("HOME", "/")] {
+        let written = spec.written(container);
+        let manner = written.and_then(manner);
+        let terminal = manner.is_some_and(|manner| manner.terminal);
+        let defaults = [("PATH", DEFAULT_PATH), ("HOME", "/")];
+        for (name, default) in defaults.into_iter().chain(terminal.then_some(("TERM", "xterm"))) {
             if !environment.iter().any(|(known, _)| known == name) {
-                let value = std::env::var(name).unwrap_or_else(|_| default.to_owned());
+                let own = std::env::var(name).ok().filter(|_| name != "TERM");
+                let value = own.unwrap_or_else(|| default.to_owned());
                 environment.push((name.to_owned(), value));
             }
         }
@@ -68,15 +82,16 @@ impl Launch {
         let is_there = own.first().is_some_and(|program| has_program(program, path));
         let command = match spec.roles[index] {
             _ if is_there => own,
+            _ if manner.is_some_and(|manner| manner.input) => vec!["sh".to_owned()],
             Role::Init => vec!["true".to_owned()],
             Role::Sidecar | Role::Main => built_in(container, spec.grace),
         };
         let (netns, hostname) = (netns.map(Path::to_owned), spec.own_hostname());
-        Launch { command, environment, log, netns, hostname, mounts }
+        Launch { command, environment, log, netns, hostname, mounts, console: None }
     }
 
     /// Starts it; it outlives the kubelet, and is its child as long as that lives.
-    pub(super) fn start(&self) -> Result<Process, Error> {
+    pub(super) fn start(&self) -> Result<Started, Error> {
         let open = || {
             if let Some(directory) = self.log.parent() {
                 std::fs::create_dir_all(directory)?;
@@ -91,9 +106,19 @@ impl Launch {
         if program == OWN_PROGRAM {
             command.arg0("podway");
         }
-        // A group of its own: what it starts can be found when it has ended.
-        command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
-        Ok(spawn(command, self.place()?)?)
+        let holder = self.console.as_ref().map(|console| console.attach(&mut command, &log));
+        let holder = holder.transpose()?;
+        let manner = self.console.as_ref().map(|console| console.manner);
+        let terminal = manner.is_some_and(|manner| manner.terminal);
+        if manner.is_none() {
+            command.stdin(Stdio::null());
+        }
+        if !terminal {
+            // A group of its own: what it starts can be found when it has ended. With a terminal a session makes it.
+            command.stdout(log).stderr(errors).process_group(0);
+        }
+        let process = spawn(command, Place { terminal, ..self.place()? })?;
+        Ok(Started { process, holder })
     }
 
     /// A command of a probe, in the container's place and with its environment. What it says goes into `output`.
@@ -121,7 +146,7 @@ impl Launch {
     }
 }
 
-const OWN_PROGRAM: &str = "/proc/self/exe";
+pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
 
 fn built_in(container: &Container, grace: Duration) -> Vec<String> {
     let mut words = vec![OWN_PROGRAM.to_owned(), ECHO.to_owned()];
@@ -233,6 +258,9 @@ mod tests {
             (json!({"args": ["sleep", "1"]}), "sleep 1"),
             (json!({"command": ["no-such-program"]}), "/proc/self/exe lab-echo --grace 29"),
             (json!({"command": ["sleep"], "args": ["1"]}), "sleep 1"),
+            (json!({"stdin": true, "ports": ports}), "sh"),
+            (json!({"stdin": true, "args": ["sleep", "1"]}), "sleep 1"),
+            (json!({"tty": true}), "/proc/self/exe lab-echo --grace 29"),
             (json!({"command": ["/bin/sh", "-c", "$(POD_NAME) $(X)"]}), "/bin/sh -c p $(X)"),
         ];
         for (mut container, expected) in rows {

@@ -8,6 +8,7 @@
 //! kubelet: one that is killed and started again takes them over from its records.
 
 mod clock;
+mod console;
 mod container;
 mod environment;
 mod error;

@@ -21,6 +21,7 @@ use super::restart::Backoff;
 use super::spec::{Spec, SpecError, Surroundings};
 use super::status::{ContainerView, Trouble, View, is_foreign};
 use super::{Config, clock, marks, publish, sandbox, volumes};
+use crate::console;
 use client::Client;
 use kernel::process::{Process, Signal};
 use publish::Publisher;
@@ -35,6 +36,8 @@ use tokio::task::JoinSet;
 
 /// How long a pod that vanished from the API has to end.
 const GONE_GRACE: Duration = Duration::from_secs(1);
+/// How long what a container said may be on its way to its log.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long to wait before a network is asked for again that could not be had.
 const SANDBOX_RETRY: Duration = Duration::from_millis(500);
 
@@ -105,6 +108,8 @@ struct Cell {
     process: Option<Arc<Process>>,
     probes: Option<Probes>,
     launch: Option<Launch>,
+    /// Who holds its input.
+    holder: Option<Arc<Process>>,
     /// Counts processes, so that late news of an earlier one are known as such.
     generation: u32,
     since: Option<Instant>,
@@ -289,6 +294,10 @@ impl Worker {
             let leader = process.pid();
             tokio::task::spawn_blocking(move || kill_group(leader)).await.ok();
         }
+        if let Some(holder) = cell.holder.take() {
+            // All that it said is in its log when its end is told.
+            tokio::time::timeout(LAST_WORDS, super::container::ended(holder)).await.ok();
+        }
         (cell.probes, cell.kill, cell.ending) = (None, None, false);
         let ran = self.record.containers.entry(name.clone()).or_default();
         let since = ran.running.take().map(|running| running.since).unwrap_or_default();
@@ -419,7 +428,10 @@ impl Worker {
             tracing::warn!(pod = %key, %error, "record not removed");
         }
         // What was never made needs no removal.
-        std::fs::remove_dir_all(volumes::directory(&self.shared.config.root, &self.uid)).ok();
+        let root = &self.shared.config.root;
+        for left in [volumes::directory(root, &self.uid), console::directory(root, &self.uid)] {
+            std::fs::remove_dir_all(left).ok();
+        }
         tracing::info!(pod = %key, "gone");
     }
 }

@@ -1,8 +1,8 @@
 //! Logs of containers, commands in them, and connections to their pods, for the API.
 
 use super::events::Ends;
-use super::exec;
 use super::log::Log;
+use super::{attach, exec};
 use crate::layout;
 use apiserver::containers::{Container, ContainerRequest, LogOptions, Refusal};
 use bytes::Bytes;
@@ -29,6 +29,9 @@ pub(super) async fn serve(request: ContainerRequest, init: Option<u32>, ends: En
                 init.and_then(|init| exec::start(&container, init, &command, terminal, &ends));
             reply.send(session).ok();
         }
+        ContainerRequest::Attach { container, input, ended, reply } => {
+            reply.send(attach::start(&container, input, ended)).ok();
+        }
         ContainerRequest::Connect { container, port, reply } => {
             let connected = match init {
                 Ok(_) => connect(container, port).await,
@@ -39,7 +42,10 @@ pub(super) async fn serve(request: ContainerRequest, init: Option<u32>, ends: En
     }
 }
 
-fn logs(container: &Container, options: LogOptions) -> Result<mpsc::Receiver<Bytes>, Refusal> {
+pub(super) fn logs(
+    container: &Container,
+    options: LogOptions,
+) -> Result<mpsc::Receiver<Bytes>, Refusal> {
     let log = Log::open(container, options).map_err(|error| {
         let Container { namespace, pod, name, .. } = container;
         Refusal(format!("the log of {namespace}/{pod}/{name}: {error}"))

@@ -1,8 +1,10 @@
 //! What kubectl sees of the lab's kubelet: Events, conditions, and containers that people talk to.
 
 use crate::clients::{KUBECTLS, Session};
-use crate::labs::wait_until;
+use crate::labs::{Done, wait_until};
 use serde_json::{Value, json};
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 const KUBECTL: &str = KUBECTLS[1];
 
@@ -164,4 +166,62 @@ fn the_kubelet_keeps_conditions_as_that_of_kubernetes_does() {
         &format!("get pod crashing -o jsonpath={unready}"),
         &["containers with unready status: [c]"],
     );
+}
+
+/// As [`Session::kubectl`] at a terminal, where somebody types this.
+fn at_terminal(session: &Session, line: &str, typed: &str) -> Done {
+    let kubectl = session.command(KUBECTL);
+    let mut command = Command::new("script");
+    command.args(["-qec", &format!("{} {line}", kubectl.get_program().display()), "/dev/null"]);
+    for (name, value) in kubectl.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    Done::of(&child.wait_with_output().unwrap())
+}
+
+#[test]
+fn people_talk_to_containers() {
+    let session = Session::start();
+    for kubectl in KUBECTLS {
+        let run = "run once -i --rm --restart=Never --image=x -- tr a-z A-Z";
+        session.check(kubectl, run, "words", "WORDS");
+    }
+    let asks = "while read line; do echo got:$line; done; echo over; sleep 1000";
+    let talker = |fields: Value| {
+        let mut spec = container(json!({"command": ["sh", "-c", asks], "stdin": true}));
+        for (name, value) in fields.as_object().unwrap() {
+            spec["containers"][0][name] = value.clone();
+        }
+        spec
+    };
+    let manifest = pods(&[
+        ("listening", talker(json!({}))),
+        ("deaf", talker(json!({"stdin": false}))),
+        ("shell", container(json!({"command": [], "stdin": true, "tty": true}))),
+    ]);
+    session.check(KUBECTL, "create -f -", &manifest, "created");
+    for pod in ["listening", "deaf", "shell"] {
+        wait_for(&session, &format!("get pod {pod}"), &["1/1 Running"]);
+    }
+    for word in ["one", "two"] {
+        session.check(KUBECTL, "attach -i listening", &format!("{word}\n"), "");
+        wait_for(&session, "logs listening", &[&format!("got:{word}")]);
+    }
+    wait_for(&session, "logs deaf", &["over"]);
+    let log = session.kubectl(KUBECTL, "logs listening", "").stdout;
+    assert_eq!(log, "got:one\ngot:two\n", "its input goes on");
+
+    let typed = at_terminal(&session, "attach -it shell", "echo $((6*7)); tty; exit\n");
+    assert!(typed.stdout.contains("42\r\n/dev/pts/"), "{typed:?}");
+    wait_for(
+        &session,
+        "get pod shell -o jsonpath={.status.containerStatuses[0].restartCount}",
+        &["1"],
+    );
+    let line = "run tty -it --rm --restart=Never --image=x -- sh -c 'read word; stty size; echo got:$word'";
+    let typed = at_terminal(&session, line, "hello\n");
+    assert!(typed.stdout.contains("got:hello\r\n"), "{typed:?}");
 }

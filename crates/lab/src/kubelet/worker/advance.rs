@@ -1,7 +1,9 @@
 //! A worker's every step: from how the pod is to how it should be.
 
 use super::{Event, SANDBOX_RETRY, Worker};
-use crate::kubelet::container::{Launch, ended};
+use crate::console::socket;
+use crate::kubelet::console::{self, Console};
+use crate::kubelet::container::{Launch, Started, ended};
 use crate::kubelet::environment::{self, SourceError, Sources};
 use crate::kubelet::probe::{Probes, Purpose};
 use crate::kubelet::prober::{Target, probe};
@@ -126,7 +128,12 @@ impl Worker {
         let log = self.logs().join(format!("{}.log", container.name));
         let mounts = self.spec.written(container).map(|it| self.volumes().mounts(it));
         let mounts = mounts.unwrap_or_default();
-        let launch = Launch::plan(&self.spec, index, &self.surroundings, netns, log, mounts);
+        let mut launch = Launch::plan(&self.spec, index, &self.surroundings, netns, log, mounts);
+        let manner = self.spec.written(container).and_then(console::manner);
+        launch.console = manner.map(|manner| Console {
+            manner,
+            socket: socket(&self.shared.config.root, &self.uid, &container.name),
+        });
         self.cells[index].launch.insert(launch).clone()
     }
 
@@ -182,7 +189,8 @@ impl Worker {
         let cell = &mut self.cells[index];
         (cell.restart, cell.waits) = (None, None);
         match started {
-            Ok(Ok(process)) => {
+            Ok(Ok(Started { process, holder })) => {
+                cell.holder = holder.map(Arc::new);
                 let container = &self.spec.pod.containers[index];
                 // What is to be done first holds up the probes, and with them what waits for the container.
                 let hook = container.lifecycle.post_start.clone();
