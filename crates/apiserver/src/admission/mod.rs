@@ -144,6 +144,17 @@ pub(crate) fn admit(
     causes.into_result(resource, name)
 }
 
+/// A pod whose ephemeral containers change.
+pub(crate) fn admit_guests(
+    resource: &'static Resource,
+    object: &Value,
+    old: &Value,
+) -> Result<(), Error> {
+    let mut causes = Causes::default();
+    pod::check_guests(object, old, &mut causes);
+    causes.into_result(resource, object["metadata"]["name"].as_str().unwrap_or_default())
+}
+
 /// Completes what a write of a status, or of a part of it, says and refuses what is wrong with it.
 pub(crate) fn admit_status(
     resource: &'static Resource,

@@ -4,10 +4,12 @@ mod change;
 mod check;
 mod container;
 mod defaults;
+mod guests;
 mod resources;
 
 pub(super) use check::check;
 pub(super) use defaults::{complete, complete_pod};
+pub(super) use guests::check as check_guests;
 
 use super::causes::Causes;
 use super::{child, preset};
@@ -23,6 +25,9 @@ pub(super) fn admit(pod: &mut Map<String, Value>, old: Option<&Value>, causes: &
         change::check(spec, old, causes);
     }
     let quality = quality(spec);
+    if old.is_none() && !check::list(spec, guests::FIELD).is_empty() {
+        causes.forbidden("spec.ephemeralContainers", "cannot be set on create");
+    }
     if old.is_none() {
         let status = child(pod, "status");
         preset(status, "phase", || "Pending".into());

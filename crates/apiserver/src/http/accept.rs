@@ -156,9 +156,13 @@ pub(super) fn form<T>(request: &Request<T>, place: &Place, watch: bool) -> Resul
     }
     let chosen = negotiate(accept, |media, medium| {
         let view = view_of(media, medium, in_protobuf)?;
-        // An answer that is kept nowhere has no other view.
-        let has_views = !resource.transient || matches!(view, View::Whole);
-        has_views.then_some((view, media.kind == "PartialObjectMetadataList"))
+        // What is kept nowhere has no other view, and the real server has no table for this part of a pod.
+        let has_views = !resource.transient || view == View::Whole;
+        let is_guests = place.subresource == Some(Subresource::EphemeralContainers);
+        if !has_views || (view == View::Table && is_guests) {
+            return None;
+        }
+        Some((view, media.kind == "PartialObjectMetadataList"))
     });
     match chosen {
         Some((_, Medium::Yaml)) if watch => Err(Error::NotAcceptable { accepted: STREAMS }),

@@ -160,6 +160,7 @@ fn subresources(resource: &Resource) -> Vec<(&'static str, &'static str, &'stati
     if resource.kind == Kind::Pod {
         all.push(("attach", "PodAttachOptions", &["create", "get"]));
         all.push(("binding", "Binding", &["create"]));
+        all.push(("ephemeralcontainers", "Pod", &STATUS_VERBS));
         all.push(("eviction", "Eviction", &["create"]));
         all.push(("exec", "PodExecOptions", &["create", "get"]));
         all.push(("log", "Pod", &["get"]));

@@ -229,6 +229,7 @@ async fn handle_objects(
             let part = match subresource {
                 None => Part::Main,
                 Some(Subresource::Approval) => Part::Approval,
+                Some(Subresource::EphemeralContainers) => Part::EphemeralContainers,
                 Some(_) => Part::Status,
             };
             match method {

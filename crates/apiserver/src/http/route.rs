@@ -43,6 +43,7 @@ pub(super) enum Subresource {
     Approval,
     Scale,
     Binding,
+    EphemeralContainers,
     Eviction,
     Log,
     Exec,
@@ -71,6 +72,7 @@ impl Subresource {
             Self::Approval => "approval",
             Self::Scale => "scale",
             Self::Binding => "binding",
+            Self::EphemeralContainers => "ephemeralcontainers",
             Self::Eviction => "eviction",
             Self::Log => "log",
             Self::Exec => "exec",
@@ -191,8 +193,8 @@ fn within(resource: &'static Resource, namespace: Option<String>, parts: &[&str]
 }
 
 fn part_of_pod(name: &str) -> Option<Subresource> {
-    use Subresource::{Attach, Binding, Eviction, Exec, Log, PortForward};
-    let parts = [Binding, Eviction, Log, Exec, Attach, PortForward];
+    use Subresource::{Attach, Binding, EphemeralContainers, Eviction, Exec, Log, PortForward};
+    let parts = [Binding, EphemeralContainers, Eviction, Log, Exec, Attach, PortForward];
     // Its status was asked for before.
     parts.into_iter().find(|part| part.name() == name)
 }
@@ -220,6 +222,10 @@ mod tests {
                 place(Kind::Pod, Some("a"), Some("b"), Some(Subresource::Status)),
             ),
             ("/api/v1/namespaces/a", place(Kind::Namespace, None, Some("a"), None)),
+            (
+                "/api/v1/namespaces/a/pods/b/ephemeralcontainers",
+                place(Kind::Pod, Some("a"), Some("b"), Some(Subresource::EphemeralContainers)),
+            ),
             (
                 "/api/v1/namespaces/a/status",
                 place(Kind::Namespace, None, Some("a"), Some(Subresource::Status)),

@@ -291,7 +291,7 @@ pub(super) fn keep_status(resource: &Resource, object: &mut Value, old: &Value) 
 pub(super) fn keep_unseen(resource: &Resource, part: Part, object: &mut Value, stored: &Value) {
     let kept = match part {
         Part::Status | Part::Approval => "spec",
-        Part::Main | Part::Scale => "status",
+        Part::Main | Part::Scale | Part::EphemeralContainers => "status",
     };
     if resource.has_status()
         && let (Some(fields), Some(value)) = (object.as_object_mut(), stored.get(kept))
@@ -318,6 +318,17 @@ pub(super) fn keep_all_but_status(resource: &Resource, object: &mut Value, old: 
     }
     if resource.kind == Kind::Deployment {
         keep_labels(&mut result, old);
+    }
+    *object = result;
+}
+
+/// A write of a pod's ephemeral containers changes nothing else.
+pub(super) fn keep_all_but_guests(object: &mut Value, old: &Value) {
+    const FIELD: &str = "ephemeralContainers";
+    let mut result = old.clone();
+    if let Some(spec) = result["spec"].as_object_mut() {
+        spec.remove(FIELD);
+        spec.extend(object["spec"].get_mut(FIELD).map(|list| (FIELD.into(), list.take())));
     }
     *object = result;
 }

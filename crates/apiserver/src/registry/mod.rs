@@ -91,6 +91,8 @@ pub(crate) enum Part {
     Approval,
     /// How many there shall be, which belongs to the main part.
     Scale,
+    /// Containers that join a pod that runs.
+    EphemeralContainers,
 }
 
 impl Part {
@@ -101,6 +103,7 @@ impl Part {
             Self::Status => "status",
             Self::Approval => "approval",
             Self::Scale => "scale",
+            Self::EphemeralContainers => "ephemeralcontainers",
         }
     }
 }
@@ -247,6 +250,7 @@ impl Registry {
             Part::Status | Part::Approval => {
                 meta::keep_all_but_status(resource, &mut object, &before);
             }
+            Part::EphemeralContainers => meta::keep_all_but_guests(&mut object, &before),
         }
         if resource.kind == Kind::CertificateSigningRequest {
             certificate::keep(part, &mut object, &before, write.now);
@@ -260,7 +264,11 @@ impl Registry {
         if matches!(part, Part::Status | Part::Approval) {
             admission::admit_status(resource, &mut object, &before, part)?;
         } else {
-            admission::admit(resource, &mut object, Some(&before))?;
+            if part == Part::EphemeralContainers {
+                admission::admit_guests(resource, &object, &before)?;
+            } else {
+                admission::admit(resource, &mut object, Some(&before))?;
+            }
             self.pools.allocate(kind, &mut object, Some(&before), write.dry_run)?;
             meta::count_generation(resource, &mut object, &before);
         }

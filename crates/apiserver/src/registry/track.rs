@@ -32,8 +32,10 @@ pub(super) fn scope(resource: &Resource, part: Part, set: &Set) -> Set {
         _ => set,
     };
     match part {
-        Part::Main | Part::Scale if resource.has_status() => set.without(&[&["f:status"]]),
-        Part::Main | Part::Scale => set,
+        Part::Main | Part::Scale | Part::EphemeralContainers if resource.has_status() => {
+            set.without(&[&["f:status"]])
+        }
+        Part::Main | Part::Scale | Part::EphemeralContainers => set,
         Part::Status if resource.kind == Kind::CertificateSigningRequest => {
             set.without(&[&["f:status", "f:conditions"]])
         }

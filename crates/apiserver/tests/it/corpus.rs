@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "objects",
     "services",
     "workloads",
@@ -30,6 +30,7 @@ const FILES: [&str; 9] = [
     "statuses",
     "certificates",
     "quotas",
+    "guests",
 ];
 
 fn path(file: &str, ending: &str) -> PathBuf {

@@ -84,7 +84,7 @@ impl Launch {
             _ if is_there => own,
             _ if manner.is_some_and(|manner| manner.input) => vec!["sh".to_owned()],
             Role::Init => vec!["true".to_owned()],
-            Role::Sidecar | Role::Main => built_in(container, spec.grace),
+            Role::Sidecar | Role::Main | Role::Ephemeral => built_in(container, spec.grace),
         };
         let (netns, hostname) = (netns.map(Path::to_owned), spec.own_hostname());
         Launch { command, environment, log, netns, hostname, mounts, console: None }

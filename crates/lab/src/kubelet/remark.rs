@@ -73,6 +73,7 @@ fn field(spec: &Spec, index: usize) -> String {
     let list = match spec.roles[index] {
         Role::Init | Role::Sidecar => "initContainers",
         Role::Main => "containers",
+        Role::Ephemeral => "ephemeralContainers",
     };
     format!("spec.{list}{{{}}}", spec.pod.containers[index].name)
 }

@@ -17,7 +17,8 @@ const HOSTNAME_LIMIT: usize = 63;
 /// A pod as the API has it, read.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Spec {
-    /// Its containers are all there are, in the order in which they start: `initContainers`, then `containers`.
+    /// Its containers are all there are, in the order in which they start: `initContainers`, then `containers`; those
+    /// that join later come last.
     pub(super) pod: Pod,
     /// One for each container of `pod`.
     pub(super) roles: Vec<Role>,
@@ -36,6 +37,8 @@ pub(super) enum Role {
     /// An init container that stays: must have started before later ones start.
     Sidecar,
     Main,
+    /// Joins a pod that runs, to look into it: nothing waits for it, and it never runs again.
+    Ephemeral,
 }
 
 /// Why a pod cannot be run.
@@ -67,6 +70,8 @@ impl Spec {
         let (init, mut roles) = init_containers(object)?;
         roles.resize(init.len() + pod.containers.len(), Role::Main);
         pod.containers.splice(0..0, init);
+        pod.containers.extend(other_containers(object, "/spec/ephemeralContainers")?);
+        roles.resize(pod.containers.len(), Role::Ephemeral);
         let root = Field::root(object);
         let spec = root.at("spec");
         let seconds: Option<u32> = spec
@@ -81,11 +86,21 @@ impl Spec {
         })
     }
 
+    /// Takes the containers that were known before as they were.
+    pub(super) fn keep(&mut self, before: &Spec) {
+        let known = before.roles.len();
+        let joined = std::mem::take(&mut self.pod.containers).into_iter().skip(known);
+        self.pod.containers = before.pod.containers.iter().cloned().chain(joined).collect();
+        self.roles.resize(self.pod.containers.len(), Role::Ephemeral);
+        self.roles[..known].copy_from_slice(&before.roles);
+    }
+
     /// Whether and when the container runs again. An init container that succeeded never does.
     pub(super) fn policy_of(&self, index: usize) -> Policy {
         match (self.roles[index], self.policy) {
             (Role::Init, Policy::Always) => Policy::OnFailure,
             (Role::Sidecar, _) => Policy::Always,
+            (Role::Ephemeral, _) => Policy::Never,
             (_, policy) => policy,
         }
     }
@@ -165,7 +180,7 @@ impl Spec {
 
     /// The container as the object has it.
     pub(super) fn written(&self, container: &Container) -> Option<&Value> {
-        let lists = ["/spec/containers", "/spec/initContainers"];
+        let lists = ["/spec/containers", "/spec/initContainers", "/spec/ephemeralContainers"];
         let mut all = lists.into_iter().flat_map(|pointer| list(self.object.pointer(pointer)));
         all.find(|it| it["name"] == container.name.as_str())
     }
@@ -228,17 +243,23 @@ impl Spec {
 }
 
 /// The model knows containers by one name only: the others are read under it.
-fn init_containers(object: &Value) -> Result<(Vec<Container>, Vec<Role>), SpecError> {
-    let listed = list(object.pointer("/spec/initContainers"));
+fn other_containers(object: &Value, pointer: &str) -> Result<Vec<Container>, SpecError> {
+    let listed = list(object.pointer(pointer));
     if listed.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(Vec::new());
     }
     let mut renamed = object.clone();
     renamed["spec"]["containers"] = listed.into();
     let Object::Pod(pod) = Object::parse(&renamed)? else { return Err(SpecError::NoPod) };
+    Ok(pod.containers)
+}
+
+fn init_containers(object: &Value) -> Result<(Vec<Container>, Vec<Role>), SpecError> {
+    let pointer = "/spec/initContainers";
+    let containers = other_containers(object, pointer)?;
     let is_sidecar = |it: &Value| it["restartPolicy"] == "Always";
     let role = |it| if is_sidecar(it) { Role::Sidecar } else { Role::Init };
-    Ok((pod.containers, listed.iter().map(role).collect()))
+    Ok((containers, list(object.pointer(pointer)).iter().map(role).collect()))
 }
 
 fn list(value: Option<&Value>) -> &[Value] {
@@ -272,6 +293,34 @@ pub(super) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn containers_that_join_come_last_and_change_nothing() {
+        let spec = |image: &str, guests: Value| {
+            Spec::parse(&json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+                "spec": {"containers": [{"name": "c", "image": image}],
+                    "initContainers": [{"name": "i"}], "ephemeralContainers": guests},
+            }))
+            .unwrap()
+        };
+        let guest = |name: &str| json!({"name": name, "image": "g"});
+        let known = spec("1", json!([guest("b")]));
+        for (guests, expected) in [
+            (json!([guest("b")]), "i c:1 b:g"),
+            (json!([guest("b"), guest("d")]), "i c:1 b:g d:g"),
+            (json!([]), "i c:1 b:g"),
+        ] {
+            let mut now = spec("2", guests);
+            now.keep(&known);
+            let named = now.pod.containers.iter().map(|it| format!("{}:{}", it.name, it.image));
+            let named = named.collect::<Vec<_>>().join(" ").replace("i:", "i");
+            assert_eq!(named, expected);
+            assert_eq!(now.roles[..3], [Role::Init, Role::Main, Role::Ephemeral]);
+            assert_eq!(now.roles.len(), now.pod.containers.len());
+            assert_eq!(now.policy_of(2), Policy::Never);
+        }
+    }
     use serde_json::json;
 
     #[test]

@@ -58,7 +58,8 @@ pub(super) enum Trouble {
 
 impl ContainerView<'_> {
     fn is_ready(&self) -> bool {
-        self.ran.is_some_and(|ran| ran.running.is_some() && ran.ready)
+        self.role != Role::Ephemeral
+            && self.ran.is_some_and(|ran| ran.running.is_some() && ran.ready)
     }
 
     fn has_begun(&self) -> bool {
@@ -75,7 +76,7 @@ impl ContainerView<'_> {
         match self.role {
             Role::Init => self.ran.is_some_and(Ran::has_succeeded),
             Role::Sidecar => self.ran.is_some_and(|ran| ran.started),
-            Role::Main => true,
+            Role::Main | Role::Ephemeral => true,
         }
     }
 }
@@ -105,7 +106,8 @@ impl View<'_> {
             "phase": self.phase(),
             "startTime": self.started,
             "message": self.trouble,
-            "initContainerStatuses": self.containers(|role| role != Role::Main),
+            "initContainerStatuses": self.containers(|role| matches!(role, Role::Init | Role::Sidecar)),
+            "ephemeralContainerStatuses": self.containers(|role| role == Role::Ephemeral),
             "containerStatuses": self.containers(|role| role == Role::Main),
             "conditions": self.conditions(conditions, now),
         });
@@ -151,7 +153,9 @@ impl View<'_> {
             "imageID": "",
             "containerID": id,
             "ready": container.is_ready(),
-            "started": ran.is_some_and(|ran| ran.running.is_some() && ran.started),
+            // Nobody probes a guest.
+            "started": (container.role != Role::Ephemeral)
+                .then(|| ran.is_some_and(|ran| ran.running.is_some() && ran.started)),
             "restartCount": ran.map_or(0, |ran| ran.restarts),
             "state": state,
             "lastState": before.map_or_else(|| json!({}), ended_state),

@@ -18,7 +18,7 @@ use super::prober::Outcome;
 use super::record::{Ended, Record, Shelf};
 use super::remark::{Happening, Remark, Why, event, identity};
 use super::restart::Backoff;
-use super::spec::{Spec, SpecError, Surroundings};
+use super::spec::{Role, Spec, SpecError, Surroundings};
 use super::status::{ContainerView, Trouble, View, is_foreign};
 use super::{Config, clock, marks, publish, sandbox, volumes};
 use crate::console;
@@ -227,7 +227,8 @@ impl Worker {
         let mut may_start = !self.is_over();
         for (index, cell) in self.cells.iter().enumerate() {
             note([cell.probes.as_ref().and_then(Probes::due), cell.kill]);
-            note([cell.restart.filter(|_| may_start), None]);
+            let joins = self.spec.roles[index] == Role::Ephemeral;
+            note([cell.restart.filter(|_| may_start || joins), None]);
             may_start &= !self.must_wait_for(index);
         }
         first
@@ -238,8 +239,9 @@ impl Worker {
         match event {
             Event::Updated(object) => match Spec::parse(&object) {
                 Ok(mut spec) => {
-                    // They never change but in their image, which means nothing here.
-                    spec.pod.containers.clone_from(&self.spec.pod.containers);
+                    // They never change but in their image, which means nothing here; others may have joined them.
+                    spec.keep(&self.spec);
+                    self.cells.resize_with(spec.pod.containers.len(), Cell::default);
                     (self.record.object, self.spec) = (object, spec);
                     self.note_deletion(now);
                     if is_foreign(self.record.object.get("status")) {

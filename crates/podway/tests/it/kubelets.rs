@@ -225,3 +225,40 @@ fn people_talk_to_containers() {
     let typed = at_terminal(&session, line, "hello\n");
     assert!(typed.stdout.contains("got:hello\r\n"), "{typed:?}");
 }
+
+#[test]
+fn people_look_into_pods_with_debugging_containers() {
+    let session = Session::start();
+    let mut spec = container(json!({}));
+    spec["initContainers"] = json!([{"name": "never", "image": "x", "command": ["sleep", "1000"]}]);
+    let manifest = pods(&[("web", container(json!({}))), ("stuck", spec)]);
+    session.check(KUBECTL, "create -f -", &manifest, "created");
+    wait_for(&session, "get pod web", &["1/1 Running"]);
+    for (kubectl, name) in KUBECTLS.iter().zip(["one", "two"]) {
+        let debug = format!("debug web -i --image=busybox --target=c -c {name} -- sh -s");
+        // Without `stdinOnce`, who has said all is shown no more.
+        let said = "ip -br address show eth0; hostname; exit\n";
+        session.check(kubectl, &debug, said, "Targeting container \"c\"");
+        wait_for(&session, &format!("logs web -c {name}"), &["10.244.", "web"]);
+    }
+    let described = "Ephemeral Containers: one:";
+    let told = "spec.ephemeralContainers{two}: Container started";
+    wait_for(&session, "describe pod web", &[described, "Exit Code: 0", told]);
+    wait_for(&session, "get pod web", &["1/1 Running"]);
+
+    let typed =
+        at_terminal(&session, "debug -it web --image=busybox -c shell", "echo $((6*7)); exit 3\n");
+    assert!(typed.stdout.contains("42\r\n"), "{typed:?}");
+    let code =
+        "{.status.ephemeralContainerStatuses[?(@.name==\"shell\")].state.terminated.exitCode}";
+    wait_for(&session, &format!("get pod web -o jsonpath={code}"), &["3"]);
+
+    session.check(KUBECTL, "debug stuck --image=busybox -c guest -- sleep 1000", "", "");
+    let state = "get pod stuck -o jsonpath={.status.ephemeralContainerStatuses[0].state}";
+    wait_for(&session, state, &["running"]);
+    session.check(KUBECTL, "exec stuck -c guest -- echo inside", "", "inside");
+    let refused = session.kubectl(KUBECTL, "debug web --image=x --target=nosuch -c bad", "");
+    let expected = "spec.ephemeralContainers[3].targetContainerName: Not found: \"nosuch\"";
+    assert!(refused.code != 0 && refused.stderr.contains(expected), "{refused:?}");
+    session.check(KUBECTL, "delete pod web stuck --timeout=30s", "", "deleted");
+}

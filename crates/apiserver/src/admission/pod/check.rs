@@ -2,6 +2,7 @@
 //! (`k8s.io/kubernetes/pkg/apis/core/validation`).
 
 use super::container;
+use super::guests::FIELD;
 use crate::admission::causes::Causes;
 use crate::admission::{metadata, names, text};
 use serde_json::{Map, Value};
@@ -34,6 +35,10 @@ pub(in crate::admission) fn check(spec: &Fields, path: &str, is_pod: bool, cause
     {
         let detail = "must be between 1 and 2147483647, inclusive";
         causes.invalid(&format!("{path}.activeDeadlineSeconds"), seconds, detail);
+    }
+    if !is_pod && !list(spec, FIELD).is_empty() {
+        let detail = "ephemeral containers not allowed in pod template";
+        causes.forbidden(&format!("{path}.{FIELD}"), detail);
     }
     check_name(spec, path, "hostname", names::label, causes);
     check_name(spec, path, "subdomain", names::label, causes);

@@ -1,7 +1,7 @@
 //! Containers, their ports, environment, mounts and probes.
 
 use super::check::list;
-use super::resources;
+use super::{guests, resources};
 use crate::admission::causes::Causes;
 use crate::admission::{names, text};
 use serde_json::{Map, Value};
@@ -45,9 +45,10 @@ pub(super) fn check_all(spec: &Fields, path: &str, volumes: &[&str], causes: &mu
             }
         }
     }
+    guests::check_all(spec, path, volumes, seen, causes);
 }
 
-fn check_unique<'a>(
+pub(super) fn check_unique<'a>(
     container: &'a Fields,
     path: &str,
     seen: &mut Vec<&'a str>,
@@ -61,7 +62,7 @@ fn check_unique<'a>(
     }
 }
 
-fn check(container: &Fields, path: &str, volumes: &[&str], causes: &mut Causes) {
+pub(super) fn check(container: &Fields, path: &str, volumes: &[&str], causes: &mut Causes) {
     let (name, field) = (text(container, "name"), format!("{path}.name"));
     match names::label(name) {
         _ if name.is_empty() => causes.required(&field, ""),

@@ -18,7 +18,7 @@ pub(in crate::admission) fn complete(spec: &mut Fields) {
         ("", name) => drop(spec.insert("serviceAccountName".into(), name.to_owned().into())),
         (name, _) => drop(spec.insert("serviceAccount".into(), name.to_owned().into())),
     }
-    for list in LISTS {
+    for list in LISTS.into_iter().chain([super::guests::FIELD]) {
         items(spec, list).for_each(complete_container);
     }
     items(spec, "volumes").for_each(complete_volume);

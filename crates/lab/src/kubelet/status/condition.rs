@@ -73,7 +73,8 @@ impl View<'_> {
             "Failed" => return Condition::because(FAILED, None),
             _ => {}
         }
-        let staying = self.containers.iter().filter(|it| it.role != Role::Init);
+        let stays = |role| matches!(role, Role::Main | Role::Sidecar);
+        let staying = self.containers.iter().filter(|it| stays(it.role));
         let unready = names(staying.filter(|it| !it.is_ready()));
         match unready {
             None => Condition::plain(true),

@@ -34,7 +34,9 @@ impl Worker {
         for index in 0..self.cells.len() {
             if self.cells[index].process.is_some() {
                 self.advance_running(index, now);
-            } else if may_start && self.is_due(index, now) {
+            } else if (may_start || self.spec.roles[index] == Role::Ephemeral)
+                && self.is_due(index, now)
+            {
                 self.start(index).await;
             }
             may_start &= !self.must_wait_for(index);
@@ -60,7 +62,7 @@ impl Worker {
     pub(super) fn must_wait_for(&self, index: usize) -> bool {
         let ran = self.record.containers.get(&self.spec.pod.containers[index].name);
         match self.spec.roles[index] {
-            Role::Main => false,
+            Role::Main | Role::Ephemeral => false,
             Role::Sidecar => !ran.is_some_and(|ran| ran.running.is_some() && ran.started),
             Role::Init => !ran.is_some_and(Ran::has_succeeded),
         }
