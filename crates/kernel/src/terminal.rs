@@ -2,7 +2,8 @@
 
 use crate::{Error, Result};
 use nix::errno::Errno;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use nix::fcntl::OFlag;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// The two ends of a pseudo-terminal: what is written to the one is read from the other.
 #[derive(Debug)]
@@ -14,9 +15,20 @@ pub struct Terminal {
 }
 
 impl Terminal {
+    /// No program gets an end that it was not given: a terminal ends when the last one has closed its back.
     pub fn open() -> Result<Terminal> {
-        let pair = nix::pty::openpty(None, None).map_err(|errno| failure("open", errno))?;
-        Ok(Terminal { front: pair.master, back: pair.slave })
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let opened = nix::pty::posix_openpt(flags).and_then(|front| {
+            nix::pty::grantpt(&front)?;
+            nix::pty::unlockpt(&front)?;
+            // SAFETY: TIOCGPTPEER takes flags of open(2) and answers with a new descriptor.
+            let answer = unsafe { libc::ioctl(front.as_raw_fd(), libc::TIOCGPTPEER, flags.bits()) };
+            let back = Errno::result(answer)?;
+            // SAFETY: nobody else has this descriptor yet.
+            let back = unsafe { OwnedFd::from_raw_fd(back) };
+            Ok(Terminal { front: front.into(), back })
+        });
+        opened.map_err(|errno| failure("open", errno))
     }
 }
 
@@ -47,6 +59,18 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::io::{Read, Write};
+
+    #[test]
+    fn a_terminal_is_not_inherited() {
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+        let Terminal { front, back } = Terminal::open().unwrap();
+        for end in [&front, &back] {
+            let flags = FdFlag::from_bits_retain(fcntl(end, FcntlArg::F_GETFD).unwrap());
+            assert!(flags.contains(FdFlag::FD_CLOEXEC));
+        }
+        drop(back);
+        assert!(File::from(front).read(&mut [0]).is_err(), "it has ended");
+    }
 
     #[test]
     fn a_key_is_a_signal() {

@@ -261,4 +261,8 @@ fn people_look_into_pods_with_debugging_containers() {
     let expected = "spec.ephemeralContainers[3].targetContainerName: Not found: \"nosuch\"";
     assert!(refused.code != 0 && refused.stderr.contains(expected), "{refused:?}");
     session.check(KUBECTL, "delete pod web stuck --timeout=30s", "", "deleted");
+    let left = "pgrep -f lab-consol[e]; ls /run/podway/nodes/node-1/consoles";
+    wait_until("nobody holds what nobody reads", || {
+        session.lab.shell("node/node-1", left).stdout.is_empty()
+    });
 }
