@@ -84,13 +84,7 @@ pub async fn patch_status(
     name: &str,
     patch: &Value,
 ) -> Result<Value> {
-    let request = Request::new(kind.path(namespace)).patch_subresource(
-        "status",
-        name,
-        &params(),
-        &Patch::Merge(patch),
-    );
-    send(client, request, "patch the status of", kind, name).await
+    send_status(client, kind, namespace, name, &Patch::Merge(patch)).await
 }
 
 /// As [`patch_status`], by a strategic merge patch: conditions of others stay as they are. With `metadata.uid` in it, it
@@ -102,13 +96,7 @@ pub async fn merge_status(
     name: &str,
     patch: &Value,
 ) -> Result<Value> {
-    let request = Request::new(kind.path(namespace)).patch_subresource(
-        "status",
-        name,
-        &params(),
-        &Patch::Strategic(patch),
-    );
-    send(client, request, "patch the status of", kind, name).await
+    send_status(client, kind, namespace, name, &Patch::Strategic(patch)).await
 }
 
 /// Removes the object with this uid at once; false if there was none of the name, and [`Error::Conflict`] if it is
@@ -122,12 +110,7 @@ pub async fn delete_this(
 ) -> Result<bool> {
     let this = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
     let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::background() };
-    let request = Request::new(kind.path(namespace)).delete(name, &params.preconditions(this));
-    match send(client, request, "delete", kind, name).await {
-        Ok(_) => Ok(true),
-        Err(Error::NotFound { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
+    remove(client, kind, namespace, name, &params.preconditions(this)).await
 }
 
 /// Asks for the end of the object and, behind it, of what it owns; false if there was none. `grace` in seconds; 0 removes a pod at once.
@@ -142,12 +125,7 @@ pub async fn delete(
     let propagation_policy = Some(PropagationPolicy::Background);
     let params =
         DeleteParams { grace_period_seconds: grace, propagation_policy, ..DeleteParams::default() };
-    let request = Request::new(kind.path(namespace)).delete(name, &params);
-    match send(client, request, "delete", kind, name).await {
-        Ok(_) => Ok(true),
-        Err(Error::NotFound { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
+    remove(client, kind, namespace, name, &params).await
 }
 
 /// Gives a pod its node (`pods/binding`); [`Error::Conflict`] if it has one.
@@ -177,6 +155,33 @@ pub async fn request_token(
     let params = PostParams::default();
     let request = Request::new(path).create_subresource("token", account, &params, bytes(asked));
     send(client, request, "request a token of", Kind::SERVICE_ACCOUNT, account).await
+}
+
+async fn send_status(
+    client: &Client,
+    kind: Kind,
+    namespace: Option<&str>,
+    name: &str,
+    patch: &Patch<&Value>,
+) -> Result<Value> {
+    let path = Request::new(kind.path(namespace));
+    let request = path.patch_subresource("status", name, &params(), patch);
+    send(client, request, "patch the status of", kind, name).await
+}
+
+async fn remove(
+    client: &Client,
+    kind: Kind,
+    namespace: Option<&str>,
+    name: &str,
+    params: &DeleteParams,
+) -> Result<bool> {
+    let request = Request::new(kind.path(namespace)).delete(name, params);
+    match send(client, request, "delete", kind, name).await {
+        Ok(_) => Ok(true),
+        Err(Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Fills in the type, which items of lists lack.
