@@ -127,6 +127,7 @@ impl ApiServer {
         // What only this machine reaches is no endpoint.
         if !config.advertise.ip().is_loopback() {
             registry.ensure(Kind::EndpointSlice, "default", own_slice(config.advertise), now)?;
+            registry.ensure(Kind::Endpoints, "default", own_endpoints(config.advertise), now)?;
         }
         let news = Arc::new(News::new(&registry));
         let registry = Arc::new(Mutex::new(registry));
@@ -396,6 +397,16 @@ fn own_service(address: &str, advertise: SocketAddr) -> Value {
             "clusterIP": address,
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": advertise.port()}],
         },
+    })
+}
+
+fn own_endpoints(advertise: SocketAddr) -> Value {
+    json!({
+        "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{
+            "addresses": [{"ip": advertise.ip().to_string()}],
+            "ports": [{"name": "https", "port": advertise.port(), "protocol": "TCP"}],
+        }],
     })
 }
 

@@ -6,6 +6,7 @@ const WRITE: Write<'static> = Write {
     now: 0,
     dry_run: false,
     validation: Validation::Warn,
+    twice: &[],
     manager: "test",
     form: None,
     caller: None,

@@ -20,6 +20,7 @@ mod reviews;
 mod route;
 mod scale;
 mod spdy;
+mod twice;
 mod upgrade;
 mod watch;
 mod websocket;

@@ -5,6 +5,7 @@ use super::query::Query;
 use super::reply::Reply;
 use super::route::Place;
 use super::success;
+use super::twice;
 use crate::error::{Cause, Error, Reason};
 use crate::patch::Patch;
 use crate::protobuf;
@@ -196,14 +197,14 @@ pub(super) async fn create(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
-    let object = whole(place, request).await?;
+    let (object, twice) = whole(place, request).await?;
     if object["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
         return Err(Error::Untyped {
             message: "resourceVersion should not be set on objects to be created".into(),
         });
     }
     let namespace = place.namespace.as_deref().unwrap_or_default();
-    let write = write(place, query);
+    let write = Write { twice: &twice, ..write(place, query) };
     let kind = place.resource.kind;
     let (created, warnings) =
         server.write(|registry| told(registry, |it| it.create(kind, namespace, object, write)))?;
@@ -217,8 +218,9 @@ pub(super) async fn replace(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
-    let object = whole(place, request).await?;
-    let (kind, write, key) = (place.resource.kind, write(place, query), place.key());
+    let (object, twice) = whole(place, request).await?;
+    let write = Write { twice: &twice, ..write(place, query) };
+    let (kind, key) = (place.resource.kind, place.key());
     let makes = part == Part::Main && place.resource.is_made_by_replacing();
     let ((replaced, new), warnings) = server.write(|registry| {
         told(registry, |it| match it.get(kind, &key) {
@@ -422,6 +424,7 @@ pub(super) fn write<'a>(place: &Place, query: &'a Query) -> Write<'a> {
         now: now(),
         dry_run: query.dry_run,
         validation: query.validation,
+        twice: &[],
         manager: query.field_manager.as_deref().unwrap_or(&query.agent),
     }
 }
@@ -449,8 +452,8 @@ fn parse_body(media: &str, text: &[u8]) -> Result<Value, Error> {
     }
 }
 
-/// A whole object, in the words of Go where it is none.
-async fn whole(place: &Place, request: Request<Incoming>) -> Result<Value, Error> {
+/// A whole object and the fields that are there twice, in the words of Go where it is none.
+async fn whole(place: &Place, request: Request<Incoming>) -> Result<(Value, Vec<String>), Error> {
     let media = media(&request);
     let (resource, text) = (place.resource, bytes(request).await?);
     let refuse = |why: &str| {
@@ -493,7 +496,9 @@ async fn whole(place: &Place, request: Request<Incoming>) -> Result<Value, Error
                 let text = String::from_utf8_lossy(&text);
                 return Err(refuse(&format!("Object 'Kind' is missing in '{text}'")));
             }
-            return Ok(object);
+            let is_json = matches!(media.as_str(), "" | "application/json");
+            let twice = if is_json { twice::fields(&text) } else { Vec::new() };
+            return Ok((object, twice));
         }
     };
     Err(no_json(&format!(

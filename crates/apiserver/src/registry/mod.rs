@@ -45,6 +45,8 @@ pub(crate) struct Write<'a> {
     /// Answer as if it were done, but do not do it.
     pub(crate) dry_run: bool,
     pub(crate) validation: Validation,
+    /// Fields that the client's text has twice.
+    pub(crate) twice: &'a [String],
     /// Who writes, as `metadata.managedFields` names it.
     pub(crate) manager: &'a str,
     /// The form of the object that the client knows; none: the stored one.
@@ -61,6 +63,7 @@ impl Write<'_> {
             now,
             dry_run: false,
             validation,
+            twice: &[],
             manager: "kube-apiserver",
             form: None,
             caller: None,
@@ -187,7 +190,7 @@ impl Registry {
     ) -> Result<Arc<Object>, Error> {
         let resource = write.resource(kind);
         meta::adopt(resource, namespace, &mut object)?;
-        self.decode(resource, &mut object, write.validation)?;
+        self.decode(resource, &mut object, write)?;
         meta::metadata(&mut object).remove("managedFields");
         let key = self.name(resource, namespace, &mut object)?;
         self.check_namespace(resource, &key)?;
@@ -241,7 +244,7 @@ impl Registry {
         let (resource, old) = (write.resource(kind), self.get(kind, key)?);
         let before = resource.shown(&old.value);
         meta::adopt(resource, &key.namespace, &mut object)?;
-        self.decode(resource, &mut object, write.validation)?;
+        self.decode(resource, &mut object, write)?;
         meta::check_same(resource, key, &object, &before)?;
         meta::keep(&mut object, &before);
         let claimed = meta::metadata(&mut object).remove("managedFields");
@@ -298,7 +301,7 @@ impl Registry {
         &mut self,
         resource: &Resource,
         object: &mut Value,
-        validation: Validation,
+        write: Write<'_>,
     ) -> Result<(), Error> {
         let Some(root) = resource.root() else { return Ok(()) };
         let (kind, version) = (resource.name, resource.version);
@@ -313,7 +316,8 @@ impl Registry {
             }
             _ => schema::decode::decode(root, object, &mut unknown).map_err(refuse)?,
         }
-        match validation {
+        unknown.extend(write.twice.iter().map(|field| format!("duplicate field {field:?}")));
+        match write.validation {
             _ if unknown.is_empty() => {}
             Validation::Ignore => {}
             Validation::Warn => self.warnings.extend(unknown),

@@ -10,6 +10,7 @@ const WRITE: Write<'static> = Write {
     now: 1_000_000,
     dry_run: false,
     validation: Validation::Strict,
+    twice: &[],
     manager: "test",
     form: None,
     caller: None,

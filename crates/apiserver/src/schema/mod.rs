@@ -97,6 +97,9 @@ impl Types {
     }
 }
 
+static UNTYPED: LazyLock<Types> =
+    LazyLock::new(|| Types { nodes: vec![Type::Map { values: Id(0), atomic: false }] });
+
 /// The root of one kind's types.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Root<'a> {
@@ -111,9 +114,12 @@ impl<'a> Root<'a> {
 
     /// The type of what no schema describes: maps have parts, and these are of the same type.
     pub(crate) fn untyped() -> Root<'static> {
-        static UNTYPED: LazyLock<Types> =
-            LazyLock::new(|| Types { nodes: vec![Type::Map { values: Id(0), atomic: false }] });
         Root { types: &UNTYPED, id: Id(0) }
+    }
+
+    /// Whether anything may stand here.
+    pub(crate) fn is_untyped(self) -> bool {
+        std::ptr::eq(self.types, &raw const *UNTYPED)
     }
 
     /// What even an empty object has in this field, since Go's type has it in itself, not behind a pointer.

@@ -104,3 +104,43 @@ async fn faults_have_the_words_that_clients_look_for() {
     assert_eq!(code, 400);
     assert!(message.ends_with("line 8: key \"foo\" already set in map"), "{message}");
 }
+
+#[tokio::test]
+async fn fields_that_are_there_twice_are_named() {
+    let cluster = Cluster::start(|_| {}).await;
+    let map = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "more": 1, "data": {"b": "c", "b": "d"}}"#;
+    let place = "/api/v1/namespaces/default/configmaps";
+    let strict = format!("{place}?fieldValidation=Strict");
+    let (code, answer) = ask(&cluster, "POST", &strict, JSON, map).await;
+    let expected = "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"more\", duplicate field \"data.b\"";
+    assert_eq!((code, answer["message"].as_str()), (400, Some(expected)));
+    let (code, answer) = ask(&cluster, "POST", place, JSON, map).await;
+    assert_eq!((code, &answer["data"]["b"]), (201, &json!("d")));
+}
+
+#[tokio::test]
+async fn an_open_kind_takes_whatever_is_applied() {
+    let cluster = Cluster::start(|_| {}).await;
+    let open = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    let version = |name: &str, storage: bool| {
+        json!({"name": name, "served": true, "storage": storage,
+        "subresources": {"status": {}}, "schema": open})
+    };
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "foos.mygroup.example.com"},
+        "spec": {"group": "mygroup.example.com", "scope": "Cluster",
+            "names": {"plural": "foos", "singular": "foo", "kind": "Foo", "listKind": "FooList"},
+            "versions": [version("v1beta1", false), version("v1beta2", true), version("v0", false)]}});
+    let definitions = cluster.all("apiextensions.k8s.io/v1", "CustomResourceDefinition");
+    definitions.create(&PostParams::default(), &object(definition)).await.unwrap();
+    let body = "\napiVersion: mygroup.example.com/v1beta1\nkind: Foo\nmetadata:\n  name: mytest\nspec:\n  unknown: uk1\n  cronSpec: \"* * * * */5\"\n  ports:\n  - name: x\n    containerPort: 80\n    protocol: TCP";
+    let place = "/apis/mygroup.example.com/v1beta1/foos/mytest?fieldManager=field_validation_mgr&fieldValidation=Strict";
+    let (code, answer) = ask(&cluster, "PATCH", place, "application/apply-patch+yaml", body).await;
+    assert_eq!(code, 201, "{answer}");
+    let more = body.replace("uk1", "uk2").replace("  unknown", "  extra: [{a: {b: 1}}]\n  unknown");
+    let (code, answer) = ask(&cluster, "PATCH", place, "application/apply-patch+yaml", &more).await;
+    assert_eq!((code, &answer["spec"]["extra"]), (200, &json!([{"a": {"b": 1}}])), "{answer}");
+    let less = body.replace("  unknown: uk1\n", "");
+    let (_, answer) = ask(&cluster, "PATCH", place, "application/apply-patch+yaml", &less).await;
+    assert_eq!((answer["spec"].get("unknown"), answer["spec"].get("extra")), (None, None));
+}
