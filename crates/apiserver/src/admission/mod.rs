@@ -169,7 +169,7 @@ pub(crate) fn admit_status(
             certificate::check(fields, Some(old), part, &mut causes);
         }
         Kind::Service => service::admit_status(fields, &mut causes),
-        Kind::Pod => pod::check_status(fields, &mut causes),
+        Kind::Pod => pod::admit_status(fields, &mut causes),
         Kind::Deployment | Kind::ReplicaSet => workload::check_status(fields, &mut causes),
         _ => {}
     }

@@ -13,7 +13,7 @@ pub(super) use guests::check as check_guests;
 
 use super::causes::Causes;
 use super::{child, preset};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 const LISTS: [&str; 2] = ["containers", "initContainers"];
 
@@ -35,11 +35,28 @@ pub(super) fn admit(pod: &mut Map<String, Value>, old: Option<&Value>, causes: &
     }
 }
 
-/// The addresses are addresses.
-pub(super) fn check_status(pod: &Map<String, Value>, causes: &mut Causes) {
+/// Completes and checks the addresses: the first one stands in `podIP` as well, which has the last word.
+pub(super) fn admit_status(pod: &mut Map<String, Value>, causes: &mut Causes) {
+    if let Some(status) = pod.get_mut("status").and_then(Value::as_object_mut) {
+        agree_on_addresses(status);
+    }
     let ips = pod.get("status").and_then(|status| status["podIPs"].as_array());
     for (index, ip) in ips.into_iter().flatten().enumerate() {
         super::service::check_syntax(&ip["ip"], &format!("status.podIPs[{index}]"), causes);
+    }
+}
+
+fn agree_on_addresses(status: &mut Map<String, Value>) {
+    let first = status.get("podIPs").map_or(Value::Null, |ips| ips[0]["ip"].clone());
+    match status.get("podIP").filter(|ip| ip.as_str().is_some_and(|ip| !ip.is_empty())) {
+        Some(ip) if *ip != first => {
+            let ips = json!([{"ip": ip}]);
+            status.insert("podIPs".into(), ips);
+        }
+        None if first.is_string() => {
+            status.insert("podIP".into(), first);
+        }
+        _ => {}
     }
 }
 

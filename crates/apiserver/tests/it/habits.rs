@@ -144,3 +144,22 @@ async fn an_open_kind_takes_whatever_is_applied() {
     let (_, answer) = ask(&cluster, "PATCH", place, "application/apply-patch+yaml", &less).await;
     assert_eq!((answer["spec"].get("unknown"), answer["spec"].get("extra")), (None, None));
 }
+
+#[tokio::test]
+async fn a_pods_first_address_stands_in_two_places() {
+    let cluster = Cluster::start(|_| {}).await;
+    let pods = cluster.api("v1", "Pod");
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    pods.create(&PostParams::default(), &object(pod)).await.unwrap();
+    for (status, first) in [
+        (json!({"podIP": "10.244.0.5"}), "10.244.0.5"),
+        (json!({"podIP": "10.244.0.6"}), "10.244.0.6"),
+        (json!({"podIP": null, "podIPs": [{"ip": "10.244.0.7"}, {"ip": "fd00::7"}]}), "10.244.0.7"),
+    ] {
+        let patch = Patch::Merge(json!({"status": status}));
+        let written = pods.patch_status("a", &PatchParams::default(), &patch).await.unwrap();
+        let found = &written.data["status"];
+        assert_eq!((&found["podIP"], &found["podIPs"][0]["ip"]), (&json!(first), &json!(first)));
+    }
+}

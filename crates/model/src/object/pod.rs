@@ -13,6 +13,8 @@ pub struct Pod {
     pub node: Option<String>,
     pub host_network: bool,
     pub containers: Vec<Container>,
+    /// Those of init containers that go on beside the others (`restartPolicy: Always`).
+    pub sidecar_ports: Vec<ContainerPort>,
     /// `spec.hostname` and `spec.subdomain`.
     pub hostname: Option<String>,
     pub subdomain: Option<String>,
@@ -103,6 +105,7 @@ impl Pod {
             node: text(spec.at("nodeName"))?,
             host_network: spec.at("hostNetwork").optional_bool()?.unwrap_or(false),
             containers: containers(&spec)?,
+            sidecar_ports: sidecar_ports(&spec)?,
             hostname: text(spec.at("hostname"))?,
             subdomain: text(spec.at("subdomain"))?,
             addresses: addresses(&status)?,
@@ -120,6 +123,7 @@ impl Pod {
                 .containers
                 .iter()
                 .flat_map(|container| &container.ports)
+                .chain(&self.sidecar_ports)
                 .find(|port| port.name.as_ref() == Some(name) && port.protocol == protocol)
                 .map(|port| port.port),
         }
@@ -142,18 +146,27 @@ impl Container {
             command: texts(&field.at("command"))?,
             args: texts(&field.at("args"))?,
             env: environment(&field.at("env"))?,
-            ports: field
-                .at("ports")
-                .items()?
-                .iter()
-                .map(ContainerPort::parse)
-                .collect::<Result<_, _>>()?,
+            ports: ports(field)?,
             readiness: Probe::parse(&field.at("readinessProbe"))?,
             liveness: Probe::parse(&field.at("livenessProbe"))?,
             startup: Probe::parse(&field.at("startupProbe"))?,
             lifecycle: Lifecycle::parse(&field.at("lifecycle"))?,
         })
     }
+}
+
+fn sidecar_ports(spec: &Field<'_>) -> Result<Vec<ContainerPort>, FieldError> {
+    let mut all = Vec::new();
+    for container in spec.at("initContainers").items()? {
+        if container.at("restartPolicy").optional_text()? == Some("Always") {
+            all.append(&mut ports(&container)?);
+        }
+    }
+    Ok(all)
+}
+
+fn ports(container: &Field<'_>) -> Result<Vec<ContainerPort>, FieldError> {
+    container.at("ports").items()?.iter().map(ContainerPort::parse).collect()
 }
 
 impl ContainerPort {
@@ -272,4 +285,35 @@ fn is_ready(status: &Field<'_>) -> Result<bool, FieldError> {
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::object::{Object, PortRef, Protocol};
+    use serde_json::json;
+
+    #[test]
+    fn a_port_is_found_by_its_name_in_all_that_goes_on() {
+        let container = |name: &str, port: u16, policy: Option<&str>| {
+            json!({"name": name, "restartPolicy": policy, "ports": [
+                {"name": name, "containerPort": port},
+                {"name": name, "containerPort": port + 1, "protocol": "UDP"},
+            ]})
+        };
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"},
+            "spec": {
+                "containers": [container("main", 80, None)],
+                "initContainers": [container("once", 90, None), container("mesh", 100, Some("Always"))],
+            },
+        });
+        let Ok(Object::Pod(pod)) = Object::parse(&pod) else { panic!("{pod}") };
+        for (name, tcp, udp) in
+            [("main", Some(80), Some(81)), ("once", None, None), ("mesh", Some(100), Some(101))]
+        {
+            let name = PortRef::Name(name.into());
+            let found = [Protocol::Tcp, Protocol::Udp].map(|protocol| pod.port(&name, protocol));
+            assert_eq!(found, [tcp, udp], "{name:?}");
+        }
+    }
 }
