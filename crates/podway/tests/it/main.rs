@@ -7,6 +7,7 @@ mod accounts;
 mod answers;
 mod certificates;
 mod clients;
+mod conformance;
 mod connections;
 mod containers;
 mod deployments;
