@@ -103,7 +103,7 @@ proptest! {
 fn both_variants_save_what_reads_back() {
     as_root("iptables_reading::both_variants_save_what_reads_back", || {
         let mut number = 0;
-        for (variant, seed) in Variant::ALL.into_iter().flat_map(|it| [(it, 1), (it, 4), (it, 6)]) {
+        for (variant, seed) in Variant::ALL.into_iter().flat_map(|it| [(it, 1), (it, 3), (it, 9)]) {
             let (settings, changes, _) = drawn(seed);
             let mut world = World::from_objects(nodes());
             changes.into_iter().for_each(|change| drop(world.apply(change)));
