@@ -13,7 +13,8 @@ async fn an_absent_server_costs_nothing_but_time() {
     let client = server.client().await;
     create(&client, &config_map("old", "")).await.unwrap();
     create(&client, &config_map("both", "")).await.unwrap();
-    let mut watcher = watch_kinds(&client, &[Kind::CONFIG_MAP.into()]);
+    let watch = Watch { namespace: Some("default".into()), ..Kind::CONFIG_MAP.into() };
+    let mut watcher = watch_kinds(&client, &[watch]);
     match next(&mut watcher).await {
         Event::Restarted { objects, .. } => assert_eq!(names(&objects), ["both", "old"]),
         other => panic!("{other:?}"),
