@@ -3,6 +3,7 @@
 use crate::{Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// The two ends of a pseudo-terminal: what is written to the one is read from the other.
@@ -41,9 +42,23 @@ pub fn resize(front: impl AsFd, columns: u16, rows: u16) -> Result<()> {
     Errno::result(answer).map(drop).map_err(|errno| failure("resize", errno))
 }
 
+/// Signals that a terminal sends. Whoever is started in the background of a script inherits that some are ignored.
+const KEYS: [Signal; 6] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+];
+
 /// Makes the terminal at standard input the calling process's own, in a session of its own. For the time between fork
 /// and exec.
 pub(crate) fn adopt() -> std::result::Result<(), Errno> {
+    for key in KEYS {
+        // SAFETY: the default disposition runs no code of this process.
+        unsafe { signal(key, SigHandler::SigDfl)? };
+    }
     nix::unistd::setsid()?;
     // SAFETY: TIOCSCTTY takes a number; it changes what the kernel knows of this process, no memory.
     let answer = unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) };
@@ -74,12 +89,16 @@ mod tests {
 
     #[test]
     fn a_key_is_a_signal() {
+        // SAFETY: to ignore a signal runs no code.
+        let before = unsafe { signal(Signal::SIGINT, SigHandler::SigIgn).unwrap() };
         let Terminal { front, back } = Terminal::open().unwrap();
         let mut command = std::process::Command::new("sh");
         command.args(["-c", "echo ready; sleep 1000"]).stderr(std::process::Stdio::null());
         command.stdin(back.try_clone().unwrap()).stdout(back);
         let place = crate::spawn::Place { terminal: true, ..Default::default() };
         let program = crate::spawn::spawn(command, place).unwrap();
+        // SAFETY: as it was before.
+        unsafe { signal(Signal::SIGINT, before).unwrap() };
         let mut front = File::from(front);
         let mut line = [0; 7];
         front.read_exact(&mut line).unwrap();
