@@ -163,3 +163,26 @@ async fn a_pods_first_address_stands_in_two_places() {
         assert_eq!((&found["podIP"], &found["podIPs"][0]["ip"]), (&json!(first), &json!(first)));
     }
 }
+
+#[tokio::test]
+async fn custom_kinds_describe_what_every_object_has() {
+    let cluster = Cluster::start(|_| {}).await;
+    let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
+        {"type": "object", "description": "Foo", "properties": {"spec": {"type": "object"}}}}});
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "foos.example.com"},
+        "spec": {"group": "example.com", "scope": "Cluster", "versions": [version],
+            "names": {"plural": "foos", "singular": "foo", "kind": "Foo", "listKind": "FooList"}}});
+    let definitions = cluster.all("apiextensions.k8s.io/v1", "CustomResourceDefinition");
+    definitions.create(&PostParams::default(), &object(definition)).await.unwrap();
+    let (_, document) = ask(&cluster, "GET", "/openapi/v3/apis/example.com/v1", JSON, "").await;
+    let properties = &document["components"]["schemas"]["com.example.v1.Foo"]["properties"];
+    for (field, beginning) in [
+        ("apiVersion", "APIVersion defines"),
+        ("kind", "Kind is a string"),
+        ("metadata", "Standard object's metadata"),
+    ] {
+        let description = properties[field]["description"].as_str().unwrap_or_default();
+        assert!(description.starts_with(beginning), "{field}: {description:?}");
+    }
+}

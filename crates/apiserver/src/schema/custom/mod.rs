@@ -9,10 +9,12 @@ mod validate;
 use super::compile::{Compiler, compile};
 use super::{Id, Root, Struct, Type, Types, builtin};
 use crate::error::{Cause, Reason};
+use crate::resources::Kind;
 use regex::Regex;
 use rules::Rules;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// A version's schema, with everything that is worth compiling once.
 #[derive(Debug)]
@@ -95,14 +97,22 @@ impl Schema {
     }
 }
 
-/// The fields that every object has.
+/// The fields that every object has, as built-in kinds describe them.
+static COMMON: LazyLock<Map<String, Value>> = LazyLock::new(|| {
+    let example = Kind::ConfigMap.resource();
+    let mut definitions = builtin::definitions(&mut std::iter::once(example));
+    let fields = definitions.remove(&builtin::name(example)).map(|mut it| it["properties"].take());
+    let mut fields = fields.unwrap_or_default();
+    ["apiVersion", "kind", "metadata"]
+        .map(|name| (name.to_owned(), fields[name].take()))
+        .into_iter()
+        .collect()
+});
+
 fn with_metadata(source: &Value) -> Value {
     let mut whole = if source.is_object() { source.clone() } else { json!({"type": "object"}) };
     let Some(Value::Object(properties)) = whole.get_mut("properties") else { return whole };
-    properties.insert("apiVersion".into(), json!({"type": "string"}));
-    properties.insert("kind".into(), json!({"type": "string"}));
-    let metadata = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
-    properties.insert("metadata".into(), json!({"$ref": format!("{}{metadata}", builtin::PATH)}));
+    properties.extend(COMMON.clone());
     whole
 }
 
