@@ -310,12 +310,6 @@ pub(super) fn keep_all_but_status(resource: &Resource, object: &mut Value, old: 
     if resource.status_covers_metadata() {
         result["metadata"] = object["metadata"].take();
     }
-    // The server counts by itself.
-    if resource.kind == Kind::ResourceQuota
-        && let Some(status) = old.get("status")
-    {
-        result["status"] = status.clone();
-    }
     if resource.kind == Kind::Deployment {
         keep_labels(&mut result, old);
     }

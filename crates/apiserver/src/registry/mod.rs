@@ -293,7 +293,13 @@ impl Registry {
             self.settle(write.now);
             return Ok(Arc::new(Object::unsaved(object)));
         }
-        Ok(self.finish(kind, key.clone(), object, write))
+        let written = self.finish(kind, key.clone(), object, write);
+        if kind == Kind::ResourceQuota && part == Part::Status {
+            // Whatever was said of it, the server counts.
+            self.count_quota(key);
+            self.settle(write.now);
+        }
+        Ok(written)
     }
 
     /// Drops unknown fields, or refuses them, and refuses fields of the wrong type.
