@@ -167,6 +167,9 @@ fn subresources(resource: &Resource) -> Vec<(&'static str, &'static str, &'stati
         all.push(("portforward", "PodPortForwardOptions", &["create", "get"]));
         all.push(("proxy", "PodProxyOptions", &PROXY_VERBS));
     }
+    if resource.kind == Kind::Namespace {
+        all.push(("finalize", resource.name, &["update"]));
+    }
     if resource.kind == Kind::CertificateSigningRequest {
         all.push(("approval", resource.name, &STATUS_VERBS));
     }

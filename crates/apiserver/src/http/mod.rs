@@ -226,6 +226,10 @@ async fn handle_objects(
             Method::PATCH => scale::patch(&server, &place, &query, request).await,
             _ => Err(Error::MethodNotAllowed),
         },
+        (Some(_), Some(Subresource::Finalize)) => match method {
+            Method::PUT => objects::finalize(&server, &place, &query, request).await,
+            _ => Err(Error::MethodNotAllowed),
+        },
         (Some(_), subresource) => {
             let part = match subresource {
                 None => Part::Main,

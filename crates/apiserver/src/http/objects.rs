@@ -234,6 +234,19 @@ pub(super) async fn replace(
     Ok(shown(place, query, replaced).code(code).warn(warnings))
 }
 
+/// Says who must be done with a namespace before it goes.
+pub(super) async fn finalize(
+    server: &ApiServer,
+    place: &Place,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Reply, Error> {
+    let (wanted, _) = whole(place, request).await?;
+    let (key, write) = (place.key(), write(place, query));
+    let written = server.write(|registry| registry.finalize(&key, &wanted, write))?;
+    Ok(shown(place, query, written))
+}
+
 pub(super) async fn patch(
     server: &ApiServer,
     place: &Place,

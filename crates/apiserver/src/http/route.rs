@@ -45,6 +45,7 @@ pub(super) enum Subresource {
     Binding,
     EphemeralContainers,
     Eviction,
+    Finalize,
     Log,
     Exec,
     Attach,
@@ -74,6 +75,7 @@ impl Subresource {
             Self::Binding => "binding",
             Self::EphemeralContainers => "ephemeralcontainers",
             Self::Eviction => "eviction",
+            Self::Finalize => "finalize",
             Self::Log => "log",
             Self::Exec => "exec",
             Self::Attach => "attach",
@@ -178,6 +180,9 @@ fn within(resource: &'static Resource, namespace: Option<String>, parts: &[&str]
         [name, "scale"] if resource.scale.is_some() => {
             (Some((*name).to_owned()), Some(Subresource::Scale))
         }
+        [name, "finalize"] if resource.kind == Kind::Namespace => {
+            (Some((*name).to_owned()), Some(Subresource::Finalize))
+        }
         [name, "token"] if resource.kind == Kind::ServiceAccount => {
             (Some((*name).to_owned()), Some(Subresource::Token))
         }
@@ -229,6 +234,10 @@ mod tests {
             (
                 "/api/v1/namespaces/a/status",
                 place(Kind::Namespace, None, Some("a"), Some(Subresource::Status)),
+            ),
+            (
+                "/api/v1/namespaces/a/finalize",
+                place(Kind::Namespace, None, Some("a"), Some(Subresource::Finalize)),
             ),
             ("/api/v1/nodes/n%2d1", place(Kind::Node, None, Some("n-1"), None)),
             ("/apis/apps/v1/deployments", place(Kind::Deployment, None, None, None)),

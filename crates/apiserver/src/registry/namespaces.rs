@@ -1,12 +1,14 @@
 //! The end of a namespace: its pods go first, then all that is left, then the namespace. What holds it up stands in its
 //! conditions (KEP-5080, `NamespaceConditionType`).
 
-use super::{Registry, meta};
+use super::{Registry, Write, meta};
+use crate::error::Error;
 use crate::resources::{Kind, RESOURCES};
-use crate::store::{Change, Key};
+use crate::store::{Change, Key, Object};
 use crate::time;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Type, reason and message of a condition that says that nothing is wrong.
 const RIGHT: [(&str, &str, &str); 5] = [
@@ -55,6 +57,29 @@ impl Registry {
         if self.store.is_empty(namespace) {
             self.release_namespace(&key);
         }
+    }
+
+    /// Writes who must be done with a namespace before it goes (`namespaces/finalize`).
+    pub(crate) fn finalize(
+        &mut self,
+        key: &Key,
+        wanted: &Value,
+        write: Write<'_>,
+    ) -> Result<Arc<Object>, Error> {
+        let kind = Kind::Namespace;
+        let old = self.get(kind, key)?;
+        meta::check_same(kind.resource(), key, wanted, &old.value)?;
+        let mut object = old.value.clone();
+        object["spec"] = match wanted["spec"]["finalizers"].as_array() {
+            Some(finalizers) if !finalizers.is_empty() => json!({"finalizers": finalizers}),
+            _ => json!({}),
+        };
+        if !write.dry_run && meta::is_finished(&object) {
+            self.store.remove(kind, key);
+            self.settle(write.now);
+            return Ok(Arc::new(Object::unsaved(object)));
+        }
+        Ok(self.finish(kind, key.clone(), object, write))
     }
 
     /// Ends what is in a namespace; where something of a kind has just gone, only what had to wait for it.
@@ -114,13 +139,15 @@ impl Registry {
 
     /// Takes away the server's own finalizer; others may still hold the namespace.
     fn release_namespace(&mut self, key: &Key) {
-        let Some(object) = self.store.get(Kind::Namespace, key) else { return };
-        let mut object = object.value.clone();
+        let Some(old) = self.store.get(Kind::Namespace, key) else { return };
+        let mut object = old.value.clone();
         if let Some(Value::Array(finalizers)) = object["spec"].get_mut("finalizers") {
             finalizers.retain(|finalizer| finalizer != "kubernetes");
         }
         if meta::is_finished(&object) {
             self.store.remove(Kind::Namespace, key);
+        } else if object != old.value {
+            self.store.put(Kind::Namespace, key.clone(), object);
         }
     }
 }

@@ -185,6 +185,28 @@ fn a_namespace_ends_with_its_pods_first_and_says_what_it_waits_for() {
 }
 
 #[test]
+fn whoever_must_be_done_with_a_namespace_holds_it() {
+    let mut registry = registry();
+    let space = Key::new("", "space");
+    registry.create(Kind::Namespace, "", map("space"), WRITE).unwrap();
+    let mut finalize = |finalizers: Value| {
+        let wanted = json!({"metadata": {"name": "space"}, "spec": {"finalizers": finalizers}});
+        registry.finalize(&space, &wanted, WRITE).unwrap();
+        let held = registry.store.get(Kind::Namespace, &space);
+        held.map(|it| it.value["spec"]["finalizers"].clone())
+    };
+    let both = json!(["kubernetes", "example.com/hold"]);
+    assert_eq!(finalize(both.clone()), Some(both));
+    registry.delete(Kind::Namespace, &space, &Deletion::default(), WRITE).unwrap();
+    let held = registry.get(Kind::Namespace, &space).unwrap();
+    assert_eq!(held.value["spec"]["finalizers"], json!(["example.com/hold"]));
+    let stale = json!({"metadata": {"name": "space", "resourceVersion": "1"}});
+    assert_eq!(registry.finalize(&space, &stale, WRITE).unwrap_err().code(), 409);
+    registry.finalize(&space, &map("space"), WRITE).unwrap();
+    assert!(registry.store.get(Kind::Namespace, &space).is_none());
+}
+
+#[test]
 fn owners_in_a_circle_and_in_a_long_row_go_as_well() {
     let foreground = Deletion { propagation: Some(Propagation::Foreground), ..Deletion::default() };
     for (number, is_circle) in [(1, true), (2, true), (3, true), (2_000, false)] {
