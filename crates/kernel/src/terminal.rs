@@ -92,17 +92,18 @@ mod tests {
         // SAFETY: to ignore a signal runs no code.
         let before = unsafe { signal(Signal::SIGINT, SigHandler::SigIgn).unwrap() };
         let Terminal { front, back } = Terminal::open().unwrap();
-        let mut command = std::process::Command::new("sh");
-        command.args(["-c", "echo ready; sleep 1000"]).stderr(std::process::Stdio::null());
+        let mut command = std::process::Command::new("cat");
+        command.stderr(std::process::Stdio::null());
         command.stdin(back.try_clone().unwrap()).stdout(back);
         let place = crate::spawn::Place { terminal: true, ..Default::default() };
         let program = crate::spawn::spawn(command, place).unwrap();
         // SAFETY: as it was before.
         unsafe { signal(Signal::SIGINT, before).unwrap() };
         let mut front = File::from(front);
-        let mut line = [0; 7];
-        front.read_exact(&mut line).unwrap();
-        assert_eq!(&line, b"ready\r\n");
+        front.write_all(b"a\n").unwrap();
+        let mut lines = [0; 6];
+        front.read_exact(&mut lines).unwrap();
+        assert_eq!(&lines, b"a\r\na\r\n", "the terminal's, and the program's");
         front.write_all(b"\x03").unwrap();
         let ended = program.wait(Some(std::time::Duration::from_secs(20))).unwrap();
         assert!(ended, "it was interrupted");

@@ -70,9 +70,6 @@ impl Registry {
         key: &Key,
         pod: &mut Value,
     ) -> Result<(), Error> {
-        if resource.kind != Kind::Pod {
-            return Ok(());
-        }
         let spec = &mut pod["spec"];
         let named = |field: &str| spec[field].as_str().filter(|it| !it.is_empty());
         let account = named("serviceAccountName").or(named("serviceAccount"));

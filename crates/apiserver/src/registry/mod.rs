@@ -210,9 +210,11 @@ impl Registry {
         track::begin(resource, &given, &mut object, managers, write);
         let mut object = resource.stored(object);
         self.pools.allocate(kind, &mut object, None, write.dry_run)?;
-        self.assign_account(resource, &key, &mut object)?;
-        self.assign_priority(resource, &key, &mut object)?;
-        self.assign_runtime(resource, &key, &mut object)?;
+        if kind == Kind::Pod {
+            self.assign_account(resource, &key, &mut object)?;
+            self.assign_priority(resource, &key, &mut object)?;
+            self.assign_runtime(resource, &key, &mut object)?;
+        }
         self.check_room(kind.resource(), &key, &object, None)?;
         if self.store.get(kind, &key).is_some() {
             return Err(Error::AlreadyExists { resource, name: key.name });

@@ -35,9 +35,6 @@ impl Registry {
         key: &Key,
         pod: &mut Value,
     ) -> Result<(), Error> {
-        if resource.kind != Kind::Pod {
-            return Ok(());
-        }
         let spec = &mut pod["spec"];
         let wanted = spec["priorityClassName"].as_str().filter(|name| !name.is_empty());
         let found = match wanted {

@@ -15,9 +15,6 @@ impl Registry {
         key: &Key,
         pod: &mut Value,
     ) -> Result<(), Error> {
-        if resource.kind != Kind::Pod {
-            return Ok(());
-        }
         let refuse = |why| Error::Forbidden { resource, name: key.name.clone(), why };
         let spec = &mut pod["spec"];
         let class = match spec["runtimeClassName"].as_str() {
