@@ -21,6 +21,9 @@ const NETWORK: u32 = 0xfff0_0000;
 const SOURCE: [u32; 2] = [12, 8];
 /// Where a netlink message has the port of who asked for it (`nlmsghdr.nlmsg_pid`).
 const ASKING_PORT: u32 = 12;
+/// Where a TCP header has its flags, and the one that begins a connection.
+const FLAGS: u32 = 13;
+const SYN: u32 = 1 << 1;
 /// `BPF_MAXINSNS`.
 const MOST: usize = 4096;
 
@@ -32,6 +35,17 @@ pub fn admit_only(socket: &impl AsFd, sources: &[IpNet]) -> io::Result<()> {
     let mut filter: Vec<_> = sources.iter().flat_map(admit).collect();
     filter.push(answer(0));
     Ok(attach(socket, filter)?)
+}
+
+/// Lets no new connection of TCP begin at a listening socket; those that have begun come. Replaces an earlier filter.
+pub fn admit_no_new(listener: &impl AsFd) -> io::Result<()> {
+    let filter = vec![
+        instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, FLAGS),
+        instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 1, SYN),
+        answer(0),
+        answer(u32::MAX),
+    ];
+    Ok(attach(listener, filter)?)
 }
 
 /// Lets no netlink notification reach the socket that tells of what was asked for from these ports. Replaces an earlier
@@ -195,5 +209,22 @@ mod tests {
                 assert_eq!(&heard[..length], wanted);
             }
         }
+    }
+
+    #[test]
+    fn a_listener_that_admits_no_new_connection_keeps_those_that_came() {
+        use std::io::{Read, Write};
+        use std::net::{TcpListener, TcpStream};
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut early = TcpStream::connect(address).unwrap();
+        admit_no_new(&listener).unwrap();
+        let late = TcpStream::connect_timeout(&address, std::time::Duration::from_millis(100));
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        early.write_all(b"a").unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        let mut octet = [0];
+        accepted.read_exact(&mut octet).unwrap();
+        assert_eq!(&octet, b"a");
     }
 }

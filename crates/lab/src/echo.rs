@@ -25,6 +25,8 @@ use tokio::task::JoinSet;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long nobody must have asked before it counts as sure that nobody will.
 const QUIET: Duration = Duration::from_secs(1);
+/// Longer than a handshake takes that has begun, or a request after it.
+const KNOCK: Duration = Duration::from_millis(100);
 /// The longest datagram over IPv4.
 const DATAGRAM: usize = 65_507;
 
@@ -189,6 +191,11 @@ async fn accept(listener: TcpListener, here: Arc<Here>, mut stages: watch::Recei
             Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }
     }
+    // Who knocks now is heard by nobody, and tries elsewhere; who was let in before is answered, not reset.
+    kernel::filter::admit_no_new(&listener).ok();
+    while let Ok(Ok((stream, _))) = tokio::time::timeout(KNOCK, listener.accept()).await {
+        connections.spawn(converse(stream, Arc::clone(&here), stages.clone()));
+    }
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
@@ -207,7 +214,10 @@ async fn converse(stream: TcpStream, here: Arc<Here>, mut stages: watch::Receive
     tokio::pin!(connection);
     tokio::select! {
         _gone_or_done = connection.as_mut() => return,
-        () = closing(&mut stages) => connection.as_mut().graceful_shutdown(),
+        // Who has just come has not said yet what for.
+        () = async { closing(&mut stages).await; tokio::time::sleep(KNOCK).await } => {
+            connection.as_mut().graceful_shutdown();
+        }
     }
     // A client that went away is its own affair.
     connection.await.ok();
@@ -371,6 +381,23 @@ mod tests {
             half.read_to_string(&mut answer).await.unwrap();
             assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
             running.await.unwrap();
+        });
+    }
+
+    #[test]
+    fn who_waits_at_the_door_when_it_closes_is_answered() {
+        on_runtime(async {
+            let (_stage, stages) = watch::channel(Stage::Closing);
+            for _ in 0..20 {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                let mut waiting = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                waiting.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+                let closing = tokio::spawn(accept(listener, Arc::default(), stages.clone()));
+                let mut answer = String::new();
+                waiting.read_to_string(&mut answer).await.unwrap();
+                assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+                closing.await.unwrap();
+            }
         });
     }
 
