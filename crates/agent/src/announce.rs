@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// How long after a failure it is tried again.
+/// How long after a failure it is tried again, and for how long after a write changes of before it may come in.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// What the Node's annotations are to say.
@@ -38,8 +38,8 @@ impl Announcement {
 /// holds nothing up.
 pub(crate) struct Announcer {
     client: Client,
-    /// What was written and has not been seen since.
-    written: Option<Announcement>,
+    /// What was written and has not been seen since, and when.
+    written: Option<(Announcement, Instant)>,
     under_way: Option<(Announcement, BoxFuture<'static, client::Result<()>>)>,
     /// Not before then, after a failure.
     not_before: Option<Instant>,
@@ -54,7 +54,8 @@ impl Announcer {
     pub(crate) fn compare(&mut self, node: Option<&Node>, wanted: Announcement) {
         let Some(node) = node else { return };
         let waits = self.not_before.is_some_and(|time| Instant::now() < time);
-        let done = self.written.as_ref() == Some(&wanted) || wanted.is_in(node);
+        let is_written = self.written.as_ref().is_some_and(|(written, _)| *written == wanted);
+        let done = is_written || wanted.is_in(node);
         if done || waits || self.under_way.is_some() {
             return;
         }
@@ -65,9 +66,14 @@ impl Announcer {
         self.under_way = Some((wanted, writing));
     }
 
-    /// The Node object changed: what was written may have been overwritten.
+    /// The Node object changed: what was written may have been overwritten. So soon after it the change is rather one
+    /// from before, which was under way; then it is looked at again later.
     pub(crate) fn forget(&mut self) {
-        self.written = None;
+        if let Some((_, time)) = self.written.take()
+            && time.elapsed() < PAUSE
+        {
+            self.not_before = Some(time + PAUSE);
+        }
     }
 
     /// When there is a reason to [`Announcer::compare`] again: an announcement ended, or may be tried again. Never,
@@ -84,7 +90,7 @@ impl Announcer {
         let outcome = writing.await;
         let announced = self.under_way.take().map(|(announced, _)| announced);
         match outcome {
-            Ok(()) => self.written = announced,
+            Ok(()) => self.written = announced.map(|announced| (announced, Instant::now())),
             Err(_) => self.not_before = Some(Instant::now() + PAUSE),
         }
         outcome

@@ -1,5 +1,23 @@
 use super::*;
+use kernel::namespace;
+use kernel::process::{Signal, may_administer};
+use kernel::spawn::{Place, spawn};
 use std::net::TcpListener;
+use std::process::Command;
+
+/// Only root enters a container; an ordinary user runs the test anew as root of a user namespace.
+fn as_root(test: &str, body: impl AsyncFnOnce()) {
+    if !may_administer().unwrap() {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args([&format!("kubelet::prober::tests::{test}"), "--exact"]);
+        let death_signal = Some(Signal::SIGKILL);
+        let place = Place { make: vec![namespace::Kind::User], death_signal, ..Place::default() };
+        assert!(spawn(again, place).unwrap().reap().unwrap().success(), "{test} as root");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(body());
+}
 
 fn target(ports: Vec<model::object::pod::ContainerPort>) -> Target {
     let object = serde_json::json!({
@@ -20,8 +38,12 @@ fn ports() -> (u16, TcpListener) {
     (closed.local_addr().unwrap().port(), silent)
 }
 
-#[tokio::test]
-async fn what_fails_says_why() {
+#[test]
+fn what_fails_says_why() {
+    as_root("what_fails_says_why", async || all_say_why().await);
+}
+
+async fn all_say_why() {
     let (closed, silent) = ports();
     let silent_port = silent.local_addr().unwrap().port();
     let get = |https, port| ProbeAction::HttpGet {
@@ -72,8 +94,12 @@ async fn what_fails_says_why() {
     drop(silent);
 }
 
-#[tokio::test]
-async fn what_cannot_be_asked_is_an_error() {
+#[test]
+fn what_cannot_be_asked_is_an_error() {
+    as_root("what_cannot_be_asked_is_an_error", async || errors_are_told().await);
+}
+
+async fn errors_are_told() {
     let named = ProbeAction::TcpSocket { port: PortRef::Name("web".into()), host: None };
     let missing = ProbeAction::Exec { command: vec!["/no-such-program".to_owned()] };
     for (action, expected) in [
