@@ -373,7 +373,8 @@ mod tests {
             // Another request on the same listener proves that the first connection was accepted.
             exchange(address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
             drop(stop);
-            while TcpStream::connect(address).await.is_ok() {
+            // At first nobody hears, then nobody is there.
+            while let Ok(Ok(_)) = tokio::time::timeout(KNOCK, TcpStream::connect(address)).await {
                 tokio::task::yield_now().await;
             }
             half.write_all(b"cd").await.unwrap();
