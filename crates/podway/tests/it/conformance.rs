@@ -20,7 +20,7 @@ fn a_lab_passes_conformance_tests() {
     command.args(["-provider=skeleton", "-num-nodes=2", "-ginkgo.no-color", "-ginkgo.timeout=1h"]);
     command.arg(format!("-kubeconfig={}", session.folder.join("kubeconfig").display()));
     command.arg(format!("-kubectl-path={}", clients().join(kubectl).display()));
-    command.arg(format!("-ginkgo.focus=^({})", names.join("|")));
+    command.arg(format!("-ginkgo.focus={}", names.join("|")));
     let output = command.current_dir(&session.folder).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let passed = format!("SUCCESS! -- {} Passed | 0 Failed", names.len());
