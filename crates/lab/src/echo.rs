@@ -15,18 +15,23 @@ use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// How long a client may take for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long nobody must have asked before it counts as sure that nobody will.
-const QUIET: Duration = Duration::from_secs(1);
-/// Longer than a handshake takes that has begun, or a request after it.
+/// How long nobody must have asked before it counts as sure that nobody will: others may be slow to learn who goes.
+const QUIET: Duration = Duration::from_secs(3);
+/// How long at least to wait for the first who asks.
+const LULL: Duration = Duration::from_secs(1);
+/// Longer than a handshake takes that has begun.
 const KNOCK: Duration = Duration::from_millis(100);
+/// How long who has come without a word yet may take for the first.
+const HESITATION: Duration = Duration::from_secs(1);
 /// The longest datagram over IPv4.
 const DATAGRAM: usize = 65_507;
 
@@ -85,8 +90,8 @@ pub struct Server {
 #[derive(Debug, Default)]
 struct Here {
     identity: Identity,
-    /// Requests and datagrams so far, but for probes.
-    asked: AtomicU64,
+    /// The last request or datagram, but for probes.
+    asked: watch::Sender<Option<Instant>>,
 }
 
 /// How far the end has come.
@@ -101,7 +106,7 @@ enum Stage {
 impl Server {
     /// Opens every port for IPv4 and, where the kernel has it, IPv6.
     pub async fn listen(config: Config) -> Result<Self, ListenError> {
-        let here = Arc::new(Here { identity: config.identity, asked: AtomicU64::new(0) });
+        let here = Arc::new(Here { identity: config.identity, asked: watch::Sender::default() });
         let mut server = Server { tcp: Vec::new(), udp: Vec::new(), here, grace: config.grace };
         for port in config.tcp {
             let failed = |source| ListenError { protocol: "TCP", port, source };
@@ -153,14 +158,16 @@ impl Server {
 }
 
 impl Here {
+    fn is_asked(&self) {
+        self.asked.send_replace(Some(Instant::now()));
+    }
+
     /// Completes when nobody has asked for a while.
     async fn becomes_quiet(&self) {
-        let mut asked = self.asked.load(Ordering::Relaxed);
-        loop {
-            tokio::time::sleep(QUIET).await;
-            if asked == std::mem::replace(&mut asked, self.asked.load(Ordering::Relaxed)) {
-                return;
-            }
+        tokio::time::sleep(LULL).await;
+        let until = || self.asked.borrow().map(|asked| asked + QUIET);
+        while let Some(until) = until().filter(|until| *until > Instant::now()) {
+            tokio::time::sleep_until(until).await;
         }
     }
 }
@@ -203,7 +210,9 @@ async fn accept(listener: TcpListener, here: Arc<Here>, mut stages: watch::Recei
 async fn converse(stream: TcpStream, here: Arc<Here>, mut stages: watch::Receiver<Stage>) {
     let (Ok(client), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     let stage = stages.clone();
+    let heard = AtomicBool::new(false);
     let service = service_fn(|request| {
+        heard.store(true, Ordering::Relaxed);
         let stays = *stage.borrow() == Stage::Serving;
         answer(request, &here, (client, local), stays)
     });
@@ -214,10 +223,13 @@ async fn converse(stream: TcpStream, here: Arc<Here>, mut stages: watch::Receive
     tokio::pin!(connection);
     tokio::select! {
         _gone_or_done = connection.as_mut() => return,
-        // Who has just come has not said yet what for.
-        () = async { closing(&mut stages).await; tokio::time::sleep(KNOCK).await } => {
-            connection.as_mut().graceful_shutdown();
-        }
+        () = async {
+            closing(&mut stages).await;
+            // Who has just come has not said yet what for.
+            if !heard.load(Ordering::Relaxed) {
+                tokio::time::sleep(HESITATION).await;
+            }
+        } => connection.as_mut().graceful_shutdown(),
     }
     // A client that went away is its own affair.
     connection.await.ok();
@@ -231,7 +243,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let agent = request.headers().get(USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
     if !agent.starts_with(b"kube-probe/") {
-        here.asked.fetch_add(1, Ordering::Relaxed);
+        here.is_asked();
     }
     // Left unread, a long body would end in a reset instead of the answer.
     while let Some(Ok(_)) = request.body_mut().frame().await {}
@@ -261,7 +273,7 @@ async fn reflect(socket: UdpSocket, here: Arc<Here>, mut stages: watch::Receiver
         };
         // An error here is an ICMP answer to an earlier datagram.
         let Ok((length, client)) = received else { continue };
-        here.asked.fetch_add(1, Ordering::Relaxed);
+        here.is_asked();
         let mut report = report(&here.identity, client, local);
         report["payload"] = String::from_utf8_lossy(&buffer[..length]).into();
         socket.send_to(&line(&report), client).await.ok();
@@ -389,11 +401,12 @@ mod tests {
     fn who_waits_at_the_door_when_it_closes_is_answered() {
         on_runtime(async {
             let (_stage, stages) = watch::channel(Stage::Closing);
-            for _ in 0..20 {
+            for hesitation in [Duration::ZERO; 20].into_iter().chain([HESITATION / 2]) {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
                 let mut waiting = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-                waiting.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
                 let closing = tokio::spawn(accept(listener, Arc::default(), stages.clone()));
+                tokio::time::sleep(hesitation).await;
+                waiting.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
                 let mut answer = String::new();
                 waiting.read_to_string(&mut answer).await.unwrap();
                 assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
@@ -421,6 +434,9 @@ mod tests {
             let mut rest = String::new();
             early.read_to_string(&mut rest).await.unwrap();
             assert!(rest.contains("\"/2\"") && rest.contains("connection: close"), "{rest}");
+            // Longer than a slow network may take to send nobody any more.
+            tokio::time::sleep(QUIET - LULL).await;
+            exchange(address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
             running.await.unwrap();
             assert!(TcpStream::connect(address).await.is_err(), "at last it is closed");
         });
