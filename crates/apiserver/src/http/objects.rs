@@ -5,7 +5,6 @@ use super::query::Query;
 use super::reply::Reply;
 use super::route::Place;
 use super::success;
-use super::twice;
 use crate::error::{Cause, Error, Reason};
 use crate::patch::Patch;
 use crate::protobuf;
@@ -478,12 +477,16 @@ async fn whole(place: &Place, request: Request<Incoming>) -> Result<(Value, Vec<
     };
     let no_json =
         |why: &str| refuse(&format!("couldn't get version/kind; json parse error: {why}"));
+    let mut twice = Vec::new();
     let object = match media.as_str() {
         "" | "application/json" => {
-            serde_json::from_slice(&text).map_err(|error| match error.is_eof() {
-                true => no_json("unexpected end of JSON input"),
-                false => no_json(&error.to_string()),
-            })?
+            let (object, fields) =
+                super::json::read(&text).map_err(|error| match error.is_eof() {
+                    true => no_json("unexpected end of JSON input"),
+                    false => no_json(&error.to_string()),
+                })?;
+            twice = fields;
+            object
         }
         PROTOBUF if text.is_empty() => return Err(refuse("empty data")),
         PROTOBUF => protobuf::decode(&text).map_err(|fault| match &fault {
@@ -509,8 +512,6 @@ async fn whole(place: &Place, request: Request<Incoming>) -> Result<(Value, Vec<
                 let text = String::from_utf8_lossy(&text);
                 return Err(refuse(&format!("Object 'Kind' is missing in '{text}'")));
             }
-            let is_json = matches!(media.as_str(), "" | "application/json");
-            let twice = if is_json { twice::fields(&text) } else { Vec::new() };
             return Ok((object, twice));
         }
     };

@@ -138,7 +138,7 @@ s.ThreadingTCPServer(('', 80), Server).serve_forever()";
         "name": "c", "image": "x", "ports": [{"containerPort": 80}],
         "command": ["python3", "-c", server],
         "readinessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 1},
-        "lifecycle": goes_on_for(1),
+        "lifecycle": goes_on_for(5),
     });
     answered_always(&web(container, json!({"maxSurge": "50%", "maxUnavailable": 0})), "nft");
 }
