@@ -61,24 +61,28 @@ async fn renew(client: &Client, node: &str, renewals: u32) {
     }
 }
 
-/// The pod may be gone meanwhile.
+/// The pod may be gone meanwhile, and another have its name.
 async fn look_after(client: &Client, node: &str, pod: &Value) {
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
     let name = pod["metadata"]["name"].as_str().unwrap();
     let namespace = pod["metadata"]["namespace"].as_str();
     if pod["metadata"].get("deletionTimestamp").is_some() {
-        client::delete(client, Kind::POD, namespace, name, Some(0)).await.unwrap();
+        match client::delete_this(client, Kind::POD, namespace, name, uid).await {
+            Err(client::Error::Conflict { .. }) => {}
+            answer => drop(answer.unwrap()),
+        }
     } else if pod.pointer("/status/podIP").is_none() || is_doubted(pod) {
         // A pod that says so has done its work at once.
         let ends = pod["metadata"]["annotations"]["test/ends"].as_str();
-        let address = address(node, pod["metadata"]["uid"].as_str().unwrap());
-        let status = json!({"status": {
+        let address = address(node, uid);
+        let status = json!({"metadata": {"uid": uid}, "status": {
             "phase": ends.unwrap_or("Running"),
             "podIP": address,
             "podIPs": [{"ip": address}],
             "conditions": [{"type": "Ready", "status": if ends.is_some() { "False" } else { "True" }}],
         }});
         match client::patch_status(client, Kind::POD, namespace, name, &status).await {
-            Err(client::Error::NotFound { .. }) => {}
+            Err(client::Error::NotFound { .. } | client::Error::Conflict { .. }) => {}
             answer => drop(answer.unwrap()),
         }
     }
