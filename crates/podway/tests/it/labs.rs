@@ -63,7 +63,8 @@ impl Lab {
     /// Brings up the manifests, with more arguments of `lab up`.
     pub(crate) fn up(manifests: &[&Path], more: &[&str]) -> Lab {
         let lab = Lab { name: new_name() };
-        let mut arguments: Vec<&OsStr> = vec![OsStr::new("lab"), OsStr::new("up")];
+        // An emulated processor or a busy machine takes its time.
+        let mut arguments: Vec<&OsStr> = ["lab", "up", "--timeout", "240"].map(OsStr::new).into();
         for path in manifests {
             arguments.extend([OsStr::new("-f"), path.as_os_str()]);
         }
@@ -274,7 +275,7 @@ impl Drop for Traffic {
 
 /// Looks until it is so, or fails at the deadline.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    const DEADLINE: Duration = Duration::from_secs(60);
+    const DEADLINE: Duration = Duration::from_secs(180);
     const PAUSE: Duration = Duration::from_millis(20);
     let begin = Instant::now();
     while !is_so() {
