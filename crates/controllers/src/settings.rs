@@ -22,6 +22,8 @@ pub enum Controller {
     Deployment,
     /// ReplicaSets → Pods.
     ReplicaSet,
+    /// ReplicationControllers → Pods.
+    ReplicationController,
     /// StatefulSets → Pods with names that stay.
     StatefulSet,
     /// DaemonSets → a Pod on every node that suits.
@@ -41,12 +43,13 @@ pub enum Controller {
 }
 
 impl Controller {
-    pub const ALL: [Controller; 13] = [
+    pub const ALL: [Controller; 14] = [
         Controller::EndpointSlice,
         Controller::EndpointSliceMirroring,
         Controller::Endpoints,
         Controller::Deployment,
         Controller::ReplicaSet,
+        Controller::ReplicationController,
         Controller::StatefulSet,
         Controller::DaemonSet,
         Controller::Job,
@@ -65,6 +68,7 @@ impl Controller {
             Controller::Endpoints => "endpoints-controller",
             Controller::Deployment => "deployment-controller",
             Controller::ReplicaSet => "replicaset-controller",
+            Controller::ReplicationController => "replicationcontroller-controller",
             Controller::StatefulSet => "statefulset-controller",
             Controller::DaemonSet => "daemonset-controller",
             Controller::Job => "job-controller",
@@ -88,6 +92,7 @@ impl Controller {
             Controller::Endpoints => &[Kind::SERVICE, Kind::POD, Kind::ENDPOINTS],
             Controller::Deployment => &[Kind::DEPLOYMENT, Kind::REPLICA_SET, Kind::POD],
             Controller::ReplicaSet => &[Kind::REPLICA_SET, Kind::POD],
+            Controller::ReplicationController => &[Kind::REPLICATION_CONTROLLER, Kind::POD],
             Controller::StatefulSet => &[
                 Kind::STATEFUL_SET,
                 Kind::CONTROLLER_REVISION,

@@ -21,6 +21,7 @@ pub(crate) enum Task {
     /// A pod that waits for a node.
     Schedule(ObjectKey),
     ReplicaSet(ObjectKey),
+    ReplicationController(ObjectKey),
     Deployment(ObjectKey),
     StatefulSet(ObjectKey),
     DaemonSet(ObjectKey),
@@ -40,6 +41,7 @@ impl Task {
             Task::NodeCidr(_) => Controller::NodeIpam,
             Task::Schedule(_) => Controller::Scheduler,
             Task::ReplicaSet(_) => Controller::ReplicaSet,
+            Task::ReplicationController(_) => Controller::ReplicationController,
             Task::Deployment(_) => Controller::Deployment,
             Task::StatefulSet(_) => Controller::StatefulSet,
             Task::DaemonSet(_) => Controller::DaemonSet,

@@ -48,6 +48,7 @@ pub(crate) fn complete(resource: &'static Resource, object: &mut Value, old: Opt
         Kind::Pod => pod::complete_pod(child(fields, "spec")),
         Kind::Deployment
         | Kind::ReplicaSet
+        | Kind::ReplicationController
         | Kind::StatefulSet
         | Kind::DaemonSet
         | Kind::Job
@@ -114,6 +115,7 @@ pub(crate) fn admit(
         Kind::Pod => pod::admit(fields, old, &mut causes),
         Kind::Deployment
         | Kind::ReplicaSet
+        | Kind::ReplicationController
         | Kind::StatefulSet
         | Kind::DaemonSet
         | Kind::Job
@@ -170,7 +172,9 @@ pub(crate) fn admit_status(
         }
         Kind::Service => service::admit_status(fields, &mut causes),
         Kind::Pod => pod::admit_status(fields, &mut causes),
-        Kind::Deployment | Kind::ReplicaSet => workload::check_status(fields, &mut causes),
+        Kind::Deployment | Kind::ReplicaSet | Kind::ReplicationController => {
+            workload::check_status(resource.kind, fields, &mut causes);
+        }
         _ => {}
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default();

@@ -126,6 +126,9 @@ impl<'a> Root<'a> {
     pub(crate) fn zero(self, field: &str) -> Option<Value> {
         let inline = || self.field(field).is_some_and(Self::is_inline);
         let Type::Struct(node) = self.node() else { return None };
+        if (&*node.name, field) == ("ReplicationControllerSpec", "template") {
+            return None;
+        }
         let zero = node.zeros.iter().find(|(name, _)| *name == field);
         zero.map(|(_, zero)| zero.clone()).or_else(|| inline().then(|| Map::new().into()))
     }

@@ -4,7 +4,7 @@ use super::{Root, Type};
 use serde_json::Value;
 
 /// Type, field, the value that nobody set.
-const ZEROS: [(&str, &str, &str); 35] = [
+const ZEROS: [(&str, &str, &str); 36] = [
     ("Condition", "message", "\"\""),
     ("Condition", "reason", "\"\""),
     ("CustomResourceDefinition", "status", "{}"),
@@ -36,6 +36,7 @@ const ZEROS: [(&str, &str, &str); 35] = [
     ("PodDisruptionBudgetStatus", "desiredHealthy", "0"),
     ("PodDisruptionBudgetStatus", "disruptionsAllowed", "0"),
     ("PodDisruptionBudgetStatus", "expectedPods", "0"),
+    ("ReplicationControllerCondition", "lastTransitionTime", "null"),
     ("ResourceClaim", "status", "{}"),
     ("ResourceClaimSpec", "devices", "{}"),
     ("ResourceClaimTemplateSpec", "metadata", "{}"),

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "objects",
     "services",
     "workloads",
@@ -31,6 +31,7 @@ const FILES: [&str; 10] = [
     "certificates",
     "quotas",
     "guests",
+    "replication",
 ];
 
 fn path(file: &str, ending: &str) -> PathBuf {

@@ -24,6 +24,10 @@ impl Cluster {
             }
             Task::Schedule(key) => (Kind::POD, &self.pods.get(key)?.base.meta),
             Task::ReplicaSet(key) => (Kind::REPLICA_SET, &self.replica_sets.get(key)?.meta),
+            Task::ReplicationController(key) => {
+                let found = self.workloads.replication_controllers.get(key)?;
+                (Kind::REPLICATION_CONTROLLER, &found.meta)
+            }
             Task::Deployment(key) => (Kind::DEPLOYMENT, &self.deployments.get(key)?.meta),
             Task::StatefulSet(key) => {
                 (Kind::STATEFUL_SET, &self.workloads.stateful_sets.get(key)?.meta)

@@ -29,7 +29,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn of_replica_set(it: &'a ReplicaSet) -> Option<Self> {
-        Self::new(Kind::REPLICA_SET, &it.meta, it.selector.as_ref())
+        Self::new(it.kind, &it.meta, it.selector.as_ref())
     }
 
     fn of_stateful_set(it: &'a StatefulSet) -> Option<Self> {
@@ -62,9 +62,10 @@ impl<'a> Keeper<'a> {
             && (!by_name || ordinal(&self.meta.key, &object.key).is_some())
     }
 
-    /// A pod that has ended is nothing to a ReplicaSet.
+    /// A pod that has ended is nothing to who only counts pods.
     fn minds(&self, pod: &Pod) -> bool {
-        self.kind != Kind::REPLICA_SET || !pod.base.phase.is_over()
+        let is_count = [Kind::REPLICA_SET, Kind::REPLICATION_CONTROLLER].contains(&self.kind);
+        !is_count || !pod.base.phase.is_over()
     }
 }
 
@@ -75,6 +76,9 @@ impl Cluster {
         match task {
             Task::Deployment(key) => Keeper::of_deployment(self.deployments.get(key)?),
             Task::ReplicaSet(key) => Keeper::of_replica_set(self.replica_sets.get(key)?),
+            Task::ReplicationController(key) => {
+                Keeper::of_replica_set(workloads.replication_controllers.get(key)?)
+            }
             Task::StatefulSet(key) => Keeper::of_stateful_set(workloads.stateful_sets.get(key)?),
             Task::DaemonSet(key) => Keeper::of_daemon_set(workloads.daemon_sets.get(key)?),
             Task::Job(key) => Keeper::of_job(workloads.jobs.get(key)?),
@@ -90,6 +94,8 @@ impl Cluster {
         let daemon_sets = workloads.daemon_sets.in_namespace(namespace);
         let jobs = workloads.jobs.in_namespace(namespace);
         let all = deployments.map(Keeper::of_deployment).chain(sets.map(Keeper::of_replica_set));
+        let controllers = workloads.replication_controllers.in_namespace(namespace);
+        let all = all.chain(controllers.map(Keeper::of_replica_set));
         let all = all.chain(stateful_sets.map(Keeper::of_stateful_set));
         all.chain(daemon_sets.map(Keeper::of_daemon_set)).chain(jobs.map(Keeper::of_job)).flatten()
     }

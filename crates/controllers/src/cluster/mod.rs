@@ -84,7 +84,9 @@ impl Cluster {
             Kind::ENDPOINTS => Endpoints::parse(object).map(|found| self.put_endpoints(found)),
             Kind::ENDPOINT_SLICE => Slice::parse(object).map(|slice| self.put_slice(slice)),
             Kind::DEPLOYMENT => Deployment::parse(object).map(|found| self.put_deployment(found)),
-            Kind::REPLICA_SET => ReplicaSet::parse(object).map(|set| self.put_replica_set(set)),
+            Kind::REPLICA_SET => {
+                ReplicaSet::parse(kind, object).map(|set| self.put_replica_set(set))
+            }
             Kind::CONTROLLER_REVISION => Revision::parse(object).map(|it| self.put_revision(it)),
             Kind::PERSISTENT_VOLUME_CLAIM => Claim::parse(object).map(|it| self.put_claim(it)),
             _ => {

@@ -2,7 +2,7 @@
 
 use super::Cluster;
 use super::table::{Row, Table};
-use crate::record::{CronJob, DaemonSet, Job, Owner, Revision, StatefulSet};
+use crate::record::{CronJob, DaemonSet, Job, Owner, ReplicaSet, Revision, StatefulSet};
 use crate::task::Task;
 use client::Kind;
 use model::{Meta, ObjectKey};
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 #[derive(Debug, Default)]
 pub(crate) struct Workloads {
+    pub(crate) replication_controllers: Table<ReplicaSet>,
     pub(crate) stateful_sets: Table<StatefulSet>,
     pub(crate) daemon_sets: Table<DaemonSet>,
     pub(crate) jobs: Table<Job>,
@@ -35,13 +36,15 @@ macro_rules! row {
     )*};
 }
 
-row!(StatefulSet, DaemonSet, Job, CronJob, Revision);
+row!(ReplicaSet, StatefulSet, DaemonSet, Job, CronJob, Revision);
 
 impl Cluster {
     /// False: not one of these kinds.
     pub(super) fn apply_workload(&mut self, kind: Kind, object: &Value) -> bool {
         let workloads = &mut self.workloads;
         let is_new = match kind {
+            Kind::REPLICATION_CONTROLLER => ReplicaSet::parse(kind, object)
+                .is_some_and(|row| workloads.replication_controllers.put(row)),
             Kind::STATEFUL_SET => {
                 StatefulSet::parse(object).is_some_and(|row| workloads.stateful_sets.put(row))
             }
@@ -78,6 +81,10 @@ impl Cluster {
     pub(super) fn remove_workload(&mut self, kind: Kind, key: &ObjectKey) {
         let workloads = &mut self.workloads;
         let owner = match kind {
+            Kind::REPLICATION_CONTROLLER => {
+                self.troubles.remove(&Task::ReplicationController(key.clone()));
+                workloads.replication_controllers.remove(key).and_then(|row| row.owner)
+            }
             Kind::STATEFUL_SET => workloads.stateful_sets.remove(key).and_then(|row| row.owner),
             Kind::DAEMON_SET => workloads.daemon_sets.remove(key).and_then(|row| row.owner),
             Kind::JOB => workloads.jobs.remove(key).and_then(|row| row.owner),
@@ -92,6 +99,7 @@ impl Cluster {
     pub(super) fn workload_keys(&self, kind: Kind) -> Vec<ObjectKey> {
         let workloads = &self.workloads;
         match kind {
+            Kind::REPLICATION_CONTROLLER => workloads.replication_controllers.keys(),
             Kind::STATEFUL_SET => workloads.stateful_sets.keys(),
             Kind::DAEMON_SET => workloads.daemon_sets.keys(),
             Kind::JOB => workloads.jobs.keys(),
@@ -123,6 +131,7 @@ pub(super) fn task_of(kind: &str, key: ObjectKey) -> Option<Task> {
     match kind {
         "Deployment" => Some(Task::Deployment(key)),
         "ReplicaSet" => Some(Task::ReplicaSet(key)),
+        "ReplicationController" => Some(Task::ReplicationController(key)),
         "StatefulSet" => Some(Task::StatefulSet(key)),
         "DaemonSet" => Some(Task::DaemonSet(key)),
         "Job" => Some(Task::Job(key)),

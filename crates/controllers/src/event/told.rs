@@ -35,7 +35,9 @@ pub(crate) fn told(
         Task::Schedule(_) => voice.of_binding(write, answer).into_iter().collect(),
         Task::Deployment(_) => voice.of_set(cluster, write, answer).into_iter().collect(),
         Task::StatefulSet(_) => voice.of_member(write, answer).into_iter().collect(),
-        Task::ReplicaSet(_) => voice.of_pod(write, answer).into_iter().collect(),
+        Task::ReplicaSet(_) | Task::ReplicationController(_) => {
+            voice.of_pod(write, answer).into_iter().collect()
+        }
         Task::DaemonSet(_) => {
             let ended = voice.of_ended_daemon(cluster, write);
             ended.into_iter().chain(voice.of_pod(write, answer)).collect()
@@ -63,6 +65,7 @@ fn component(task: &Task) -> &'static str {
         Task::NodeCidr(_) => "cidrAllocator",
         Task::Schedule(_) => "default-scheduler",
         Task::ReplicaSet(_) => "replicaset-controller",
+        Task::ReplicationController(_) => "replication-controller",
         Task::Deployment(_) => "deployment-controller",
         Task::StatefulSet(_) => "statefulset-controller",
         Task::DaemonSet(_) => "daemonset-controller",

@@ -67,7 +67,9 @@ pub(crate) fn plan(
         Task::TaintEviction(node) => taint_eviction::plan(cluster, node, settings, now.uptime),
         Task::NodeCidr(node) => node_cidr::plan(cluster, node, settings).into(),
         Task::Schedule(pod) => schedule::plan(cluster, pod).into(),
-        Task::ReplicaSet(set) => replica_set::plan(cluster, set, names, now),
+        Task::ReplicaSet(_) | Task::ReplicationController(_) => {
+            replica_set::plan(cluster, task, names, now)
+        }
         Task::Deployment(deployment) => deployment::plan(cluster, deployment, now),
         Task::StatefulSet(set) => stateful_set::plan(cluster, set, now.wall),
         Task::DaemonSet(set) => daemon_set::plan(cluster, set, names, now.wall),
@@ -81,7 +83,9 @@ pub(crate) fn is_need(task: &Task, write: &Write) -> bool {
     let (creates, deletes) =
         (matches!(write, Write::Create(_)), matches!(write, Write::Delete { .. }));
     match (task, write.kind()) {
-        (Task::ReplicaSet(_), Some(Kind::POD)) => creates || deletes,
+        (Task::ReplicaSet(_) | Task::ReplicationController(_), Some(Kind::POD)) => {
+            creates || deletes
+        }
         (Task::Deployment(_), Some(Kind::REPLICA_SET)) => creates,
         _ => false,
     }

@@ -1,4 +1,4 @@
-//! ReplicaSets → Pods.
+//! ReplicaSets and ReplicationControllers → Pods.
 
 use super::status::{Tally, differences, earliest};
 use super::{Now, template};
@@ -9,7 +9,7 @@ use crate::task::Task;
 use crate::write::{Outcome, Write};
 use client::Kind;
 use jiff::Timestamp;
-use model::{ObjectKey, PodPhase};
+use model::PodPhase;
 use serde_json::{Map, Value, json};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -19,15 +19,15 @@ const BURST: usize = 50;
 /// The condition of a ReplicaSet, and from there of its Deployment, whose pods the API refuses.
 pub(super) const REPLICA_FAILURE: &str = "ReplicaFailure";
 
-pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, names: &mut Names, now: Now) -> Outcome {
-    let Some(set) = cluster.replica_set(key) else { return Outcome::default() };
+pub(super) fn plan(cluster: &Cluster, task: &Task, names: &mut Names, now: Now) -> Outcome {
+    let Some(set) = set_of(cluster, task) else { return Outcome::default() };
     let pods: Vec<_> = cluster.pods_of(&set.meta.uid).collect();
     let tally = Tally::of(pods.iter().copied(), set.min_ready, now.wall);
     let mut outcome = Outcome { writes: Vec::new(), again: tally.next };
     if set.meta.terminating {
         return outcome;
     }
-    let trouble = cluster.trouble(&Task::ReplicaSet(key.clone()));
+    let trouble = cluster.trouble(task);
     let trouble = trouble.filter(|_| tally.active != set.replicas);
     // What was refused is asked for one by one.
     let most = if trouble.is_some() { 1 } else { BURST };
@@ -38,6 +38,14 @@ pub(super) fn plan(cluster: &Cluster, key: &ObjectKey, names: &mut Names, now: N
     // The pods that this makes or deletes bring the set up again; nothing to do for the rest of a burst.
     outcome.writes.extend(report(set, &pods, tally, trouble, now.wall));
     outcome
+}
+
+fn set_of<'a>(cluster: &'a Cluster, task: &Task) -> Option<&'a ReplicaSet> {
+    match task {
+        Task::ReplicationController(key) => cluster.workloads.replication_controllers.get(key),
+        Task::ReplicaSet(key) => cluster.replica_set(key),
+        _ => None,
+    }
 }
 
 fn scale(set: &ReplicaSet, pods: &[&Pod], most: usize, names: &mut Names) -> Vec<Write> {
@@ -82,7 +90,7 @@ pub(super) fn by_worth(mut pods: Vec<&Pod>) -> Vec<&Pod> {
 fn new_pod(set: &ReplicaSet, names: &mut Names) -> Value {
     let key = &set.meta.key;
     let prefix = format!("{}-", key.name);
-    let owner = owner_reference("apps/v1", "ReplicaSet", &key.name, &set.meta.uid);
+    let owner = owner_reference(&set.kind.api_version(), set.kind.kind, &key.name, &set.meta.uid);
     let mut pod = template::pod(&set.template, &key.namespace, &names.name(&prefix), owner);
     pod["metadata"]["generateName"] = prefix.into();
     pod
@@ -102,14 +110,16 @@ fn report(
         };
         pod.is_active() && labels.into_iter().flatten().all(has)
     };
-    let status = Map::from_iter([
+    let mut status = Map::from_iter([
         ("replicas".to_owned(), tally.active.into()),
         ("fullyLabeledReplicas".to_owned(), pods.iter().filter(is_labelled).count().into()),
         ("readyReplicas".to_owned(), tally.ready.into()),
         ("availableReplicas".to_owned(), tally.available.into()),
-        ("terminatingReplicas".to_owned(), tally.terminating().into()),
         ("observedGeneration".to_owned(), set.generation.into()),
     ]);
+    if set.kind == Kind::REPLICA_SET {
+        status.insert("terminatingReplicas".to_owned(), tally.terminating().into());
+    }
     let mut changed = differences(&set.status, status);
     let said = set.status["conditions"].as_array().map_or(&[][..], Vec::as_slice);
     let reason = if tally.active < set.replicas { "FailedCreate" } else { "FailedDelete" };
@@ -122,7 +132,7 @@ fn report(
     }
     // The API wants it in every status.
     changed.insert("replicas".to_owned(), tally.active.into());
-    let (kind, key) = (Kind::REPLICA_SET, set.meta.key.clone());
+    let (kind, key) = (set.kind, set.meta.key.clone());
     Some(Write::PatchStatus { kind, key, patch: json!({"status": changed}) })
 }
 
@@ -152,6 +162,7 @@ mod tests {
     use super::*;
     use crate::bench::Bench;
     use crate::fixture::pod;
+    use model::ObjectKey;
 
     #[test]
     fn the_least_valuable_goes_first() {
@@ -177,6 +188,48 @@ mod tests {
         let order = by_worth(pods.iter().collect());
         let names: Vec<_> = order.iter().map(|pod| &pod.base.meta.key.name[..1]).collect();
         assert_eq!(names.concat(), "hgfecdab");
+    }
+
+    #[test]
+    fn a_replication_controller_has_its_pods_by_a_plain_selector() {
+        let mut bench = Bench::new();
+        let labels = json!({"app": "web"});
+        let manifest = |replicas: u32| {
+            json!({
+                "apiVersion": "v1", "kind": "ReplicationController",
+                "metadata": {"name": "web", "namespace": "default"},
+                "spec": {"replicas": replicas, "selector": labels,
+                    "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c"}]}}},
+            })
+        };
+        bench.apply(json!({
+            "apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "c"}]},
+            "metadata": {"name": "orphan", "namespace": "default", "labels": labels},
+        }));
+        bench.apply(manifest(2));
+        bench.settle();
+        let owners: Vec<_> = bench.pods().iter().map(|pod| owner(pod).to_string()).collect();
+        assert_eq!(owners, [r#"["v1","ReplicationController","web"]"#; 2]);
+        let key = (Kind::REPLICATION_CONTROLLER, ObjectKey::new("default", "web"));
+        let counts = json!({"replicas": 2, "fullyLabeledReplicas": 2, "observedGeneration": 1});
+        assert_eq!(bench.stored[&key]["status"], counts);
+
+        let orphan = ObjectKey::new("default", "orphan");
+        let mut released = bench.stored[&(Kind::POD, orphan.clone())].clone();
+        released["metadata"]["labels"] = json!({"app": "other"});
+        bench.store(Kind::POD, &orphan, released);
+        bench.settle();
+        assert_eq!(bench.pods().len(), 3, "another one takes its place");
+        assert_eq!(owner(&bench.stored[&(Kind::POD, orphan)]), json!([null, null, null]));
+
+        bench.apply(manifest(0));
+        bench.settle();
+        assert_eq!(bench.pods().len(), 1);
+    }
+
+    fn owner(pod: &Value) -> Value {
+        let owner = &pod["metadata"]["ownerReferences"][0];
+        json!([owner["apiVersion"], owner["kind"], owner["name"]])
     }
 
     #[test]

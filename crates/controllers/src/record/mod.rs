@@ -89,6 +89,12 @@ fn selector(value: &Value) -> Option<Selector> {
     Selector::parse(&Field::root(selector)).ok().filter(|selector| !selector.is_empty())
 }
 
+/// The same in the old form, a bare map.
+fn plain_selector(value: &Value) -> Option<Selector> {
+    let selector = Selector::from_labels(strings(value, "/spec/selector"));
+    Some(selector).filter(|selector| !selector.is_empty())
+}
+
 /// `spec.revisionHistoryLimit`.
 fn history(value: &Value) -> usize {
     let limit = number(value, "/spec/revisionHistoryLimit");

@@ -1,4 +1,5 @@
 use super::{Owner, count, meta, part, seconds, text, time, version};
+use client::Kind;
 use jiff::Timestamp;
 use model::{Meta, Object, Selector};
 use serde_json::Value;
@@ -46,8 +47,10 @@ pub(crate) enum Amount {
     Percent(u32),
 }
 
+/// Or a ReplicationController, which is one with an older selector.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ReplicaSet {
+    pub(crate) kind: Kind,
     pub(crate) meta: Meta,
     pub(crate) version: u64,
     pub(crate) generation: u64,
@@ -134,14 +137,17 @@ fn narrow(number: u64) -> u32 {
 }
 
 impl ReplicaSet {
-    pub(crate) fn parse(value: &Value) -> Option<Self> {
+    pub(crate) fn parse(kind: Kind, value: &Value) -> Option<Self> {
+        let is_plain = kind == Kind::REPLICATION_CONTROLLER;
+        let selector = if is_plain { super::plain_selector } else { super::selector };
         Some(ReplicaSet {
+            kind,
             meta: meta(value)?,
             version: version(value),
             generation: super::number(value, "/metadata/generation").unwrap_or(0),
             created: time(value, "/metadata/creationTimestamp"),
             owner: Owner::of(value),
-            selector: super::selector(value),
+            selector: selector(value),
             replicas: count(value, "/spec/replicas").unwrap_or(1),
             min_ready: seconds(value, "/spec/minReadySeconds").unwrap_or_default(),
             template: Arc::new(value.pointer("/spec/template").cloned().unwrap_or_default()),

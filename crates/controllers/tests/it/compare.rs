@@ -92,6 +92,46 @@ fn reason(view: &View) -> &str {
     found.and_then(|it| it["reason"].as_str()).unwrap_or_default()
 }
 
+/// One that takes a pod over, grows, loses it and shrinks.
+async fn replication_controllers(cluster: &Cluster, view: &mut View) {
+    const KIND: Kind = Kind::REPLICATION_CONTROLLER;
+    let labels = json!({"app": "old"});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "loose"}});
+    pod["metadata"]["labels"] = labels.clone();
+    pod["spec"] = template["spec"].clone();
+    cluster.create(pod).await;
+    let controller = |name: &str, replicas: u32| {
+        json!({"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": name},
+            "spec": {"replicas": replicas, "template": template}})
+    };
+    let created = cluster.create(controller("old", 2)).await;
+    replicated(view, "old", &created["metadata"]["generation"], 2).await;
+    let generation = change(cluster, KIND, "old", json!({"spec": {"replicas": 4}})).await;
+    replicated(view, "old", &generation, 4).await;
+    let loose = json!({"metadata": {"labels": {"app": "new"}}});
+    cluster.patch(Kind::POD, "loose", loose).await;
+    view.until("let go", |view| {
+        view.one(Kind::POD, "loose")["metadata"]["ownerReferences"].is_null()
+    })
+    .await;
+    replicated(view, "old", &generation, 4).await;
+    let generation = change(cluster, KIND, "old", json!({"spec": {"replicas": 1}})).await;
+    replicated(view, "old", &generation, 1).await;
+    cluster.delete(Kind::POD, "loose").await;
+}
+
+async fn replicated(view: &mut View, name: &str, generation: &Value, replicas: u32) {
+    view.until("replicated", |view| {
+        let Some(found) = view.all(Kind::REPLICATION_CONTROLLER).next() else { return false };
+        let counts = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+        found["metadata"]["name"] == name
+            && counts.iter().all(|count| found["status"][count] == replicas)
+            && found["status"]["observedGeneration"] == *generation
+    })
+    .await;
+}
+
 /// Jobs that end well, do not, and wait for it.
 async fn jobs(cluster: &Cluster, view: &mut View) {
     let job = |name: &str, ends: Option<&str>, with: Value| {
@@ -189,8 +229,14 @@ fn are_told(events: &View) -> bool {
 /// What a user sees in the end, a line each, without times and random names.
 async fn seen(cluster: &Cluster, view: &View) -> BTreeSet<String> {
     let mut names = names(view);
-    let kinds =
-        [Kind::DEPLOYMENT, Kind::REPLICA_SET, Kind::STATEFUL_SET, Kind::DAEMON_SET, Kind::JOB];
+    let kinds = [
+        Kind::DEPLOYMENT,
+        Kind::REPLICA_SET,
+        Kind::REPLICATION_CONTROLLER,
+        Kind::STATEFUL_SET,
+        Kind::DAEMON_SET,
+        Kind::JOB,
+    ];
     let mut lines = Vec::new();
     for object in kinds.into_iter().flat_map(|kind| view.all(kind)) {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap();
@@ -213,7 +259,8 @@ async fn seen(cluster: &Cluster, view: &View) -> BTreeSet<String> {
         let text =
             |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
         let component = event["source"]["component"].as_str().unwrap_or_default();
-        if compared().any(|controller| controller.name() == component) {
+        let is_old = component == "replication-controller";
+        if is_old || compared().any(|controller| controller.name() == component) {
             let (kind, name) = (text("/involvedObject/kind"), text("/involvedObject/name"));
             let (severity, reason, message) = (text("/type"), text("/reason"), text("/message"));
             // Which of many are combined, and in which steps sets are scaled, depends on which pod was ready first.
@@ -274,6 +321,7 @@ async fn play(
     deployments(&cluster, &mut view).await;
     jobs(&cluster, &mut view).await;
     sets(&cluster, &mut view).await;
+    replication_controllers(&cluster, &mut view).await;
     let mut events = View::of(&cluster.client, &[Kind::EVENT]);
     events.until("all is told", are_told).await;
     let seen = seen(&cluster, &view).await;

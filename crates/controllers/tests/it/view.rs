@@ -20,6 +20,7 @@ impl View {
         Kind::POD,
         Kind::DEPLOYMENT,
         Kind::REPLICA_SET,
+        Kind::REPLICATION_CONTROLLER,
         Kind::STATEFUL_SET,
         Kind::DAEMON_SET,
         Kind::CONTROLLER_REVISION,

@@ -39,6 +39,7 @@ pub(super) fn check(kind: Kind, spec: &Fields, old: Option<&Value>, causes: &mut
                 stateful_change(spec, old, causes);
             }
         }
+        Kind::ReplicationController => replication_controller(spec, causes),
         _ => {
             causes.not_negative("spec.replicas", at("replicas"));
             if kind == Kind::ReplicaSet {
@@ -56,26 +57,50 @@ pub(super) fn check(kind: Kind, spec: &Fields, old: Option<&Value>, causes: &mut
     }
 }
 
+fn replication_controller(spec: &Fields, causes: &mut Causes) {
+    let at = |field: &str| spec.get(field).unwrap_or(&Value::Null);
+    causes.not_negative("spec.minReadySeconds", at("minReadySeconds"));
+    let selector = at("selector").as_object().filter(|selector| !selector.is_empty());
+    if selector.is_none() {
+        causes.required("spec.selector", "");
+    }
+    causes.not_negative("spec.replicas", at("replicas"));
+    let template = at("template");
+    if template.is_null() {
+        return causes.required(TEMPLATE, "");
+    }
+    let labels = &template["metadata"]["labels"];
+    if selector.into_iter().flatten().any(|(name, value)| labels[name] != *value) {
+        let detail = "`selector` does not match template `labels`";
+        causes.invalid("spec.template.metadata.labels", labels, detail);
+    }
+    self::template(template, TEMPLATE, causes);
+    check_ends(Kind::ReplicationController, template, causes);
+}
+
 /// No count is negative, and there are not more of a kind of replicas than there are replicas.
-pub(in crate::admission) fn check_status(workload: &Fields, causes: &mut Causes) {
-    const COUNTS: [&str; 6] = [
-        "observedGeneration",
-        "replicas",
-        "updatedReplicas",
-        "readyReplicas",
-        "availableReplicas",
-        "unavailableReplicas",
-    ];
+pub(in crate::admission) fn check_status(kind: Kind, workload: &Fields, causes: &mut Causes) {
+    let special = if kind == Kind::Deployment { "updatedReplicas" } else { "fullyLabeledReplicas" };
+    let parts = [special, "readyReplicas", "availableReplicas"];
+    let counts = ["replicas"].into_iter().chain(parts);
+    let counts: Vec<_> = match kind {
+        Kind::Deployment => ["observedGeneration"]
+            .into_iter()
+            .chain(counts)
+            .chain(["unavailableReplicas"])
+            .collect(),
+        _ => counts.chain(["observedGeneration"]).collect(),
+    };
     let none = Value::Null;
     let status = workload.get("status").unwrap_or(&none);
-    for field in COUNTS {
+    for field in counts {
         causes.not_negative(&format!("status.{field}"), &status[field]);
     }
     let count = |field: &str| status[field].as_i64().unwrap_or(0);
-    for field in ["updatedReplicas", "readyReplicas", "availableReplicas"] {
+    for field in parts {
         if count(field) > count("replicas") {
             let detail = "cannot be greater than status.replicas";
-            causes.invalid(&format!("status.{field}"), &status[field], detail);
+            causes.invalid(&format!("status.{field}"), &count(field).into(), detail);
         }
     }
     if count("availableReplicas") > count("readyReplicas") {
@@ -155,6 +180,11 @@ fn check_template(kind: Kind, spec: &Fields, causes: &mut Causes) {
         _ => {}
     }
     self::template(&with_claims(template, spec), TEMPLATE, causes);
+    check_ends(kind, template, causes);
+}
+
+/// Pods that are replaced when they end must not end by themselves.
+fn check_ends(kind: Kind, template: &Value, causes: &mut Causes) {
     let policy = template["spec"]["restartPolicy"].as_str().unwrap_or_default();
     if policy != "Always" {
         causes.unsupported("spec.template.spec.restartPolicy", policy, &["Always"]);
@@ -163,6 +193,7 @@ fn check_template(kind: Kind, spec: &Fields, causes: &mut Causes) {
         let kind = match kind {
             Kind::StatefulSet => "StatefulSet",
             Kind::DaemonSet => "DaemonSet",
+            Kind::ReplicationController => "ReplicationController",
             _ => "ReplicaSet",
         };
         let detail = format!("activeDeadlineSeconds in {kind} is not Supported");

@@ -3,7 +3,7 @@
 use super::Fields;
 use crate::admission::{child, pod, preset, text};
 use crate::resources::Kind;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 pub(in crate::admission) fn complete(kind: Kind, workload: &mut Fields, old: Option<&Value>) {
     let spec = child(workload, "spec");
@@ -13,6 +13,7 @@ pub(in crate::admission) fn complete(kind: Kind, workload: &mut Fields, old: Opt
         Kind::DaemonSet => daemon_set(spec),
         Kind::Job => job(workload),
         Kind::CronJob => cron_job(spec),
+        Kind::ReplicationController => return replication_controller(workload),
         _ => preset(spec, "replicas", || 1.into()),
     }
     if kind != Kind::CronJob {
@@ -26,7 +27,7 @@ pub(in crate::admission) fn complete(kind: Kind, workload: &mut Fields, old: Opt
 /// What is counted from the beginning.
 pub(super) fn begin_status(kind: Kind, workload: &mut Fields) {
     let counts: &[&str] = match kind {
-        Kind::ReplicaSet => &["replicas"],
+        Kind::ReplicaSet | Kind::ReplicationController => &["replicas"],
         Kind::StatefulSet => &["replicas", "availableReplicas"],
         Kind::DaemonSet => &[
             "currentNumberScheduled",
@@ -44,6 +45,28 @@ fn template(spec: &mut Fields) {
     let template = child(spec, "template");
     child(template, "metadata");
     pod::complete(child(template, "spec"));
+}
+
+/// It selects the pods that it makes, and is called what they are called.
+fn replication_controller(workload: &mut Fields) {
+    let spec = child(workload, "spec");
+    preset(spec, "replicas", || 1.into());
+    if spec.get("template").is_none() {
+        return;
+    }
+    template(spec);
+    let labels = spec["template"]["metadata"]["labels"].clone();
+    if labels.is_null() {
+        return;
+    }
+    let is_empty = |map: &Value| map.as_object().is_none_or(Map::is_empty);
+    if spec.get("selector").is_none_or(is_empty) {
+        spec.insert("selector".to_owned(), labels.clone());
+    }
+    let metadata = child(workload, "metadata");
+    if metadata.get("labels").is_none_or(is_empty) {
+        metadata.insert("labels".to_owned(), labels);
+    }
 }
 
 fn deployment(spec: &mut Fields) {
