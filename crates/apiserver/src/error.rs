@@ -63,6 +63,9 @@ pub enum Error {
     Unavailable { message: String },
     #[error("Internal error occurred: {message}")]
     Internal { message: String },
+    /// The real server gives no reason for it.
+    #[error("{message}")]
+    Unexplained { message: String },
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
     /// The disk has no room for a write.
@@ -275,7 +278,7 @@ impl Error {
             | Self::Review { .. }
             | Self::Scale { .. }
             | Self::Options { .. } => 422,
-            Self::Untyped { .. } | Self::Internal { .. } => 500,
+            Self::Untyped { .. } | Self::Unexplained { .. } | Self::Internal { .. } => 500,
             Self::Forbidden { .. } | Self::Denied { .. } => 403,
             Self::Disrupting { .. } => 429,
             Self::BadRequest { .. } => 400,
@@ -305,7 +308,7 @@ impl Error {
             | Self::Review { .. }
             | Self::Scale { .. }
             | Self::Options { .. } => "Invalid",
-            Self::Untyped { .. } => "",
+            Self::Untyped { .. } | Self::Unexplained { .. } => "",
             Self::Internal { .. } => "InternalError",
             Self::Forbidden { .. } | Self::Denied { .. } => "Forbidden",
             Self::Disrupting { .. } => "TooManyRequests",

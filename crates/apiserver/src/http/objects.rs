@@ -399,10 +399,35 @@ pub(super) async fn evict(
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
     let eviction = body(request).await?;
+    check_eviction(place, query, &eviction)?;
     let (deletion, dry) = query.deletion(&eviction["deleteOptions"])?;
     let write = Write { dry_run: dry, ..write(place, query) };
     server.write(|it| it.evict(&place.key(), &deletion, write))?;
     Ok(done())
+}
+
+fn check_eviction(place: &Place, query: &Query, eviction: &Value) -> Result<(), Error> {
+    if let Some(kind) = eviction["kind"].as_str().filter(|kind| *kind != "Eviction") {
+        let version = eviction["apiVersion"].as_str().unwrap_or_default();
+        let version = version.rsplit('/').next().unwrap_or_default();
+        let message = format!(
+            "{kind} in version {version:?} cannot be handled as a Eviction: converting ({version}.{kind}) to (policy.Eviction): unknown conversion"
+        );
+        return Err(Error::BadRequest { message });
+    }
+    if eviction["metadata"]["name"].as_str() != place.name.as_deref() {
+        let message = "name in URL does not match name in Eviction object";
+        return Err(Error::BadRequest { message: message.into() });
+    }
+    let dry = eviction["deleteOptions"]["dryRun"].as_array().into_iter().flatten();
+    let dry: Vec<_> = dry.filter_map(Value::as_str).collect();
+    if query.dry_run && !dry.is_empty() && dry != ["All"] {
+        let dry = dry.join(" ");
+        let message =
+            format!("Non-matching dry-run options in request and content: [All] and [{dry}]");
+        return Err(Error::Unexplained { message });
+    }
+    Ok(())
 }
 
 /// The answer to what makes no object.

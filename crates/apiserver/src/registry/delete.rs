@@ -248,7 +248,7 @@ fn is_lasting(namespace: &str) -> bool {
     matches!(namespace, "default" | "kube-system" | "kube-public")
 }
 
-fn check_preconditions(
+pub(super) fn check_preconditions(
     kind: Kind,
     key: &Key,
     deletion: &Deletion,

@@ -424,6 +424,73 @@ fn evictions_keep_to_budgets() {
     }
 }
 
+/// An eviction is known to the budget before it is seen of the pod, and counts as a pod that is gone.
+#[test]
+fn pods_that_are_to_go_do_not_count() {
+    let mut registry = guarded(json!({"minAvailable": 1}));
+    let at = |seconds| Write { now: WRITE.now + seconds, ..WRITE };
+    let status = |registry: &Registry| {
+        let budget = registry.get(Kind::PodDisruptionBudget, &key("web")).unwrap();
+        let status = budget.value["status"].clone();
+        (status["disruptionsAllowed"].as_u64().unwrap(), status["disruptedPods"].clone())
+    };
+    let said = |seconds: i64| crate::time::rfc3339(WRITE.now + seconds);
+    let say = |registry: &mut Registry, pods: Value, seconds| {
+        let patch = Patch::Merge(json!({"status": {"disruptedPods": pods}}));
+        let (kind, key) = (Kind::PodDisruptionBudget, key("web"));
+        registry.patch(kind, &key, Part::Status, &patch, at(seconds)).unwrap();
+    };
+    assert_eq!(status(&registry), (2, json!(null)));
+    say(&mut registry, json!({"a": said(0), "none": said(0)}), 0);
+    assert_eq!(status(&registry), (1, json!({"a": said(0)})), "one is not there");
+    say(&mut registry, json!({"b": said(100)}), 100);
+    assert_eq!(status(&registry), (0, json!({"a": said(0), "b": said(100)})));
+    registry.evict(&key("c"), &Deletion::default(), at(100)).unwrap_err();
+    say(&mut registry, json!({"none": said(121)}), 121);
+    assert_eq!(status(&registry), (1, json!({"b": said(100)})), "it was to go long ago");
+    registry.evict(&key("b"), &Deletion::default(), at(121)).unwrap();
+    assert_eq!(status(&registry), (1, json!(null)), "it is seen to go");
+    let pod = registry.get(Kind::Pod, &key("b")).unwrap();
+    let condition = pod.value["status"]["conditions"][1].clone();
+    assert_eq!(condition["reason"], "EvictionByEvictionAPI");
+}
+
+/// Who cannot be asked how many pods there should be is named.
+#[test]
+fn a_budget_that_cannot_be_counted_says_why() {
+    let owners = |kind: &str, uid: &str| {
+        let version = if kind == "DaemonSet" { "apps/v1" } else { "example.com/v1" };
+        json!([{"apiVersion": version, "kind": kind, "name": "d", "uid": uid, "controller": true}])
+    };
+    let set = |registry: &mut Registry| {
+        let set = json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"app": "d"}},
+            "template": {"metadata": {"labels": {"app": "d"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+        registry.create(Kind::DaemonSet, "default", set, WRITE).unwrap().uid().to_owned()
+    };
+    for (kind, why) in [
+        ("DaemonSet", "daemonsets.apps does not implement the scale subresource"),
+        ("Other", "found no controllers for pod \"a\""),
+    ] {
+        let mut registry = guarded(json!({"maxUnavailable": 1}));
+        let uid = if kind == "DaemonSet" { set(&mut registry) } else { "other".to_owned() };
+        let patch = Patch::Merge(json!({"metadata": {"ownerReferences": owners(kind, &uid)}}));
+        registry.patch(Kind::Pod, &key("a"), Part::Main, &patch, WRITE).unwrap();
+        let budget = registry.get(Kind::PodDisruptionBudget, &key("web")).unwrap();
+        let status = &budget.value["status"];
+        let condition = &status["conditions"][0];
+        assert_eq!(
+            (&condition["reason"], &condition["message"]),
+            (&"SyncFailed".into(), &why.into())
+        );
+        assert_eq!(
+            (&status["disruptionsAllowed"], &status["expectedPods"]),
+            (&0.into(), &3.into())
+        );
+        let error = registry.evict(&key("b"), &Deletion::default(), WRITE).unwrap_err();
+        assert!(error.status()["details"]["causes"][0]["message"].as_str().unwrap().ends_with(why));
+    }
+}
+
 #[test]
 fn a_pod_that_is_not_ready_may_go_while_enough_others_are() {
     let mut registry = guarded(json!({"minAvailable": 2}));
