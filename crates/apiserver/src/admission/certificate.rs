@@ -56,7 +56,7 @@ pub(crate) fn keep(part: Part, object: &mut Value, old: &Value, now: i64) {
     let Some(fields) = object.as_object_mut() else { return };
     let status = super::child(fields, "status");
     match part {
-        Part::Main | Part::Scale | Part::EphemeralContainers => return,
+        Part::Main | Part::Scale | Part::EphemeralContainers | Part::Resize => return,
         Part::Status => keep_decisions(status, old),
         Part::Approval => match old["status"].get("certificate") {
             Some(certificate) => drop(status.insert("certificate".into(), certificate.clone())),

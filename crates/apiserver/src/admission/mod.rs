@@ -157,6 +157,17 @@ pub(crate) fn admit_guests(
     causes.into_result(resource, object["metadata"]["name"].as_str().unwrap_or_default())
 }
 
+/// A pod whose containers are to need something else.
+pub(crate) fn admit_resize(
+    resource: &'static Resource,
+    object: &Value,
+    old: &Value,
+) -> Result<(), Error> {
+    let mut causes = Causes::default();
+    pod::check_resize(object, old, &mut causes);
+    causes.into_result(resource, object["metadata"]["name"].as_str().unwrap_or_default())
+}
+
 /// Completes what a write of a status, or of a part of it, says and refuses what is wrong with it.
 pub(crate) fn admit_status(
     resource: &'static Resource,

@@ -5,11 +5,13 @@ mod check;
 mod container;
 mod defaults;
 mod guests;
+mod resize;
 mod resources;
 
 pub(super) use check::check;
 pub(super) use defaults::{complete, complete_pod};
 pub(super) use guests::check as check_guests;
+pub(super) use resize::check as check_resize;
 
 use super::causes::Causes;
 use super::{child, preset};

@@ -166,6 +166,7 @@ fn subresources(resource: &Resource) -> Vec<(&'static str, &'static str, &'stati
         all.push(("log", "Pod", &["get"]));
         all.push(("portforward", "PodPortForwardOptions", &["create", "get"]));
         all.push(("proxy", "PodProxyOptions", &PROXY_VERBS));
+        all.push(("resize", "Pod", &STATUS_VERBS));
     }
     if resource.kind == Kind::Namespace {
         all.push(("finalize", resource.name, &["update"]));

@@ -235,6 +235,7 @@ async fn handle_objects(
                 None => Part::Main,
                 Some(Subresource::Approval) => Part::Approval,
                 Some(Subresource::EphemeralContainers) => Part::EphemeralContainers,
+                Some(Subresource::Resize) => Part::Resize,
                 Some(_) => Part::Status,
             };
             match method {

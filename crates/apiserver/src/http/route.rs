@@ -50,6 +50,7 @@ pub(super) enum Subresource {
     Exec,
     Attach,
     PortForward,
+    Resize,
     Token,
     /// HTTP of a pod's own; the rest of the path is its affair.
     Proxy,
@@ -80,6 +81,7 @@ impl Subresource {
             Self::Exec => "exec",
             Self::Attach => "attach",
             Self::PortForward => "portforward",
+            Self::Resize => "resize",
             Self::Token => "token",
             Self::Proxy => "proxy",
         }
@@ -198,8 +200,10 @@ fn within(resource: &'static Resource, namespace: Option<String>, parts: &[&str]
 }
 
 fn part_of_pod(name: &str) -> Option<Subresource> {
-    use Subresource::{Attach, Binding, EphemeralContainers, Eviction, Exec, Log, PortForward};
-    let parts = [Binding, EphemeralContainers, Eviction, Log, Exec, Attach, PortForward];
+    use Subresource::{
+        Attach, Binding, EphemeralContainers, Eviction, Exec, Log, PortForward, Resize,
+    };
+    let parts = [Binding, EphemeralContainers, Eviction, Log, Exec, Attach, PortForward, Resize];
     // Its status was asked for before.
     parts.into_iter().find(|part| part.name() == name)
 }

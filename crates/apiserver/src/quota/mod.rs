@@ -45,9 +45,17 @@ pub(crate) fn concerns(item: Item<'_>, old: Option<&Value>) -> bool {
     match item.resource.kind {
         Kind::Service | Kind::PersistentVolumeClaim => true,
         // It may come under another scope.
-        Kind::Pod => scope::ends(item.object) != scope::ends(old),
+        Kind::Pod => {
+            scope::ends(item.object) != scope::ends(old) || needs(item.object) != needs(old)
+        }
         _ => false,
     }
+}
+
+/// What the containers of a pod need, which changes when it is resized.
+pub(crate) fn needs(pod: &Value) -> Vec<&Value> {
+    let lists = ["containers", "initContainers"].map(|list| pod["spec"][list].as_array());
+    lists.into_iter().flatten().flatten().map(|container| &container["resources"]).collect()
 }
 
 /// Refuses a write for which a quota has no room.

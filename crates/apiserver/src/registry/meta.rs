@@ -277,7 +277,17 @@ pub(super) fn keep(object: &mut Value, old: &Value) {
     }
 }
 
-pub(super) fn keep_status(resource: &Resource, object: &mut Value, old: &Value) {
+/// Each part is written by itself.
+pub(super) fn keep_all_but(part: Part, resource: &Resource, object: &mut Value, old: &Value) {
+    match part {
+        Part::Main | Part::Scale => keep_status(resource, object, old),
+        Part::Status | Part::Approval => keep_all_but_status(resource, object, old),
+        Part::EphemeralContainers => keep_all_but_guests(object, old),
+        Part::Resize => keep_all_but_resources(object, old),
+    }
+}
+
+fn keep_status(resource: &Resource, object: &mut Value, old: &Value) {
     if resource.status == StatusRule::Absent {
         return;
     }
@@ -291,7 +301,7 @@ pub(super) fn keep_status(resource: &Resource, object: &mut Value, old: &Value) 
 pub(super) fn keep_unseen(resource: &Resource, part: Part, object: &mut Value, stored: &Value) {
     let kept = match part {
         Part::Status | Part::Approval => "spec",
-        Part::Main | Part::Scale | Part::EphemeralContainers => "status",
+        Part::Main | Part::Scale | Part::EphemeralContainers | Part::Resize => "status",
     };
     if resource.has_status()
         && let (Some(fields), Some(value)) = (object.as_object_mut(), stored.get(kept))
@@ -301,7 +311,7 @@ pub(super) fn keep_unseen(resource: &Resource, part: Part, object: &mut Value, s
 }
 
 /// A status write changes the status, and of most kinds labels and annotations too: flannel relies on it.
-pub(super) fn keep_all_but_status(resource: &Resource, object: &mut Value, old: &Value) {
+fn keep_all_but_status(resource: &Resource, object: &mut Value, old: &Value) {
     let mut result = old.clone();
     match object.get("status") {
         Some(status) if !status.is_null() => result["status"] = status.clone(),
@@ -317,7 +327,7 @@ pub(super) fn keep_all_but_status(resource: &Resource, object: &mut Value, old: 
 }
 
 /// A write of a pod's ephemeral containers changes nothing else.
-pub(super) fn keep_all_but_guests(object: &mut Value, old: &Value) {
+fn keep_all_but_guests(object: &mut Value, old: &Value) {
     const FIELD: &str = "ephemeralContainers";
     let mut result = old.clone();
     if let Some(spec) = result["spec"].as_object_mut() {
@@ -325,6 +335,40 @@ pub(super) fn keep_all_but_guests(object: &mut Value, old: &Value) {
         spec.extend(object["spec"].get_mut(FIELD).map(|list| (FIELD.into(), list.take())));
     }
     *object = result;
+}
+
+/// A write of what a pod's containers need changes nothing else; other containers are refused later.
+fn keep_all_but_resources(object: &mut Value, old: &Value) {
+    let (given, mut result) = (object["spec"].take(), old.clone());
+    let names = |spec: &Value, list: &str| -> Vec<Value> {
+        let containers = spec[list].as_array().into_iter().flatten();
+        containers.map(|container| container["name"].clone()).collect()
+    };
+    let lists = ["containers", "initContainers"];
+    if lists.iter().any(|list| names(&given, list) != names(&old["spec"], list)) {
+        result["spec"] = given;
+        *object = result;
+        return;
+    }
+    copy_fields(&mut result["spec"], &given, &["resources"]);
+    for list in lists {
+        let containers = result["spec"][list].as_array_mut().into_iter().flatten();
+        for (container, given) in containers.zip(given[list].as_array().into_iter().flatten()) {
+            copy_fields(container, given, &["resources", "resizePolicy"]);
+        }
+    }
+    result["spec"].as_object_mut().into_iter().for_each(|spec| spec.retain(|_, it| !it.is_null()));
+    *object = result;
+}
+
+fn copy_fields(to: &mut Value, from: &Value, names: &[&str]) {
+    let Some(fields) = to.as_object_mut() else { return };
+    for name in names {
+        match from.get(name) {
+            Some(value) => drop(fields.insert((*name).to_owned(), value.clone())),
+            None => drop(fields.remove(*name)),
+        }
+    }
 }
 
 fn keep_labels(object: &mut Value, old: &Value) {

@@ -96,6 +96,8 @@ pub(crate) enum Part {
     Scale,
     /// Containers that join a pod that runs.
     EphemeralContainers,
+    /// What a pod's containers need, which changes while it runs.
+    Resize,
 }
 
 impl Part {
@@ -107,6 +109,7 @@ impl Part {
             Self::Approval => "approval",
             Self::Scale => "scale",
             Self::EphemeralContainers => "ephemeralcontainers",
+            Self::Resize => "resize",
         }
     }
 }
@@ -250,13 +253,8 @@ impl Registry {
         meta::check_same(resource, key, &object, &before)?;
         meta::keep(&mut object, &before);
         let claimed = meta::metadata(&mut object).remove("managedFields");
-        match part {
-            Part::Main | Part::Scale => meta::keep_status(resource, &mut object, &before),
-            Part::Status | Part::Approval => {
-                meta::keep_all_but_status(resource, &mut object, &before);
-            }
-            Part::EphemeralContainers => meta::keep_all_but_guests(&mut object, &before),
-        }
+        let asked = (part == Part::Resize).then(|| object.clone());
+        meta::keep_all_but(part, resource, &mut object, &before);
         if resource.kind == Kind::CertificateSigningRequest {
             certificate::keep(part, &mut object, &before, write.now);
         }
@@ -265,20 +263,28 @@ impl Registry {
         }
         admission::complete(resource, &mut object, Some(&before));
         self.check_rights(resource, key, &object, Some(&before), write)?;
-        let given = object.clone();
+        let given = match asked {
+            Some(mut asked) => {
+                admission::complete(resource, &mut asked, Some(&before));
+                asked
+            }
+            None => object.clone(),
+        };
         if matches!(part, Part::Status | Part::Approval) {
             admission::admit_status(resource, &mut object, &before, part)?;
         } else {
-            if part == Part::EphemeralContainers {
-                admission::admit_guests(resource, &object, &before)?;
-            } else {
-                admission::admit(resource, &mut object, Some(&before))?;
+            match part {
+                Part::EphemeralContainers => {
+                    admission::admit_guests(resource, &object, &before)?;
+                }
+                Part::Resize => admission::admit_resize(resource, &object, &before)?,
+                _ => admission::admit(resource, &mut object, Some(&before))?,
             }
             self.pools.allocate(kind, &mut object, Some(&before), write.dry_run)?;
             meta::count_generation(resource, &mut object, &before);
         }
         self.check_signer(resource, part, &before, &object, write)?;
-        if part == Part::Main {
+        if matches!(part, Part::Main | Part::Resize) {
             self.check_room(resource, key, &object, Some(&before))?;
         }
         let managers = managers.ok_or(claimed);

@@ -32,7 +32,7 @@ impl Registry {
         };
         let is_going = old.is_some_and(|old| !old["metadata"]["deletionTimestamp"].is_null());
         let is_limited = match resource.kind {
-            Kind::Pod => old.is_none(),
+            Kind::Pod => old.is_none_or(|old| quota::needs(old) != quota::needs(object)),
             Kind::PersistentVolumeClaim => !is_going,
             _ => false,
         };

@@ -465,7 +465,7 @@ fn a_budget_that_cannot_be_counted_says_why() {
     let set = |registry: &mut Registry| {
         let set = json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"app": "d"}},
             "template": {"metadata": {"labels": {"app": "d"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
-        registry.create(Kind::DaemonSet, "default", set, WRITE).unwrap().uid().to_owned()
+        registry.create(Kind::DaemonSet, "default", set, WRITE).unwrap().uid()
     };
     for (kind, why) in [
         ("DaemonSet", "daemonsets.apps does not implement the scale subresource"),

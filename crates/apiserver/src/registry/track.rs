@@ -32,6 +32,8 @@ pub(super) fn scope(resource: &Resource, part: Part, set: &Set) -> Set {
         _ => set,
     };
     match part {
+        // Who resizes owns all that he asked for, though the rest is not changed.
+        Part::Resize => set,
         Part::Main | Part::Scale | Part::EphemeralContainers if resource.has_status() => {
             set.without(&[&["f:status"]])
         }

@@ -4,9 +4,14 @@ use super::{Root, Type};
 use serde_json::Value;
 
 /// Type, field, the value that nobody set.
-const ZEROS: [(&str, &str, &str); 36] = [
+const ZEROS: [(&str, &str, &str); 41] = [
     ("Condition", "message", "\"\""),
     ("Condition", "reason", "\"\""),
+    ("ContainerStateRunning", "startedAt", "null"),
+    ("ContainerStateTerminated", "finishedAt", "null"),
+    ("ContainerStateTerminated", "startedAt", "null"),
+    ("ContainerStatus", "lastState", "{}"),
+    ("ContainerStatus", "state", "{}"),
     ("CustomResourceDefinition", "status", "{}"),
     ("CustomResourceDefinitionStatus", "acceptedNames", r#"{"kind":"","plural":""}"#),
     ("CustomResourceDefinitionStatus", "conditions", "null"),

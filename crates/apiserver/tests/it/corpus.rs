@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "objects",
     "services",
     "workloads",
@@ -32,6 +32,7 @@ const FILES: [&str; 11] = [
     "quotas",
     "guests",
     "replication",
+    "resize",
 ];
 
 fn path(file: &str, ending: &str) -> PathBuf {

@@ -41,6 +41,8 @@ pub(super) enum Why {
     Stop,
     Probe(Purpose),
     PostStart,
+    /// It wants to start anew with what it needs now.
+    Resize,
 }
 
 pub(super) fn event(spec: &Spec, remark: &Remark) -> Event {
@@ -145,6 +147,7 @@ fn killing(spec: &Spec, index: usize, why: Why) -> String {
     match why {
         Why::Stop => format!("Stopping container {name}"),
         Why::PostStart => "FailedPostStartHook".to_owned(),
+        Why::Resize => format!("Container {name} resize requires restart"),
         Why::Probe(purpose) => {
             let purpose = format!("{purpose:?}").to_lowercase();
             // What a killed process ends with is no success.

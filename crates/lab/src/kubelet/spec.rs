@@ -95,6 +95,32 @@ impl Spec {
         self.roles[..known].copy_from_slice(&before.roles);
     }
 
+    /// `resources` of a container that may have some.
+    pub(super) fn resources_of(&self, index: usize) -> Option<&Value> {
+        let container = &self.pod.containers[index];
+        let has = self.roles[index] != Role::Ephemeral;
+        self.written(container).filter(|_| has)?.get("resources")
+    }
+
+    /// Containers that have to start anew, since what they are given was another amount before.
+    pub(super) fn restarted_since(&self, before: &Spec) -> Vec<usize> {
+        let restarts = |index: &usize| {
+            let container = &before.pod.containers[*index];
+            let (Some(now), Some(then)) = (self.written(container), before.written(container))
+            else {
+                return false;
+            };
+            list(now.get("resizePolicy")).iter().any(|policy| {
+                let name = policy["resourceName"].as_str().unwrap_or_default();
+                let amounts = |it: &Value| {
+                    ["requests", "limits"].map(|part| it["resources"][part].get(name).cloned())
+                };
+                policy["restartPolicy"] == "RestartContainer" && amounts(now) != amounts(then)
+            })
+        };
+        (0..before.roles.len()).filter(restarts).collect()
+    }
+
     /// Whether and when the container runs again. An init container that succeeded never does.
     pub(super) fn policy_of(&self, index: usize) -> Policy {
         match (self.roles[index], self.policy) {
@@ -322,6 +348,35 @@ mod tests {
         }
     }
     use serde_json::json;
+
+    #[test]
+    fn containers_start_anew_where_they_want_it_for_what_changed() {
+        let spec = |cpu: &str, memory: &str, side: &str| {
+            let policy = |cpu: &str| json!([{"resourceName": "cpu", "restartPolicy": cpu}, {"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+            let amounts = json!({"requests": {"cpu": cpu, "memory": memory}});
+            Spec::parse(&json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+                "spec": {
+                    "initContainers": [{"name": "s", "restartPolicy": "Always",
+                        "resources": {"limits": {"cpu": side}}, "resizePolicy": policy("RestartContainer")}],
+                    "containers": [{"name": "c", "resources": amounts, "resizePolicy": policy("NotRequired")},
+                        {"name": "d", "resources": amounts}],
+                },
+            }))
+            .unwrap()
+        };
+        let before = spec("1", "1Gi", "1");
+        for (now, expected) in [
+            (spec("1", "1Gi", "1"), vec![]),
+            (spec("2", "1Gi", "1"), vec![]),
+            (spec("1", "2Gi", "1"), vec![1]),
+            (spec("1", "1Gi", "2"), vec![0]),
+            (spec("2", "2Gi", "2"), vec![0, 1]),
+        ] {
+            assert_eq!(now.restarted_since(&before), expected);
+        }
+        assert_eq!(before.resources_of(0), Some(&json!({"limits": {"cpu": "1"}})));
+    }
 
     #[test]
     fn references_are_expanded() {

@@ -39,6 +39,8 @@ pub(super) struct ContainerView<'a> {
     pub(super) image: &'a str,
     pub(super) role: Role,
     pub(super) policy: Policy,
+    /// What it is given, as its spec says it; nothing is enforced.
+    pub(super) resources: Option<&'a Value>,
     pub(super) ran: Option<&'a Ran>,
     /// What the last start failed with.
     pub(super) trouble: Option<&'a Trouble>,
@@ -147,6 +149,7 @@ impl View<'_> {
             (None, None) => (self.waiting(container, last), last),
         };
         let id = running.map(|it| format!("podway://{}-{}", it.pid, it.ticks));
+        let resources = container.resources.filter(|_| container.has_begun());
         json!({
             "name": container.name,
             "image": container.image,
@@ -157,6 +160,8 @@ impl View<'_> {
             "started": (container.role != Role::Ephemeral)
                 .then(|| ran.is_some_and(|ran| ran.running.is_some() && ran.started)),
             "restartCount": ran.map_or(0, |ran| ran.restarts),
+            "resources": resources,
+            "allocatedResources": resources.and_then(|it| it.get("requests")),
             "state": state,
             "lastState": before.map_or_else(|| json!({}), ended_state),
         })
@@ -234,6 +239,29 @@ mod tests {
             "spec": {"restartPolicy": policy, "containers": [{"name": "c"}]},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn what_a_container_is_given_is_told_once_it_runs() {
+        let object = |resources: Value| {
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+                "spec": {"containers": [{"name": "c", "resources": resources}]}})
+        };
+        let requests = json!({"cpu": "1"});
+        let some = json!({"requests": requests, "limits": {"cpu": "2"}});
+        let none = Value::Null;
+        for (resources, ran, given, allocated) in [
+            (json!({}), Some(running()), &json!({}), &none),
+            (some.clone(), Some(running()), &some, &requests),
+            (some.clone(), Some(ended(1)), &some, &requests),
+            (some.clone(), None, &none, &none),
+        ] {
+            let spec = Spec::parse(&object(resources)).unwrap();
+            let (surroundings, containers) = (surroundings(), [ran]);
+            let status = view(&spec, &surroundings, &containers).write(&mut BTreeMap::new(), "now");
+            let told = &status["containerStatuses"][0];
+            assert_eq!((&told["resources"], &told["allocatedResources"]), (given, allocated));
+        }
     }
 
     #[test]
@@ -429,6 +457,7 @@ mod tests {
         containers: &'a [Option<Ran>],
     ) -> View<'a> {
         let container = |ran: &'a Option<Ran>| ContainerView {
+            resources: spec.resources_of(0),
             name: "c",
             image: "",
             role: Role::Main,

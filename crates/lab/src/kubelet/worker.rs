@@ -239,10 +239,16 @@ impl Worker {
         match event {
             Event::Updated(object) => match Spec::parse(&object) {
                 Ok(mut spec) => {
-                    // They never change but in their image, which means nothing here; others may have joined them.
+                    // They never change but in their image and what they need, which means nothing here; others may
+                    // have joined them.
                     spec.keep(&self.spec);
+                    let restarting = spec.restarted_since(&self.spec);
                     self.cells.resize_with(spec.pod.containers.len(), Cell::default);
                     (self.record.object, self.spec) = (object, spec);
+                    for index in restarting {
+                        self.cells[index].kill.get_or_insert(now + self.spec.grace);
+                        self.end(index, Why::Resize);
+                    }
                     self.note_deletion(now);
                     if is_foreign(self.record.object.get("status")) {
                         self.status.forget();
@@ -372,6 +378,7 @@ impl Worker {
                 image: &container.image,
                 role: self.spec.roles[index],
                 policy: self.spec.policy_of(index),
+                resources: self.spec.resources_of(index),
                 ran: self.record.containers.get(&container.name),
                 trouble: cell.trouble.as_ref(),
                 waits: cell.waits,

@@ -1,7 +1,7 @@
 //! Containers, their ports, environment, mounts and probes.
 
 use super::check::list;
-use super::{guests, resources};
+use super::{guests, resize, resources};
 use crate::admission::causes::Causes;
 use crate::admission::{names, text};
 use serde_json::{Map, Value};
@@ -78,6 +78,7 @@ pub(super) fn check(container: &Fields, path: &str, volumes: &[&str], causes: &m
     check_environment(container, path, causes);
     check_mounts(container, path, volumes, causes);
     resources::check(container, &format!("{path}.resources"), causes);
+    resize::check_policies(container, &format!("{path}.resizePolicy"), causes);
     causes.one_of(&format!("{path}.imagePullPolicy"), text(container, "imagePullPolicy"), &PULLS);
 }
 

@@ -153,3 +153,24 @@ fn quotas_of_a_kept_cluster_are_counted_when_it_comes_back() {
     let registry = Registry::restore(kept, History::default(), pools, 7, None, 0);
     assert_eq!(used(&registry), "pods=2 | ");
 }
+
+/// What a pod is resized to counts like that of a new one.
+#[test]
+fn a_pod_is_resized_within_quotas() {
+    let mut registry = registry();
+    act(&mut registry, "create", Kind::Pod, "", &sized("p", "500m"));
+    let hard = json!({"requests.cpu": "1"});
+    act(&mut registry, "create", Kind::ResourceQuota, "", &quota("all", hard, json!([])));
+    let resize = |registry: &mut Registry, cpu: &str| {
+        let resources = json!({"requests": {"cpu": cpu}});
+        let container = json!({"name": "c", "image": "i", "resources": resources});
+        let patch = Patch::Merge(json!({"spec": {"containers": [container]}}));
+        registry.patch(Kind::Pod, &key("p"), Part::Resize, &patch, WRITE).map(drop)
+    };
+    let why = "exceeded quota: all, requested: requests.cpu=600m, used: requests.cpu=500m, limited: requests.cpu=1";
+    let error = resize(&mut registry, "1100m").unwrap_err();
+    assert!(error.to_string().ends_with(why), "{error}");
+    resize(&mut registry, "900m").unwrap();
+    let quota = registry.get(Kind::ResourceQuota, &key("all")).unwrap();
+    assert_eq!(quota.value["status"]["used"]["requests.cpu"], "900m");
+}
