@@ -5,6 +5,7 @@ use super::set::Set;
 use super::walk::{self, compare, extract, parts};
 use crate::schema::{Root, Type};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A manifest that was merged.
 #[derive(Debug)]
@@ -83,28 +84,37 @@ fn merge(root: Root<'_>, live: &Value, config: &Value) -> Value {
     }
 }
 
-/// In the order of the manifest; items that only the object has stay behind the one that they stood behind.
+/// In the order of the manifest. What only the object has comes before what the manifest brings, up to the next item
+/// that both have.
 fn merge_lists(root: Root<'_>, live: &[Value], config: &[Value]) -> Vec<Value> {
     let Type::List { items, rule } = root.node() else { return config.to_vec() };
-    let key = |item: &Value| walk::step(rule, item);
-    let wanted: Vec<_> = config.iter().map(key).collect();
+    let keys = |list: &[Value]| list.iter().map(|item| walk::step(rule, item)).collect::<Vec<_>>();
+    let (there, asked) = (keys(live), keys(config));
+    let places: BTreeMap<_, _> = there.iter().zip(live).collect();
+    let wanted: BTreeSet<_> = asked.iter().collect();
     let (mut merged, mut at) = (Vec::new(), 0);
-    let foreign = |merged: &mut Vec<Value>, some: &[Value]| {
-        merged.extend(some.iter().filter(|item| !wanted.contains(&key(item))).cloned());
-    };
-    for item in config {
-        match live.iter().position(|present| key(present) == key(item)) {
-            Some(place) => {
-                if place >= at {
-                    foreign(&mut merged, &live[at..place]);
-                    at = place + 1;
-                }
-                merged.push(merge(root.at(*items), &live[place], item));
+    for (index, (item, key)) in config.iter().zip(&asked).enumerate() {
+        let shared = asked[index..].iter().find(|key| places.contains_key(key));
+        while let Some(own) = there.get(at) {
+            let is_next = shared == Some(own);
+            if is_next && own != key {
+                break;
             }
-            None => merged.push(item.clone()),
+            if !wanted.contains(own) {
+                merged.push(live[at].clone());
+            } else if is_next || shared.is_none() {
+                at += 1;
+                break;
+            }
+            at += 1;
         }
+        merged.push(match places.get(key) {
+            Some(present) => merge(root.at(*items), present, item),
+            None => item.clone(),
+        });
     }
-    foreign(&mut merged, live.get(at..).unwrap_or_default());
+    let rest = there.iter().zip(live).skip(at).filter(|(key, _)| !wanted.contains(key));
+    merged.extend(rest.map(|(_, item)| item.clone()));
     merged
 }
 
@@ -228,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn order_follows_the_manifest() {
+    fn what_the_manifest_brings_comes_last() {
         let list = |names: &[&str]| containers(names)["spec"]["containers"].clone();
         let spec =
             root().field("spec").and_then(|spec| spec.field("containers")).expect("containers");
         for (live, config, merged) in [
             (&["a", "b", "c"][..], &["c", "a"][..], &["b", "c", "a"][..]),
-            (&["a", "b", "c"], &["b", "x"], &["a", "b", "x", "c"]),
+            (&["a", "b", "c"], &["b", "x"], &["a", "b", "c", "x"]),
             (&[], &["b", "a"], &["b", "a"]),
         ] {
             let got = merge(spec, &list(live), &list(config));

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "objects",
     "services",
     "workloads",
@@ -33,6 +33,7 @@ const FILES: [&str; 12] = [
     "guests",
     "replication",
     "resize",
+    "applying",
 ];
 
 fn path(file: &str, ending: &str) -> PathBuf {
