@@ -23,6 +23,12 @@ pub enum Error {
     Invalid { resource: &'static Resource, name: String, causes: Vec<Cause> },
     #[error("{} {name:?} is forbidden: {why}", resource.qualified())]
     Forbidden { resource: &'static Resource, name: String, why: Prohibition },
+    /// An admission policy is against it.
+    #[error("{} {name:?} is forbidden: {why}", resource.qualified())]
+    Policy { resource: &'static Resource, name: String, why: String, reason: String },
+    /// Policies that change what is written could not.
+    #[error("{}", faults.first().map_or("", String::as_str))]
+    Unmutated { resource: &'static Resource, name: String, faults: Vec<String> },
     /// An eviction that a budget objects to.
     #[error("Cannot evict pod as it would violate the pod's disruption budget.")]
     Disrupting { why: String },
@@ -279,7 +285,13 @@ impl Error {
             | Self::Scale { .. }
             | Self::Options { .. } => 422,
             Self::Untyped { .. } | Self::Unexplained { .. } | Self::Internal { .. } => 500,
-            Self::Forbidden { .. } | Self::Denied { .. } => 403,
+            Self::Forbidden { .. } | Self::Denied { .. } | Self::Unmutated { .. } => 403,
+            Self::Policy { reason, .. } => match reason.as_str() {
+                "Forbidden" => 403,
+                "Unauthorized" => 401,
+                "RequestEntityTooLarge" => 413,
+                _ => 422,
+            },
             Self::Disrupting { .. } => 429,
             Self::BadRequest { .. } => 400,
             Self::Unauthorized => 401,
@@ -297,7 +309,7 @@ impl Error {
         }
     }
 
-    fn reason(&self) -> &'static str {
+    fn reason(&self) -> &str {
         match self {
             Self::NotFound { .. } | Self::UnknownPath | Self::NoPage => "NotFound",
             Self::AlreadyExists { .. } => "AlreadyExists",
@@ -307,10 +319,12 @@ impl Error {
             | Self::Inapplicable
             | Self::Review { .. }
             | Self::Scale { .. }
+            | Self::Unmutated { .. }
             | Self::Options { .. } => "Invalid",
             Self::Untyped { .. } | Self::Unexplained { .. } => "",
             Self::Internal { .. } => "InternalError",
             Self::Forbidden { .. } | Self::Denied { .. } => "Forbidden",
+            Self::Policy { reason, .. } => reason,
             Self::Disrupting { .. } => "TooManyRequests",
             Self::BadRequest { .. } => "BadRequest",
             Self::Unauthorized => "Unauthorized",
@@ -380,6 +394,17 @@ impl Error {
                 }
                 details
             }
+            Self::Policy { resource, name, why, .. } => {
+                let mut details = about(resource, resource.plural, name);
+                details["causes"] = json!([{"message": why}]);
+                details
+            }
+            Self::Unmutated { resource, name, faults } => {
+                let mut details = about(resource, resource.plural, name);
+                details["causes"] = faults.iter().map(|fault| json!({"message": fault})).collect();
+                details
+            }
+            Self::Internal { message } => json!({"causes": [{"message": message}]}),
             Self::Denied { group, resource, name, .. } => {
                 let mut details = json!({});
                 for (field, text) in [("name", name), ("group", group), ("kind", resource)] {

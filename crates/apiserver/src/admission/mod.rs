@@ -10,6 +10,7 @@ mod definition;
 mod device;
 mod endpoints;
 mod event;
+mod interception;
 mod metadata;
 mod names;
 mod network;
@@ -56,6 +57,12 @@ pub(crate) fn complete(resource: &'static Resource, object: &mut Value, old: Opt
         Kind::EndpointSlice => endpoints::complete_slice(fields),
         Kind::Endpoints => endpoints::complete_endpoints(fields),
         Kind::NetworkPolicy => network::complete_policy(child(fields, "spec")),
+        Kind::ValidatingAdmissionPolicy
+        | Kind::ValidatingAdmissionPolicyBinding
+        | Kind::MutatingAdmissionPolicy
+        | Kind::MutatingAdmissionPolicyBinding
+        | Kind::ValidatingWebhookConfiguration
+        | Kind::MutatingWebhookConfiguration => interception::complete(resource.kind, fields),
         Kind::LimitRange => quota::complete_range(child(fields, "spec")),
         Kind::Secret => config::complete_secret(fields),
         Kind::RoleBinding | Kind::ClusterRoleBinding => rights::complete_binding(fields),
@@ -138,6 +145,14 @@ pub(crate) fn admit(
         Kind::ResourceClaim | Kind::ResourceClaimTemplate | Kind::ResourceSlice => {
             let spec = fields.get("spec").unwrap_or(&Value::Null);
             device::admit(resource.kind, spec, old, &mut causes);
+        }
+        Kind::ValidatingAdmissionPolicy
+        | Kind::ValidatingAdmissionPolicyBinding
+        | Kind::MutatingAdmissionPolicy
+        | Kind::MutatingAdmissionPolicyBinding
+        | Kind::ValidatingWebhookConfiguration
+        | Kind::MutatingWebhookConfiguration => {
+            interception::check(resource.kind, fields, old, &mut causes);
         }
         Kind::VolumeAttributesClass => device::admit_attributes(fields, old, &mut causes),
         _ => {}

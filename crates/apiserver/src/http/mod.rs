@@ -5,6 +5,7 @@ mod accounts;
 mod caller;
 mod connection;
 mod containers;
+mod conversation;
 mod discovery;
 mod forward;
 mod health;
@@ -93,7 +94,7 @@ async fn dispatch(
 ) -> Result<Response, Error> {
     match route {
         Some(Route::Objects(place)) if place.subresource.is_some_and(|it| it.is_connection()) => {
-            connect(server, &place, request).await
+            connect(server, &place, request, user).await
         }
         route => handle(server, route, customs, request, user).await.map(Reply::into_response),
     }
@@ -104,11 +105,13 @@ async fn connect(
     server: Arc<ApiServer>,
     place: &Place,
     request: Request<Incoming>,
+    user: User,
 ) -> Result<Response, Error> {
     let may_be_any = place.subresource == Some(Subresource::Proxy);
     if !may_be_any && !matches!(*request.method(), Method::GET | Method::POST) {
         return Err(Error::MethodNotAllowed);
     }
+    conversation::admit(&server, place, &request, user)?;
     match place.subresource {
         Some(Subresource::Attach) => containers::attach(&server, place, request).await,
         Some(Subresource::PortForward) => forward::answer(server, place, request).await,

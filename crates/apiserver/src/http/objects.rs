@@ -7,6 +7,7 @@ use super::route::Place;
 use super::success;
 use crate::error::{Cause, Error, Reason};
 use crate::patch::Patch;
+use crate::policy::Operation;
 use crate::protobuf;
 use crate::registry::{Deleted, Part, Registry, Write};
 use crate::server::{ApiServer, now};
@@ -345,22 +346,18 @@ pub(super) async fn delete(
 ) -> Result<Reply, Error> {
     let (deletion, dry) = query.deletion(&options(request).await?)?;
     let kind = place.resource.kind;
-    let deleted = server.write(|registry| {
-        registry.delete(
-            kind,
-            &place.key(),
-            &deletion,
-            Write { dry_run: dry, ..write(place, query) },
-        )
-    })?;
-    Ok(match deleted {
+    let write = Write { dry_run: dry, ..write(place, query) };
+    let (deleted, warnings) = server
+        .write(|registry| told(registry, |it| it.delete(kind, &place.key(), &deletion, write)))?;
+    let reply = match deleted {
         // Of some kinds the real server gives the last state.
         Deleted::Gone(object) if place.resource.is_shown_when_deleted() => {
             shown(place, query, object)
         }
         Deleted::Gone(object) => Reply::json(&success(place, &object.uid())),
         Deleted::Going(object) => shown(place, query, object),
-    })
+    };
+    Ok(reply.warn(warnings))
 }
 
 pub(super) async fn delete_collection(
@@ -369,7 +366,8 @@ pub(super) async fn delete_collection(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
-    let (deletion, dry) = query.deletion(&options(request).await?)?;
+    let (mut deletion, dry) = query.deletion(&options(request).await?)?;
+    deletion.is_of_many = true;
     let kind = place.resource.kind;
     let page = server.write(|registry| {
         let page = Page::read(registry, place, query)?;
@@ -402,8 +400,15 @@ pub(super) async fn evict(
     check_eviction(place, query, &eviction)?;
     let (deletion, dry) = query.deletion(&eviction["deleteOptions"])?;
     let write = Write { dry_run: dry, ..write(place, query) };
-    server.write(|it| it.evict(&place.key(), &deletion, write))?;
-    Ok(done())
+    let act = (Operation::Create, "eviction");
+    let ((), warnings) = server.write(|registry| {
+        told(registry, |it| {
+            let (key, kind) = (place.key(), ("policy", "v1", "Eviction"));
+            it.ask_about_act(act, (place.resource, &key), kind, &eviction, write)?;
+            it.evict(&key, &deletion, write).map(drop)
+        })
+    })?;
+    Ok(done().warn(warnings))
 }
 
 fn check_eviction(place: &Place, query: &Query, eviction: &Value) -> Result<(), Error> {
@@ -450,8 +455,15 @@ pub(super) async fn bind(
     let Some(node) = binding["target"]["name"].as_str().filter(|name| !name.is_empty()) else {
         return Err(Error::BadRequest { message: "target.name: Required value".into() });
     };
-    server.write(|registry| registry.bind(&place.key(), node, write(place, query)))?;
-    Ok(done())
+    let (act, write) = ((Operation::Create, "binding"), write(place, query));
+    let ((), warnings) = server.write(|registry| {
+        told(registry, |it| {
+            let (key, kind) = (place.key(), ("", "v1", "Binding"));
+            it.ask_about_act(act, (place.resource, &key), kind, &binding, write)?;
+            it.bind(&key, node, write)
+        })
+    })?;
+    Ok(done().warn(warnings))
 }
 
 pub(super) fn write<'a>(place: &Place, query: &'a Query) -> Write<'a> {

@@ -38,6 +38,11 @@ pub(super) struct Query {
 }
 
 impl Query {
+    /// A request of a user who asks for nothing in particular.
+    pub(super) fn of(user: User) -> Self {
+        Self { user, ..Self::default() }
+    }
+
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let mut query = Self::default();
         let (mut labels, mut fields) = (String::new(), String::new());

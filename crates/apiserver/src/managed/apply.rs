@@ -61,7 +61,8 @@ fn collisions(managers: &Managers, owner: &Owner, changed: &Set) -> Vec<Collisio
     others.filter_map(with).collect()
 }
 
-fn merge(root: Root<'_>, live: &Value, config: &Value) -> Value {
+/// An object with what a manifest says about it.
+pub(crate) fn merge(root: Root<'_>, live: &Value, config: &Value) -> Value {
     let (Some(_), Some(_)) = (parts(root, live), parts(root, config)) else {
         return config.clone();
     };

@@ -9,6 +9,6 @@ mod set;
 pub(crate) mod typed;
 mod walk;
 
-pub(crate) use apply::{Collision, apply};
+pub(crate) use apply::{Collision, apply, merge};
 pub(crate) use set::Set;
-pub(crate) use walk::{Changes, compare};
+pub(crate) use walk::{Changes, atomics, compare};

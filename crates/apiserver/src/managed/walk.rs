@@ -34,6 +34,36 @@ pub(super) fn parts<'a, 'v>(root: Root<'a>, value: &'v Value) -> Option<Parts<'a
     }
 }
 
+/// What a manifest would replace as a whole: lists, maps and structures that are not merged part by part.
+pub(crate) fn atomics(root: Root<'_>, value: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    find_atomics(root, value, "", &mut found);
+    found
+}
+
+fn find_atomics(root: Root<'_>, value: &Value, path: &str, found: &mut Vec<String>) {
+    if !(value.is_object() || value.is_array()) {
+        return;
+    }
+    match (root.node(), value) {
+        (Type::Struct(node), _) if node.atomic => found.push(path.to_owned()),
+        (Type::Map { atomic: true, .. }, _) => found.push(path.to_owned()),
+        (Type::List { rule: ListRule::Atomic, .. }, _) => found.push(path.to_owned()),
+        (Type::List { items, .. }, Value::Array(list)) => {
+            for (index, item) in list.iter().enumerate() {
+                find_atomics(root.at(*items), item, &format!("{path}[{index}]"), found);
+            }
+        }
+        (_, Value::Object(fields)) => {
+            for (name, value) in fields {
+                let Some(root) = root.field(name) else { continue };
+                find_atomics(root, value, &format!("{path}.{name}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn fields_of<'a, 'v>(root: Root<'a>, fields: &'v Map<String, Value>) -> Parts<'a, 'v> {
     let untyped: Root<'a> = Root::untyped();
     let of = |name: &str| root.field(name).unwrap_or(untyped);

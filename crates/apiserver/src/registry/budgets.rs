@@ -64,7 +64,8 @@ impl Registry {
         if !write.dry_run {
             self.store.put(Kind::Pod, key.clone(), targeted(&pod.value, write.now));
         }
-        self.delete(Kind::Pod, key, &deletion, write)
+        // Policies were asked about the eviction; the deletion is the server's own.
+        self.delete(Kind::Pod, key, &deletion, Write { caller: None, ..write })
     }
 
     /// Until the pod is seen to go, its budget knows by its name that it will.

@@ -29,6 +29,8 @@ pub(crate) struct Deletion {
     pub(crate) propagation: Option<Propagation>,
     /// Delete only the object with this uid.
     pub(crate) uid: Option<String>,
+    /// All of a collection are deleted: the request names none of them.
+    pub(crate) is_of_many: bool,
     /// Delete only this state.
     pub(crate) resource_version: Option<String>,
 }
@@ -61,6 +63,8 @@ impl Registry {
                 why,
             });
         }
+        let asked = if deletion.is_of_many { &Key::new(&key.namespace, "") } else { key };
+        self.ask_about_end(write.resource(kind), asked, &old.value, write)?;
         if write.dry_run {
             return Ok(Deleted::Gone(old));
         }

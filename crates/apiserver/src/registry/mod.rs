@@ -14,22 +14,26 @@ mod definitions;
 mod delete;
 mod meta;
 mod namespaces;
+mod policies;
 mod priorities;
 mod quotas;
 mod restore;
 mod runtimes;
+mod scale;
 mod settle;
 mod track;
 
 pub(crate) use definitions::Customs;
 pub(crate) use delete::{Deleted, Deletion, Propagation};
+pub(crate) use scale::view as scale_view;
 
 use crate::access::{Access, User};
 use crate::admission::{self, Pools, certificate};
-use crate::error::{Cause, Clash, Error, Prohibition, Reason};
+use crate::error::{Clash, Error, Prohibition};
 use crate::managed::entries::Managers;
 use crate::patch::Patch;
-use crate::resources::{Kind, Resource, Scale, StatusRule};
+use crate::policy::Policies;
+use crate::resources::{Kind, Resource, StatusRule};
 use crate::rights::{bootstrap, escalation};
 use crate::schema;
 use crate::store::{Key, Object, Store};
@@ -121,6 +125,7 @@ pub(crate) struct Registry {
     pools: Pools,
     random: Random,
     pub(crate) customs: Customs,
+    pub(crate) policies: Policies,
     /// The authority behind the server's certificate, where it has one.
     authority: Option<Arc<Access>>,
     /// What the client is to be told about its request, though it succeeds.
@@ -156,8 +161,8 @@ impl Registry {
 
     fn bare(store: Store, pools: Pools, seed: u64, authority: Option<Arc<Access>>) -> Self {
         let random = Random::new(seed);
-        let (customs, warnings) = (Customs::default(), Vec::new());
-        Self { store, pools, random, customs, authority, warnings }
+        let (customs, policies) = (Customs::default(), Policies::default());
+        Self { store, pools, random, customs, policies, authority, warnings: Vec::new() }
     }
 
     /// The object, or `NotFound`.
@@ -195,6 +200,7 @@ impl Registry {
         meta::adopt(resource, namespace, &mut object)?;
         self.decode(resource, &mut object, write)?;
         meta::metadata(&mut object).remove("managedFields");
+        let asked = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let key = self.name(resource, namespace, &mut object)?;
         self.check_namespace(resource, &key)?;
         self.check_definition(resource)?;
@@ -207,6 +213,11 @@ impl Registry {
         self.check_rights(resource, &key, &object, None, write)?;
         let given = object.clone();
         self.complete_limits(resource, &key, &mut object);
+        let asked = Key::new(&key.namespace, &asked);
+        let key = match self.mutate(resource, &asked, Part::Main, &mut object, None, write)? {
+            true => self.name(resource, namespace, &mut object)?,
+            false => key,
+        };
         admission::admit(resource, &mut object, None)?;
         self.check_custom(resource, &object, None)?;
         certificates::check_subject(resource, &key, &object)?;
@@ -218,6 +229,7 @@ impl Registry {
             self.assign_priority(resource, &key, &mut object)?;
             self.assign_runtime(resource, &key, &mut object)?;
         }
+        self.ask_about_new(resource, &asked, &object, write)?;
         self.check_room(kind.resource(), &key, &object, None)?;
         if self.store.get(kind, &key).is_some() {
             return Err(Error::AlreadyExists { resource, name: key.name });
@@ -254,10 +266,7 @@ impl Registry {
         meta::keep(&mut object, &before);
         let claimed = meta::metadata(&mut object).remove("managedFields");
         let asked = (part == Part::Resize).then(|| object.clone());
-        meta::keep_all_but(part, resource, &mut object, &before);
-        if resource.kind == Kind::CertificateSigningRequest {
-            certificate::keep(part, &mut object, &before, write.now);
-        }
+        keep_parts(resource, part, &mut object, &before, write);
         if part != Part::Status || definitions::covers_status(resource) {
             self.check_custom(resource, &object, Some(&before))?;
         }
@@ -270,6 +279,10 @@ impl Registry {
             }
             None => object.clone(),
         };
+        if self.mutate(resource, key, part, &mut object, Some(&before), write)? {
+            keep_parts(resource, part, &mut object, &before, write);
+            self.check_custom(resource, &object, Some(&before))?;
+        }
         if matches!(part, Part::Status | Part::Approval) {
             admission::admit_status(resource, &mut object, &before, part)?;
         } else {
@@ -284,6 +297,7 @@ impl Registry {
             meta::count_generation(resource, &mut object, &before);
         }
         self.check_signer(resource, part, &before, &object, write)?;
+        self.ask_about_change(resource, key, part, (&object, &before), write)?;
         if matches!(part, Part::Main | Part::Resize) {
             self.check_room(resource, key, &object, Some(&before))?;
         }
@@ -363,36 +377,6 @@ impl Registry {
             }
             error => error,
         })
-    }
-
-    /// Writes the replicas that a Scale object asks for.
-    pub(crate) fn rescale(
-        &mut self,
-        kind: Kind,
-        key: &Key,
-        scale: Scale,
-        wanted: &Value,
-        write: Write<'_>,
-    ) -> Result<Arc<Object>, Error> {
-        let (resource, old) = (write.resource(kind), self.get(kind, key)?);
-        meta::check_same(resource, key, wanted, &old.value)?;
-        let replicas = match &wanted["spec"]["replicas"] {
-            Value::Null => 0.into(),
-            count if count.as_i64().is_some_and(|count| count >= 0) => count.clone(),
-            other => {
-                let message = format!("Invalid value: {other}: must be greater than or equal to 0");
-                let field = "spec.replicas".into();
-                let causes = vec![Cause { reason: Reason::Invalid, field, message }];
-                return Err(Error::Scale { name: key.name.clone(), causes });
-            }
-        };
-        let mut object = resource.shown(&old.value).into_owned();
-        if let Some(place) = object.pointer_mut(scale.wanted) {
-            *place = replicas;
-        } else {
-            object["spec"]["replicas"] = replicas;
-        }
-        self.update(kind, key, Part::Scale, object, write)
     }
 
     /// Assigns a pod to a node (`pods/binding`).
@@ -484,6 +468,20 @@ impl Registry {
         }
         let why = Prohibition::Terminating { namespace: key.namespace.clone() };
         Err(Error::Forbidden { resource, name: key.name.clone(), why })
+    }
+}
+
+/// Leaves what a request for this part does not write as it was.
+fn keep_parts(
+    resource: &Resource,
+    part: Part,
+    object: &mut Value,
+    before: &Value,
+    write: Write<'_>,
+) {
+    meta::keep_all_but(part, resource, object, before);
+    if resource.kind == Kind::CertificateSigningRequest {
+        certificate::keep(part, object, before, write.now);
     }
 }
 

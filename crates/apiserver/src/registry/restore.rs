@@ -4,6 +4,7 @@ use super::{Registry, Write};
 use crate::access::Access;
 use crate::admission::Pools;
 use crate::error::Error;
+use crate::policy;
 use crate::registry::Part;
 use crate::resources::{Kind, RESOURCES};
 use crate::store::{Change, History, Kept, Key, Store};
@@ -30,6 +31,9 @@ impl Registry {
         });
         for custom in registry.customs.kinds().clone().iter() {
             registry.bring(Kind::Custom(*custom), &mut kept);
+        }
+        for kind in policy::KINDS {
+            registry.revive(kind, |registry, change| registry.policies.follow(change));
         }
         registry.revive(Kind::ResourceQuota, |registry, change| registry.count_quota(&change.key));
         for (kind, objects) in kept.objects {

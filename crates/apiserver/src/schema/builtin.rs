@@ -18,7 +18,12 @@ use std::sync::OnceLock;
 const RULES: &str = include_str!("lists.txt");
 
 /// Types that are replaced as a whole (`x-kubernetes-map-type: atomic` of the API reference).
-pub(crate) const ATOMIC: [&str; 20] = [
+pub(crate) const ATOMIC: [&str; 25] = [
+    "io.k8s.api.admissionregistration.v1.MatchResources",
+    "io.k8s.api.admissionregistration.v1.NamedRuleWithOperations",
+    "io.k8s.api.admissionregistration.v1.ParamKind",
+    "io.k8s.api.admissionregistration.v1.ParamRef",
+    "io.k8s.api.admissionregistration.v1.Variable",
     "io.k8s.api.autoscaling.v1.CrossVersionObjectReference",
     "io.k8s.api.core.v1.ConfigMapKeySelector",
     "io.k8s.api.core.v1.EndpointAddress",

@@ -4,7 +4,7 @@ use super::{Root, Type};
 use serde_json::Value;
 
 /// Type, field, the value that nobody set.
-const ZEROS: [(&str, &str, &str); 41] = [
+const ZEROS: [(&str, &str, &str); 42] = [
     ("Condition", "message", "\"\""),
     ("Condition", "reason", "\"\""),
     ("ContainerStateRunning", "startedAt", "null"),
@@ -49,6 +49,7 @@ const ZEROS: [(&str, &str, &str); 41] = [
     ("ResourcePool", "name", "\"\""),
     ("ResourcePool", "resourceSliceCount", "0"),
     ("ServiceCIDR", "status", "{}"),
+    ("ValidatingAdmissionPolicy", "status", "{}"),
     ("VolumeAttachment", "status", r#"{"attached":false}"#),
     ("VolumeAttachmentStatus", "attached", "false"),
 ];

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "objects",
     "services",
     "workloads",
@@ -34,6 +34,7 @@ const FILES: [&str; 13] = [
     "replication",
     "resize",
     "applying",
+    "policies",
 ];
 
 fn path(file: &str, ending: &str) -> PathBuf {
@@ -72,6 +73,16 @@ async fn put(client: &Client, request: &Request) -> (u16, Value) {
     }
 }
 
+/// Puts a request as often as it takes to be answered as awaited.
+async fn awaited(client: &Client, request: &Request) -> (u16, Value) {
+    loop {
+        let (code, answer) = put(client, request).await;
+        if request.until.is_none_or(|until| code == until) {
+            return (code, answer);
+        }
+    }
+}
+
 /// Puts all requests of a file, in a namespace of its own.
 async fn answers(client: &Client, file: &str) -> Vec<Value> {
     let namespace = format!("corpus-{file}");
@@ -82,10 +93,7 @@ async fn answers(client: &Client, file: &str) -> Vec<Value> {
     let mask = Mask::new(&text, &namespace);
     let mut answers = Vec::new();
     for request in request::parse(&text, &namespace) {
-        let (mut code, mut answer) = put(client, &request).await;
-        while request.awaited && code != 200 {
-            (code, answer) = in_time(put(client, &request)).await;
-        }
+        let (code, mut answer) = in_time(awaited(client, &request)).await;
         mask.apply(&mut answer);
         if request.any_order {
             mask::sort_causes(&mut answer);

@@ -2,7 +2,6 @@
 //!
 //! <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema>
 
-mod functions;
 mod rules;
 mod validate;
 

@@ -1,17 +1,18 @@
 //! Rules in the Common Expression Language (`x-kubernetes-validations`).
 //!
-//! <https://kubernetes.io/docs/reference/using-api/cel/>; Kubernetes' own functions are in `functions`.
+//! How they are evaluated, `expression` knows.
 
-use super::{Verdict, functions};
+use super::Verdict;
 use crate::error::{Cause, Reason};
-use cel::{Context, Program, Value as Cel};
+use crate::expression::{Expression, Scope};
+use cel::Value as Cel;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Compiled rules and messages by their text.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    programs: BTreeMap<String, Result<Program, String>>,
+    programs: BTreeMap<String, Result<Expression, String>>,
 }
 
 /// Words that CEL keeps for itself; fields of that name are `__name__`.
@@ -46,8 +47,8 @@ impl Rules {
     pub(super) fn add(&mut self, rules: &Value) {
         for rule in rules.as_array().into_iter().flatten() {
             for text in ["rule", "messageExpression"].iter().filter_map(|it| rule[*it].as_str()) {
-                let compiled = || functions::env().compile(text).map_err(|error| error.to_string());
-                self.programs.entry(text.to_owned()).or_insert_with(compiled);
+                let parsed = || Expression::parse(text);
+                self.programs.entry(text.to_owned()).or_insert_with(parsed);
             }
         }
     }
@@ -55,7 +56,7 @@ impl Rules {
     /// Those that are no CEL, or call functions that are not there.
     #[cfg(test)]
     pub(super) fn broken(&self) -> Vec<String> {
-        let failed = |(text, program): (&String, &Result<Program, String>)| {
+        let failed = |(text, program): (&String, &Result<Expression, String>)| {
             Some(format!("{text}: {}", program.as_ref().err()?))
         };
         self.programs.iter().filter_map(failed).collect()
@@ -76,16 +77,16 @@ impl Rules {
         verdict: &mut Verdict,
     ) {
         let Some(rules) = rules.as_array().filter(|rules| !rules.is_empty()) else { return };
-        let context = context(value, old);
+        let mut scope = scope(value, old);
         for rule in rules {
             let text = rule["rule"].as_str().unwrap_or_default();
             if text.contains("oldSelf") && old.is_none() {
                 continue;
             }
-            match self.evaluate(text, context.as_ref()) {
+            match self.evaluate(text, &mut scope) {
                 Ok(Cel::Bool(true)) => {}
                 Ok(Cel::Bool(false)) => {
-                    verdict.causes.push(self.cause(rule, value, path, context.as_ref()))
+                    verdict.causes.push(self.cause(rule, value, path, &mut scope))
                 }
                 Ok(_) => verdict
                     .unchecked
@@ -97,25 +98,15 @@ impl Rules {
         }
     }
 
-    fn evaluate(
-        &self,
-        text: &str,
-        context: Result<&Context<'_, '_>, &String>,
-    ) -> Result<Cel, String> {
+    fn evaluate(&self, text: &str, scope: &mut Scope) -> Result<Cel, String> {
         let program = self.programs.get(text).ok_or("it is not compiled")?;
         let program = program.as_ref().map_err(Clone::clone)?;
-        program.execute(context.map_err(Clone::clone)?).map_err(|error| error.to_string())
+        scope.evaluate(program).map_err(|fault| fault.to_string())
     }
 
-    fn cause(
-        &self,
-        rule: &Value,
-        value: &Value,
-        path: &str,
-        context: Result<&Context<'_, '_>, &String>,
-    ) -> Cause {
+    fn cause(&self, rule: &Value, value: &Value, path: &str, scope: &mut Scope) -> Cause {
         let text = |field: &str| rule[field].as_str().filter(|text| !text.is_empty());
-        let computed = text("messageExpression").and_then(|it| match self.evaluate(it, context) {
+        let computed = text("messageExpression").and_then(|it| match self.evaluate(it, scope) {
             Ok(Cel::String(message)) => Some(message.to_string()),
             _ => None,
         });
@@ -158,18 +149,13 @@ impl Rules {
     }
 }
 
-fn context(value: &Value, old: Option<&Value>) -> Result<Context<'static, 'static>, String> {
-    let mut context = functions::context()?;
-    let mut add = |name: &str, value: &Value| {
-        let value = cel::to_value(escaped(value)).map_err(|error| error.to_string())?;
-        context.add_variable_from_value(name, value);
-        Ok::<_, String>(())
-    };
-    add("self", value)?;
+fn scope(value: &Value, old: Option<&Value>) -> Scope {
+    let mut scope = Scope::new();
+    scope.set("self", &escaped(value));
     if let Some(old) = old {
-        add("oldSelf", old)?;
+        scope.set("oldSelf", &escaped(old));
     }
-    Ok(context)
+    scope
 }
 
 /// With the names of fields as CEL can write them; keys of maps that are no identifiers stay, as they are looked up

@@ -1,8 +1,9 @@
 //! The files of requests.
 //!
-//! Requests stand apart by empty lines; lines that begin with `#` are for people, but for two: `# differs POINTER: why`,
-//! that part of the answer is left out of the comparison; `# any order`, of the causes of an error. The first line is a verb and a target, the others are the
-//! body, in YAML, which is sent as JSON:
+//! Requests stand apart by empty lines; lines that begin with `#` are for people, but for three: `# differs POINTER: why`,
+//! that part of the answer is left out of the comparison; `# any order`, of the causes of an error; `# until CODE`, asked
+//! again until that is the answer's code. The first line is a verb and a target, the others are the body, in YAML, which
+//! is sent as JSON:
 //!
 //! | verb | |
 //! |---|---|
@@ -33,7 +34,8 @@ pub(super) struct Request {
     pub(super) body: String,
     /// Of a watch: how many events to read.
     pub(super) events: Option<usize>,
-    pub(super) awaited: bool,
+    /// The answer's code that is waited for: what the real server does a moment after it is told.
+    pub(super) until: Option<u16>,
     pub(super) any_order: bool,
     /// JSON pointers into the answer.
     pub(super) ignored: Vec<String>,
@@ -42,6 +44,11 @@ pub(super) struct Request {
 pub(super) fn parse(text: &str, namespace: &str) -> Vec<Request> {
     let blocks = text.split("\n\n").filter(|block| block.lines().any(|it| !is_remark(it)));
     blocks.map(|block| request(block, namespace)).collect()
+}
+
+fn until(block: &str) -> Option<u16> {
+    let code = block.lines().find_map(|line| line.strip_prefix("# until "))?;
+    Some(code.parse().expect("a code"))
 }
 
 fn is_remark(line: &str) -> bool {
@@ -81,7 +88,7 @@ fn request(block: &str, namespace: &str) -> Request {
         accept,
         body: if words[0] == "RAW" || body.is_empty() { body } else { json(&body).to_string() },
         events,
-        awaited: words[0] == "WAIT",
+        until: until(block).or_else(|| (words[0] == "WAIT").then_some(200)),
         any_order: block.lines().any(|line| line == "# any order"),
         ignored,
     }
@@ -115,7 +122,8 @@ fn full(target: &str, namespace: &str, watch: bool) -> String {
 
 /// Manifests are what the parser is for, so the body is put into one.
 fn json(text: &str) -> Value {
-    let manifest = format!("apiVersion: v1\nkind: Body\nbody: {text}\n");
+    let body: String = text.lines().map(|line| format!("\n  {line}")).collect();
+    let manifest = format!("apiVersion: v1\nkind: Body\nbody:{body}\n");
     let mut documents = model::manifest::parse("corpus", &manifest).expect("YAML");
     documents.pop().expect("one document").value["body"].take()
 }

@@ -1,0 +1,151 @@
+//! Where admission policies are asked about a write.
+
+use super::{Part, Registry, Write, scale};
+use crate::access::User;
+use crate::admission;
+use crate::error::Error;
+use crate::policy::{self, Attributes, Operation, Turns};
+use crate::resources::Resource;
+use crate::store::Key;
+use serde_json::{Value, json};
+
+impl Registry {
+    /// `key`: as the client asks, so that a name that was made up is none; `object` is stored already.
+    pub(super) fn ask_about_new(
+        &mut self,
+        resource: &'static Resource,
+        key: &Key,
+        object: &Value,
+        write: Write<'_>,
+    ) -> Result<(), Error> {
+        let Some(user) = self.asks_about(write) else { return Ok(()) };
+        let object = resource.shown(object);
+        let options = options("CreateOptions", write);
+        let (object, dry_run) = (Some(&*object), write.dry_run);
+        let request = Attributes::new(Operation::Create, resource, key, user);
+        self.ask(&Attributes { object, dry_run, options, ..request })
+    }
+
+    /// A change of `old` to `new`.
+    pub(super) fn ask_about_change(
+        &mut self,
+        resource: &'static Resource,
+        key: &Key,
+        part: Part,
+        (new, old): (&Value, &Value),
+        write: Write<'_>,
+    ) -> Result<(), Error> {
+        let Some(user) = self.asks_about(write) else { return Ok(()) };
+        let seen = resource.scale.filter(|_| part == Part::Scale);
+        let views = seen.map(|seen| (scale::view(seen, new), scale::view(seen, old)));
+        let (new, old) = views.as_ref().map_or((new, old), |(new, old)| (new, old));
+        let options = options("UpdateOptions", write);
+        let request = Attributes::new(Operation::Update, resource, key, user);
+        self.ask(&Attributes {
+            subresource: part.subresource(),
+            kind: seen.map(|_| ("autoscaling", "v1", "Scale")),
+            object: Some(new),
+            old: Some(old),
+            dry_run: write.dry_run,
+            options,
+            ..request
+        })
+    }
+
+    pub(super) fn ask_about_end(
+        &mut self,
+        resource: &'static Resource,
+        key: &Key,
+        old: &Value,
+        write: Write<'_>,
+    ) -> Result<(), Error> {
+        let Some(user) = self.asks_about(write) else { return Ok(()) };
+        let old = resource.shown(old);
+        let options = options("DeleteOptions", write);
+        let (old, dry_run) = (Some(&*old), write.dry_run);
+        let request = Attributes::new(Operation::Delete, resource, key, user);
+        self.ask(&Attributes { old, dry_run, options, ..request })
+    }
+
+    /// A request about a part of an object that is kept nowhere: to bind or to evict a pod, or to be connected with it.
+    /// `kind`: group, version and kind of `object`, which is what the client sends.
+    pub(crate) fn ask_about_act(
+        &mut self,
+        (operation, subresource): (Operation, &'static str),
+        (resource, key): (&'static Resource, &Key),
+        kind: (&'static str, &'static str, &'static str),
+        object: &Value,
+        write: Write<'_>,
+    ) -> Result<(), Error> {
+        let Some(user) = self.asks_about(write) else { return Ok(()) };
+        let options = match operation {
+            Operation::Create => options("CreateOptions", write),
+            _ => Value::Null,
+        };
+        let request = Attributes::new(operation, resource, key, user);
+        let (object, dry_run) = (Some(object), write.dry_run);
+        let kind = Some(kind);
+        self.ask(&Attributes { subresource, kind, object, dry_run, options, ..request })
+    }
+
+    /// Lets policies change what is written, which is complete. Whatever they make of it has the types of its kind, and
+    /// is complete as well.
+    pub(super) fn mutate(
+        &self,
+        resource: &'static Resource,
+        key: &Key,
+        part: Part,
+        object: &mut Value,
+        old: Option<&Value>,
+        write: Write<'_>,
+    ) -> Result<bool, Error> {
+        let asked = !self.policies.mutating.is_empty() && part != Part::Scale;
+        let Some(user) = write.caller.filter(|_| asked) else { return Ok(false) };
+        let (operation, options) = match old {
+            Some(_) => (Operation::Update, options("UpdateOptions", write)),
+            None => (Operation::Create, options("CreateOptions", write)),
+        };
+        let mut turns = Turns::default();
+        let mut changed = object.clone();
+        loop {
+            let request = Attributes::new(operation, resource, key, user);
+            let (subresource, dry_run) = (part.subresource(), write.dry_run);
+            let options = options.clone();
+            let request = Attributes { subresource, old, dry_run, options, ..request };
+            let request = Attributes { object: Some(&changed), ..request };
+            changed = policy::mutate(self, &request, &mut turns)?;
+            if turns.is_second || !turns.wants_second {
+                break;
+            }
+            turns.is_second = true;
+        }
+        let has_changed = changed != *object;
+        if has_changed {
+            *object = changed;
+            admission::complete(resource, object, old);
+        }
+        Ok(has_changed)
+    }
+
+    /// Who is asked about; none: there is nobody to ask, or the server itself writes.
+    fn asks_about<'a>(&self, write: Write<'a>) -> Option<&'a User> {
+        if self.policies.validating.is_empty() { None } else { write.caller }
+    }
+
+    fn ask(&mut self, request: &Attributes<'_>) -> Result<(), Error> {
+        let (decided, warnings) = policy::validate(self, request);
+        self.warnings.extend(warnings);
+        decided
+    }
+}
+
+fn options(kind: &str, write: Write<'_>) -> Value {
+    let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+    if write.dry_run {
+        options["dryRun"] = json!(["All"]);
+    }
+    if kind != "DeleteOptions" {
+        options["fieldManager"] = write.manager.into();
+    }
+    options
+}
