@@ -54,6 +54,11 @@ impl User {
         groups
     }
 
+    /// A service account, of whom nothing is known but the user's name.
+    pub(crate) fn of_account(name: &str) -> Self {
+        Self { groups: Self::groups_of(name), name: name.to_owned(), ..Self::default() }
+    }
+
     fn note(&mut self, name: &str, value: &str) {
         self.extra.insert(format!("authentication.kubernetes.io/{name}"), vec![value.to_owned()]);
     }

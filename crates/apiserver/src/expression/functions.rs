@@ -130,6 +130,16 @@ fn numbers(context: &mut Context<'_, '_>) -> Declared {
     context.add_function("quantity", |text: Text| {
         quantity::parse_text(&text).map(Value::Float).ok_or_else(|| no("quantity", &text))
     })?;
+    context.add_function("sign", |This(number): This<f64>| {
+        Value::Int(i64::from(number > 0.0) - i64::from(number < 0.0))
+    })?;
+    context.add_function("asInteger", |This(number): This<f64>| whole(number))?;
+    for (name, sign) in [("add", 1.0), ("sub", -1.0)] {
+        context.add_function(name, move |This(one): This<f64>, two: Value| {
+            let two = plain(&two).ok_or_else(|| no(name, "quantity"))?;
+            Ok::<_, ExecutionError>(Value::Float(one + sign * two))
+        })?;
+    }
     context.add_function("isInteger", |This(number): This<f64>| number.fract() == 0.0)?;
     context.add_function("asApproximateFloat", |This(number): This<f64>| number)?;
     context.add_function("isSemver", |text: Text| version(&text).is_some())?;
@@ -149,6 +159,21 @@ fn numbers(context: &mut Context<'_, '_>) -> Declared {
     context.add_function("compareTo", |This(one): This<Value>, two: Value| {
         compare("compareTo", &one, &two).map(|found| Value::Int(found as i64))
     })
+}
+
+/// A quantity, or a number beside one.
+fn plain(value: &Value) -> Option<f64> {
+    match value {
+        Value::Float(number) => Some(*number),
+        Value::Int(number) => number.to_string().parse().ok(),
+        _ => None,
+    }
+}
+
+/// A quantity without a fraction.
+fn whole(number: f64) -> Answer {
+    let text = number.to_string();
+    text.parse().map(Value::Int).map_err(|_fraction| no("asInteger", &text))
 }
 
 fn string(text: &str) -> Value {

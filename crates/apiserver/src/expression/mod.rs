@@ -3,11 +3,13 @@
 //! <https://kubernetes.io/docs/reference/using-api/cel/>. *Here*: texts that were parsed once ([`Expression`]), what
 //! they are evaluated in, and what that may cost ([`Scope`]), values to and fro. The functions are in `functions`.
 
+mod authorizer;
 pub(crate) mod check;
 mod functions;
 mod meter;
 mod value;
 
+use crate::rights::{Judgement, Question};
 use cel::common::ast::{Expr, IdedExpr};
 use cel::{Context, ExecutionError, Value as Cel};
 use serde_json::Value;
@@ -76,6 +78,7 @@ pub(crate) struct Scope {
     /// What the evaluation under way may still cost: its functions count down here.
     left: Arc<AtomicI64>,
     budget: i64,
+    notebook: authorizer::Notebook,
     /// Variables that have no value, and why.
     faults: BTreeMap<String, String>,
 }
@@ -85,7 +88,9 @@ impl Scope {
         let mut context = functions::context();
         let left = Arc::new(AtomicI64::new(LIMIT));
         meter::charge(&mut context, left.clone());
-        Self { context, left, budget: BUDGET, faults: BTreeMap::new() }
+        let notebook = authorizer::Notebook::default();
+        authorizer::functions(&mut context, &notebook);
+        Self { context, left, budget: BUDGET, notebook, faults: BTreeMap::new() }
     }
 
     pub(crate) fn set(&mut self, name: &str, value: &Value) {
@@ -96,12 +101,23 @@ impl Scope {
         self.context.add_variable_from_value(name, value);
     }
 
-    /// Defines a field of a variable that is made of expressions, where anything needs it.
-    pub(crate) fn define(&mut self, name: &str, expression: &Expression) {
-        match self.evaluate(expression) {
-            Ok(value) => self.put(name, value),
-            Err(fault) => drop(self.faults.insert(name.to_owned(), fault.to_string())),
-        }
+    /// Lets expressions ask what somebody may do; `question` is what the request itself wants.
+    pub(crate) fn set_authorizer(&mut self, question: &Question) {
+        self.put("authorizer", authorizer::root());
+        self.put("authorizer.requestResource", authorizer::about(question));
+    }
+
+    /// Answers what expressions asked in vain; they are to be evaluated once more if there was anything.
+    pub(crate) fn answer(
+        &self,
+        judge: &mut dyn FnMut(Option<&str>, &Question) -> Judgement,
+    ) -> bool {
+        self.notebook.answer(judge)
+    }
+
+    /// Notes that a variable has no value.
+    pub(crate) fn fail(&mut self, name: &str, fault: &Fault) {
+        self.faults.insert(name.to_owned(), fault.to_string());
     }
 
     pub(crate) fn evaluate(&mut self, expression: &Expression) -> Result<Cel, Fault> {

@@ -1,9 +1,11 @@
 //! What the expressions of a policy see of a request.
 
 use super::{Attributes, Policy};
+use crate::access::User;
 use crate::expression::{Expression, Fault, Scope};
 use crate::registry::Registry;
 use crate::resources::{Kind, Resource};
+use crate::rights::{self, Question};
 use crate::store::Key;
 use cel::Value as Cel;
 use serde_json::{Map, Value};
@@ -13,14 +15,16 @@ use std::collections::BTreeSet;
 pub(super) struct Evaluation<'a> {
     scope: Scope,
     policy: &'a Policy,
+    registry: &'a Registry,
+    user: &'a User,
     defined: BTreeSet<usize>,
 }
 
 impl<'a> Evaluation<'a> {
     pub(super) fn new(
-        registry: &Registry,
+        registry: &'a Registry,
         policy: &'a Policy,
-        request: &Attributes<'_>,
+        (request, user): (&Attributes<'_>, &'a User),
         form: &'static Resource,
         params: Option<&Value>,
     ) -> Self {
@@ -33,19 +37,35 @@ impl<'a> Evaluation<'a> {
         if policy.params.is_some() {
             scope.set("params", params.unwrap_or(&Value::Null));
         }
-        Self { scope, policy, defined: BTreeSet::new() }
+        scope.set_authorizer(&question(request));
+        Self { scope, policy, registry, user, defined: BTreeSet::new() }
     }
 
     pub(super) fn evaluate(&mut self, expression: &Expression) -> Result<Cel, Fault> {
         self.define_for(expression);
-        self.scope.evaluate(expression)
+        self.value(expression)
+    }
+
+    /// With answers to all that it asks about rights.
+    fn value(&mut self, expression: &Expression) -> Result<Cel, Fault> {
+        let (store, user) = (&self.registry.store, self.user);
+        let mut judge = |account: Option<&str>, question: &Question| {
+            let account = account.map(User::of_account);
+            rights::judge(store, account.as_ref().unwrap_or(user), question)
+        };
+        loop {
+            let found = self.scope.evaluate(expression);
+            if !self.scope.answer(&mut judge) {
+                return found;
+            }
+        }
     }
 
     /// Whether the policy's conditions hold; the first that does not decides, even where others fail.
     pub(super) fn holds(&mut self) -> Result<bool, String> {
         let mut faults = Vec::new();
         for condition in &self.policy.conditions {
-            match self.scope.evaluate(condition) {
+            match self.value(condition) {
                 Ok(Cel::Bool(false)) => return Ok(false),
                 Ok(_) => {}
                 Err(fault) => faults.push(told(condition, &fault)),
@@ -68,7 +88,11 @@ impl<'a> Evaluation<'a> {
             self.defined.insert(at);
             let (name, variable) = &policy.variables[at];
             self.define_for(variable);
-            self.scope.define(&format!("variables.{name}"), variable);
+            let name = format!("variables.{name}");
+            match self.value(variable) {
+                Ok(value) => self.scope.put(&name, value),
+                Err(fault) => self.scope.fail(&name, &fault),
+            }
         }
     }
 }
@@ -80,6 +104,17 @@ pub(super) fn told(expression: &Expression, fault: &Fault) -> String {
         Fault::Limit | Fault::Error(_) => {
             format!("expression '{}' resulted in error: {fault}", expression.text())
         }
+    }
+}
+
+/// What the request itself wants, as roles see it.
+fn question(request: &Attributes<'_>) -> Question {
+    let verb = request.operation.name().to_lowercase();
+    Question {
+        subresource: request.subresource.to_owned(),
+        namespace: request.namespace.clone().into_owned(),
+        name: request.name.clone().into_owned(),
+        ..Question::about(&verb, request.resource.group, request.resource.plural)
     }
 }
 

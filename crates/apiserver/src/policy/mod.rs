@@ -206,3 +206,6 @@ fn expression(text: &Value) -> Option<Expression> {
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
+
+#[cfg(test)]
+mod tests;

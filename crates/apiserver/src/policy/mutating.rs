@@ -137,7 +137,8 @@ struct Work<'a> {
 impl Work<'_> {
     fn evaluation<'e>(&'e self, object: &Value) -> Evaluation<'e> {
         let request = Attributes { object: Some(object), ..self.request.clone() };
-        Evaluation::new(self.registry, self.policy, &request, self.form, self.param)
+        let request = (&request, self.request.user);
+        Evaluation::new(self.registry, self.policy, request, self.form, self.param)
     }
 
     fn run(&self, object: &mut Value, fault: &mut dyn FnMut(String)) -> Result<(), Error> {

@@ -96,7 +96,8 @@ fn objections(
         params::collect(registry, policy.params.as_ref(), binding.param_ref.as_ref(), request)?;
     let mut objections = Vec::new();
     for param in params {
-        let mut evaluation = Evaluation::new(registry, policy, request, form, param.as_ref());
+        let mut evaluation =
+            Evaluation::new(registry, policy, (request, request.user), form, param.as_ref());
         match evaluation.holds() {
             Ok(true) => judge(policy, &mut evaluation, &mut objections),
             Ok(false) => {}

@@ -95,8 +95,8 @@ startsWith: string<string> bool
 endsWith: string<string> bool
 matches: <string string> bool; string<string> bool
 charAt: string<int> string
-indexOf: string<string> int; string<string int> int; list(A)<A> int
-lastIndexOf: string<string> int; string<string int> int; list(A)<A> int
+indexOf: string<string> int; string<string int> int
+lastIndexOf: string<string> int; string<string int> int
 lowerAscii: string<> string
 upperAscii: string<> string
 replace: string<string string> string; string<string string int> string
@@ -108,7 +108,7 @@ join: list(string)<> string; list(string)<string> string
 format: string<list(dyn)> string
 strings.quote: <string> string
 find: string<string> string
-findAll: string<string> list(string); string<string int> list(string)
+findAll: string<string> list(string)
 isSorted: list(A)<> bool
 sum: list(int)<> int; list(uint)<> uint; list(double)<> double; list(duration)<> duration
 min: list(A)<> A
@@ -117,7 +117,6 @@ slice: list(A)<int int> list(A)
 flatten: list(list(A))<> list(A); list(dyn)<int> list(dyn)
 distinct: list(A)<> list(A)
 sort: list(A)<> list(A)
-@sortByAssociatedKeys: list(A)<list(B)> list(A)
 lists.range: <int> list(int)
 sets.contains: <list(A) list(A)> bool
 sets.equivalent: <list(A) list(A)> bool
@@ -146,7 +145,7 @@ getHost: kubernetes.URL<> string
 getHostname: kubernetes.URL<> string
 getPort: kubernetes.URL<> string
 getEscapedPath: kubernetes.URL<> string
-getQuery: kubernetes.URL<> map(string,list(string))
+
 ip: <string> net.IP; net.CIDR<> net.IP
 isIP: <string> bool
 ip.isCanonical: <string> bool
@@ -173,20 +172,11 @@ sub: kubernetes.Quantity<kubernetes.Quantity> kubernetes.Quantity; kubernetes.Qu
 isGreaterThan: kubernetes.Quantity<kubernetes.Quantity> bool; kubernetes.Semver<kubernetes.Semver> bool
 isLessThan: kubernetes.Quantity<kubernetes.Quantity> bool; kubernetes.Semver<kubernetes.Semver> bool
 compareTo: kubernetes.Quantity<kubernetes.Quantity> int; kubernetes.Semver<kubernetes.Semver> int
-semver: <string> kubernetes.Semver; <string bool> kubernetes.Semver
-isSemver: <string> bool; <string bool> bool
+semver: <string> kubernetes.Semver
+isSemver: <string> bool
 major: kubernetes.Semver<> int
 minor: kubernetes.Semver<> int
 patch: kubernetes.Semver<> int
-format.dns1123Label: <> kubernetes.NamedFormat
-format.dns1123Subdomain: <> kubernetes.NamedFormat
-format.dns1035Label: <> kubernetes.NamedFormat
-format.qualifiedName: <> kubernetes.NamedFormat
-format.labelValue: <> kubernetes.NamedFormat
-format.uri: <> kubernetes.NamedFormat
-format.uuid: <> kubernetes.NamedFormat
-format.named: <string> optional(kubernetes.NamedFormat)
-validate: kubernetes.NamedFormat<string> optional(list(string))
 path: kubernetes.authorization.Authorizer<string> kubernetes.authorization.PathCheck
 group: kubernetes.authorization.Authorizer<string> kubernetes.authorization.GroupCheck
 serviceAccount: kubernetes.authorization.Authorizer<string string> kubernetes.authorization.Authorizer
