@@ -26,6 +26,12 @@ pub enum Error {
     /// An admission policy is against it.
     #[error("{} {name:?} is forbidden: {why}", resource.qualified())]
     Policy { resource: &'static Resource, name: String, why: String, reason: String },
+    /// A webhook is against it; the `Status` is its own.
+    #[error("{}", status["message"].as_str().unwrap_or_default())]
+    Rejected { status: Value },
+    /// Somebody outside has to be asked first.
+    #[error("a webhook was not asked yet")]
+    Unanswered,
     /// Policies that change what is written could not.
     #[error("{}", faults.first().map_or("", String::as_str))]
     Unmutated { resource: &'static Resource, name: String, faults: Vec<String> },
@@ -156,6 +162,9 @@ pub enum Prohibition {
     /// A quota or a range of limits is in the way.
     #[error("{why}")]
     NoRoom { why: String },
+    /// Whether a webhook is to be asked cannot be told.
+    #[error("{why}")]
+    Condition { why: String },
     /// A certificate with which everything is allowed is not to be had so.
     #[error("use of {signer} signer with system:masters group is not allowed")]
     MastersCertificate { signer: String },
@@ -284,7 +293,13 @@ impl Error {
             | Self::Review { .. }
             | Self::Scale { .. }
             | Self::Options { .. } => 422,
-            Self::Untyped { .. } | Self::Unexplained { .. } | Self::Internal { .. } => 500,
+            Self::Untyped { .. }
+            | Self::Unexplained { .. }
+            | Self::Internal { .. }
+            | Self::Unanswered => 500,
+            Self::Rejected { status } => {
+                status["code"].as_u64().and_then(|code| code.try_into().ok()).unwrap_or(400)
+            }
             Self::Forbidden { .. } | Self::Denied { .. } | Self::Unmutated { .. } => 403,
             Self::Policy { reason, .. } => match reason.as_str() {
                 "Forbidden" => 403,
@@ -322,7 +337,8 @@ impl Error {
             | Self::Unmutated { .. }
             | Self::Options { .. } => "Invalid",
             Self::Untyped { .. } | Self::Unexplained { .. } => "",
-            Self::Internal { .. } => "InternalError",
+            Self::Internal { .. } | Self::Unanswered => "InternalError",
+            Self::Rejected { status } => status["reason"].as_str().unwrap_or_default(),
             Self::Forbidden { .. } | Self::Denied { .. } => "Forbidden",
             Self::Policy { reason, .. } => reason,
             Self::Disrupting { .. } => "TooManyRequests",
@@ -345,6 +361,9 @@ impl Error {
     /// The `Status` object.
     #[must_use]
     pub fn status(&self) -> Value {
+        if let Self::Rejected { status } = self {
+            return status.clone();
+        }
         let mut status = json!({
             "kind": "Status",
             "apiVersion": "v1",

@@ -14,6 +14,7 @@ use crate::admission::Pools;
 use crate::containers::ContainerRequest;
 use crate::error::Error;
 use crate::http::{self, metrics::Metrics};
+use crate::policy::webhook::Outside;
 use crate::registry::Registry;
 use crate::resources::{Kind, RESOURCES};
 use crate::store::{Batch, Disk, History, Journal, Kept, Log, Mark, Saved, Store};
@@ -30,6 +31,9 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::warn;
+
+/// How often a write is tried that webhooks have a say in: each of them asks some more.
+const ROUNDS: usize = 100;
 
 /// What a cluster's API has to know about the cluster.
 #[derive(Debug, Clone)]
@@ -222,6 +226,29 @@ impl ApiServer {
             (None, _) => {}
         }
         result
+    }
+
+    /// As [`Self::write`], of what may have to ask webhooks: then it is tried again, with their answers.
+    pub(crate) async fn write_asking<T>(
+        &self,
+        mut change: impl FnMut(&mut Registry) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut outside = Outside::default();
+        for _ in 0..ROUNDS {
+            let result = self.write(|registry| registry.asking(&mut outside, &mut change));
+            let calls = outside.take_open();
+            if calls.is_empty() || !matches!(result, Err(Error::Unanswered)) {
+                return result;
+            }
+            let asked = calls.iter().map(|call| http::webhooks::ask(self, call));
+            let outcomes = futures::future::join_all(asked).await;
+            for (call, outcome) in calls.iter().zip(outcomes) {
+                outside.answer(call, outcome);
+            }
+        }
+        Err(Error::Internal {
+            message: "what webhooks are asked about changes all the time".into(),
+        })
     }
 
     /// Up to which number writes may be shown to watchers.

@@ -15,7 +15,7 @@ const FLAGS: [&str; 4] = ["stdin", "stdout", "stderr", "tty"];
 const LISTS: [&str; 2] = ["command", "ports"];
 const TEXTS: [&str; 2] = ["container", "path"];
 
-pub(super) fn admit<T>(
+pub(super) async fn admit<T>(
     server: &ApiServer,
     place: &Place,
     request: &Request<T>,
@@ -32,14 +32,16 @@ pub(super) fn admit<T>(
     };
     let options = options(kind, request.uri().query().unwrap_or_default());
     let query = Query::of(user);
-    server.write(|registry| {
+    let write = write(place, &query);
+    let decided = server.write_asking(|registry| {
         let (act, key) = ((Operation::Connect, subresource.name()), place.key());
         let (about, kind) = ((place.resource, &key), ("", "v1", kind));
-        let decided = registry.ask_about_act(act, about, kind, &options, write(place, &query));
+        let decided = registry.ask_about_act(act, about, kind, &options, write);
         // The answer is no object, and has no place for warnings.
         drop(registry.take_warnings());
         decided
-    })
+    });
+    decided.await
 }
 
 fn options(kind: &str, query: &str) -> Value {

@@ -24,6 +24,7 @@ mod scale;
 mod spdy;
 mod upgrade;
 mod watch;
+pub(crate) mod webhooks;
 mod websocket;
 
 pub(crate) use connection::serve_connection;
@@ -111,7 +112,7 @@ async fn connect(
     if !may_be_any && !matches!(*request.method(), Method::GET | Method::POST) {
         return Err(Error::MethodNotAllowed);
     }
-    conversation::admit(&server, place, &request, user)?;
+    conversation::admit(&server, place, &request, user).await?;
     match place.subresource {
         Some(Subresource::Attach) => containers::attach(&server, place, request).await,
         Some(Subresource::PortForward) => forward::answer(server, place, request).await,

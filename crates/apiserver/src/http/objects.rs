@@ -206,8 +206,12 @@ pub(super) async fn create(
     let namespace = place.namespace.as_deref().unwrap_or_default();
     let write = Write { twice: &twice, ..write(place, query) };
     let kind = place.resource.kind;
-    let (created, warnings) =
-        server.write(|registry| told(registry, |it| it.create(kind, namespace, object, write)))?;
+    let mut body = Some(object);
+    let created = server.write_asking(|registry| {
+        let object = registry.taken(&mut body);
+        told(registry, |it| it.create(kind, namespace, object, write))
+    });
+    let (created, warnings) = created.await?;
     Ok(shown(place, query, created).code(201).warn(warnings))
 }
 
@@ -222,14 +226,17 @@ pub(super) async fn replace(
     let write = Write { twice: &twice, ..write(place, query) };
     let (kind, key) = (place.resource.kind, place.key());
     let makes = part == Part::Main && place.resource.is_made_by_replacing();
-    let ((replaced, new), warnings) = server.write(|registry| {
+    let mut body = Some(object);
+    let replaced = server.write_asking(|registry| {
+        let object = registry.taken(&mut body);
         told(registry, |it| match it.get(kind, &key) {
             Err(Error::NotFound { .. }) if makes && object["metadata"]["name"] == *key.name => {
                 it.create(kind, &key.namespace, object, write).map(|made| (made, true))
             }
             _ => it.update(kind, &key, part, object, write).map(|updated| (updated, false)),
         })
-    })?;
+    });
+    let ((replaced, new), warnings) = replaced.await?;
     let code = if new { 201 } else { 200 };
     Ok(shown(place, query, replaced).code(code).warn(warnings))
 }
@@ -259,7 +266,7 @@ pub(super) async fn patch(
         return Err(Error::UnknownPatch);
     }
     if media == "application/apply-patch+yaml" {
-        return apply(server, place, part, query, &bytes(request).await?);
+        return apply(server, place, part, query, &bytes(request).await?).await;
     }
     if query.force.is_some() {
         let message = "Forbidden: may not be specified for non-apply patch";
@@ -267,12 +274,14 @@ pub(super) async fn patch(
     }
     let patch = parse_patch(&media, &bytes(request).await?, place.resource.is_custom())?;
     let (kind, write) = (place.resource.kind, write(place, query));
-    let (patched, warnings) = server
-        .write(|registry| told(registry, |it| it.patch(kind, &place.key(), part, &patch, write)))?;
+    let patched = server.write_asking(|registry| {
+        told(registry, |it| it.patch(kind, &place.key(), part, &patch, write))
+    });
+    let (patched, warnings) = patched.await?;
     Ok(shown(place, query, patched).warn(warnings))
 }
 
-fn apply(
+async fn apply(
     server: &ApiServer,
     place: &Place,
     part: Part,
@@ -285,9 +294,12 @@ fn apply(
     }
     let (config, force) = (parse_yaml(text)?, query.force.unwrap_or(false));
     let (kind, write) = (place.resource.kind, write(place, query));
-    let ((applied, new), warnings) = server.write(|registry| {
+    let mut body = Some(config);
+    let applied = server.write_asking(|registry| {
+        let config = registry.taken(&mut body);
         told(registry, |it| it.apply(kind, &place.key(), part, config, force, write))
-    })?;
+    });
+    let ((applied, new), warnings) = applied.await?;
     Ok(shown(place, query, applied).code(if new { 201 } else { 200 }).warn(warnings))
 }
 
@@ -347,8 +359,10 @@ pub(super) async fn delete(
     let (deletion, dry) = query.deletion(&options(request).await?)?;
     let kind = place.resource.kind;
     let write = Write { dry_run: dry, ..write(place, query) };
-    let (deleted, warnings) = server
-        .write(|registry| told(registry, |it| it.delete(kind, &place.key(), &deletion, write)))?;
+    let deleted = server.write_asking(|registry| {
+        told(registry, |it| it.delete(kind, &place.key(), &deletion, write))
+    });
+    let (deleted, warnings) = deleted.await?;
     let reply = match deleted {
         // Of some kinds the real server gives the last state.
         Deleted::Gone(object) if place.resource.is_shown_when_deleted() => {
@@ -369,7 +383,8 @@ pub(super) async fn delete_collection(
     let (mut deletion, dry) = query.deletion(&options(request).await?)?;
     deletion.is_of_many = true;
     let kind = place.resource.kind;
-    let page = server.write(|registry| {
+    let write = Write { dry_run: dry, ..write(place, query) };
+    let page = server.write_asking(|registry| {
         let page = Page::read(registry, place, query)?;
         for object in &page.objects {
             let metadata = &object.value["metadata"];
@@ -378,14 +393,15 @@ pub(super) async fn delete_collection(
                 kind,
                 &Key::new(text("namespace"), text("name")),
                 &deletion,
-                Write { dry_run: dry, ..write(place, query) },
+                write,
             ) {
                 Ok(_) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(page)
-    })?;
+    });
+    let page = page.await?;
     in_full(place, query, &page.metadata(), page.objects.into_iter())
 }
 
@@ -401,13 +417,14 @@ pub(super) async fn evict(
     let (deletion, dry) = query.deletion(&eviction["deleteOptions"])?;
     let write = Write { dry_run: dry, ..write(place, query) };
     let act = (Operation::Create, "eviction");
-    let ((), warnings) = server.write(|registry| {
+    let done_so = server.write_asking(|registry| {
         told(registry, |it| {
             let (key, kind) = (place.key(), ("policy", "v1", "Eviction"));
             it.ask_about_act(act, (place.resource, &key), kind, &eviction, write)?;
             it.evict(&key, &deletion, write).map(drop)
         })
-    })?;
+    });
+    let ((), warnings) = done_so.await?;
     Ok(done().warn(warnings))
 }
 
@@ -456,13 +473,14 @@ pub(super) async fn bind(
         return Err(Error::BadRequest { message: "target.name: Required value".into() });
     };
     let (act, write) = ((Operation::Create, "binding"), write(place, query));
-    let ((), warnings) = server.write(|registry| {
+    let done_so = server.write_asking(|registry| {
         told(registry, |it| {
             let (key, kind) = (place.key(), ("", "v1", "Binding"));
             it.ask_about_act(act, (place.resource, &key), kind, &binding, write)?;
             it.bind(&key, node, write)
         })
-    })?;
+    });
+    let ((), warnings) = done_so.await?;
     Ok(done().warn(warnings))
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn replace(
     request: Request<Incoming>,
 ) -> Result<Reply, Error> {
     let wanted = body(request).await?;
-    change(server, place, query, |_| Ok(wanted))
+    change(server, place, query, |_| Ok(wanted.clone())).await
 }
 
 pub(super) async fn patch(
@@ -42,22 +42,24 @@ pub(super) async fn patch(
 ) -> Result<Reply, Error> {
     let media = media(&request);
     let patch = parse_patch(&media, &bytes(request).await?, place.resource.is_custom())?;
-    change(server, place, query, |scale| patch.apply(place.resource, &scale))
+    change(server, place, query, |scale| patch.apply(place.resource, &scale)).await
 }
 
 /// Reads, changes and writes in one go under the lock, so that no other write comes between.
-fn change(
+async fn change(
     server: &ApiServer,
     place: &Place,
     query: &Query,
-    decide: impl FnOnce(Value) -> Result<Value, Error>,
+    decide: impl Fn(Value) -> Result<Value, Error>,
 ) -> Result<Reply, Error> {
     let (kind, scale, key) = (place.resource.kind, scale_of(place.resource)?, place.key());
-    let changed = server.write(|registry| {
+    let write = write(place, query);
+    let changed = server.write_asking(|registry| {
         let old = registry.get(kind, &key)?;
         let wanted = decide(view(scale, &place.resource.shown(&old.value)))?;
-        registry.rescale(kind, &key, scale, &wanted, write(place, query))
-    })?;
+        registry.rescale(kind, &key, scale, &wanted, write)
+    });
+    let changed = changed.await?;
     Ok(Reply::json(&view(scale, &place.resource.shown(&changed.value))))
 }
 

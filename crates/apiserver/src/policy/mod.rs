@@ -11,6 +11,7 @@ mod matching;
 mod mutating;
 mod params;
 mod validating;
+pub(crate) mod webhook;
 
 pub(crate) use attributes::{Attributes, Operation};
 pub(crate) use matching::Match;
@@ -24,12 +25,16 @@ use mutating::Mutation;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use webhook::Hook;
 
 /// All policies and bindings of a cluster, ready to be asked.
 #[derive(Debug, Default)]
 pub(crate) struct Policies {
     pub(crate) validating: Set,
     pub(crate) mutating: Set,
+    /// By the names of their configurations.
+    validating_hooks: BTreeMap<Arc<str>, Vec<Hook>>,
+    mutating_hooks: BTreeMap<Arc<str>, Vec<Hook>>,
 }
 
 /// Policies of one sort, by their names.
@@ -55,7 +60,8 @@ impl Policies {
     /// Takes note of a policy or binding that has changed.
     pub(crate) fn follow(&mut self, change: &Change) {
         let name = change.key.name.as_ref();
-        let new = change.new.as_ref().map(|object| &object.value["spec"]);
+        let whole = change.new.as_ref().map(|object| &object.value);
+        let new = whole.map(|object| &object["spec"]);
         match change.kind {
             Kind::ValidatingAdmissionPolicy => {
                 put(&mut self.validating.policies, name, new.map(Policy::new));
@@ -69,8 +75,29 @@ impl Policies {
             Kind::MutatingAdmissionPolicyBinding => {
                 put(&mut self.mutating.bindings, name, new.map(Binding::new));
             }
+            Kind::ValidatingWebhookConfiguration => {
+                put(&mut self.validating_hooks, name, whole.map(|it| webhook::hooks(it)));
+            }
+            Kind::MutatingWebhookConfiguration => {
+                put(&mut self.mutating_hooks, name, whole.map(|it| webhook::hooks(it)));
+            }
             _ => {}
         }
+    }
+
+    /// Whether writes may have to wait for somebody outside.
+    pub(crate) fn has_hooks(&self) -> bool {
+        !(self.validating_hooks.is_empty() && self.mutating_hooks.is_empty())
+    }
+
+    /// Whether anybody is asked whether a write is good.
+    pub(crate) fn validates(&self) -> bool {
+        !(self.validating.is_empty() && self.validating_hooks.is_empty())
+    }
+
+    /// Whether anybody is asked how to change a write.
+    pub(crate) fn mutates(&self) -> bool {
+        !(self.mutating.is_empty() && self.mutating_hooks.is_empty())
     }
 }
 
@@ -90,7 +117,9 @@ pub(crate) fn is_exempt(kind: Kind) -> bool {
 }
 
 /// Kinds of which [`Policies`] are made.
-pub(crate) const KINDS: [Kind; 4] = [
+pub(crate) const KINDS: [Kind; 6] = [
+    Kind::ValidatingWebhookConfiguration,
+    Kind::MutatingWebhookConfiguration,
     Kind::ValidatingAdmissionPolicy,
     Kind::ValidatingAdmissionPolicyBinding,
     Kind::MutatingAdmissionPolicy,

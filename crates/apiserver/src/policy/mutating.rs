@@ -39,9 +39,11 @@ pub(crate) struct Turns {
     /// Those of them for which that is so.
     due: Vec<String>,
     /// The second time has come.
-    pub(crate) is_second: bool,
+    is_second: bool,
     /// There is to be a second time.
     pub(crate) wants_second: bool,
+    /// What was left behind the first time.
+    pub(crate) left: Value,
 }
 
 impl Turns {
@@ -61,8 +63,16 @@ impl Turns {
         }
     }
 
+    /// Begins the second time: whoever was asked is asked again if others changed what they left behind.
+    pub(crate) fn again(&mut self, has_changed: bool) {
+        self.is_second = true;
+        if has_changed {
+            self.others_changed();
+        }
+    }
+
     /// All who were asked before want to know.
-    pub(crate) fn others_changed(&mut self) {
+    fn others_changed(&mut self) {
         self.due.append(&mut self.asked);
     }
 }

@@ -51,7 +51,7 @@ fn expressions_ask_what_somebody_may_do() {
     let rule = "authorizer.requestResource.check('update').allowed() && \
                 !authorizer.serviceAccount('a', 'b').group('').resource('pods').check('get').allowed()";
     deny(&mut registry, "p", "configmaps", "CREATE", rule);
-    assert!(create(&mut registry, "x", &user("eve", &[])).is_err());
+    create(&mut registry, "x", &user("eve", &[])).unwrap_err();
     create(&mut registry, "x", &user("admin", &["system:masters"])).unwrap();
 }
 
@@ -97,7 +97,7 @@ fn nobody_locks_himself_out() {
     let mut registry = registry();
     deny(&mut registry, "all", "*", "*", "false");
     let admin = user("admin", &["system:masters"]);
-    assert!(create(&mut registry, "x", &admin).is_err());
+    create(&mut registry, "x", &admin).unwrap_err();
     let key = Key::new("", "all");
     let kind = Kind::ValidatingAdmissionPolicyBinding;
     registry.delete(kind, &key, &Default::default(), by(&admin)).unwrap();

@@ -33,6 +33,7 @@ use crate::error::{Clash, Error, Prohibition};
 use crate::managed::entries::Managers;
 use crate::patch::Patch;
 use crate::policy::Policies;
+use crate::policy::webhook::Outside;
 use crate::resources::{Kind, Resource, StatusRule};
 use crate::rights::{bootstrap, escalation};
 use crate::schema;
@@ -126,6 +127,8 @@ pub(crate) struct Registry {
     random: Random,
     pub(crate) customs: Customs,
     pub(crate) policies: Policies,
+    /// What the write under way asks webhooks.
+    pub(crate) outside: Outside,
     /// The authority behind the server's certificate, where it has one.
     authority: Option<Arc<Access>>,
     /// What the client is to be told about its request, though it succeeds.
@@ -162,7 +165,8 @@ impl Registry {
     fn bare(store: Store, pools: Pools, seed: u64, authority: Option<Arc<Access>>) -> Self {
         let random = Random::new(seed);
         let (customs, policies) = (Customs::default(), Policies::default());
-        Self { store, pools, random, customs, policies, authority, warnings: Vec::new() }
+        let outside = Outside::default();
+        Self { store, pools, random, customs, policies, outside, authority, warnings: Vec::new() }
     }
 
     /// The object, or `NotFound`.
@@ -171,9 +175,15 @@ impl Registry {
         self.store.get(kind, key).ok_or_else(missing)
     }
 
-    /// What to tell the client of the last request.
+    /// What to tell the client of the last request, each thing once.
     pub(crate) fn take_warnings(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.warnings)
+        let mut warnings = Vec::new();
+        for warning in std::mem::take(&mut self.warnings) {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        warnings
     }
 
     /// Creates an object in the namespace of the request.

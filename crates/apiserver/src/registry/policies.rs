@@ -1,15 +1,41 @@
 //! Where admission policies are asked about a write.
 
+use super::meta::Random;
 use super::{Part, Registry, Write, scale};
 use crate::access::User;
 use crate::admission;
 use crate::error::Error;
-use crate::policy::{self, Attributes, Operation, Turns};
+use crate::policy::webhook::Outside;
+use crate::policy::{self, Attributes, Operation, Turns, webhook};
 use crate::resources::Resource;
 use crate::store::Key;
 use serde_json::{Value, json};
 
 impl Registry {
+    /// Does something that may ask webhooks, with the answers that are there.
+    pub(crate) fn asking<T>(
+        &mut self,
+        outside: &mut Outside,
+        act: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if !self.policies.has_hooks() {
+            return act(self);
+        }
+        let seed = *outside.seed.get_or_insert_with(|| self.random.next());
+        let random = std::mem::replace(&mut self.random, Random::new(seed));
+        std::mem::swap(&mut self.outside, outside);
+        let result = act(self);
+        std::mem::swap(&mut self.outside, outside);
+        self.random = random;
+        result
+    }
+
+    /// What a client sent; it is needed again where the write may be tried again.
+    pub(crate) fn taken(&self, body: &mut Option<Value>) -> Value {
+        let body = if self.policies.has_hooks() { body.clone() } else { body.take() };
+        body.unwrap_or_default()
+    }
+
     /// `key`: as the client asks, so that a name that was made up is none; `object` is stored already.
     pub(super) fn ask_about_new(
         &mut self,
@@ -64,7 +90,9 @@ impl Registry {
         let options = options("DeleteOptions", write);
         let (old, dry_run) = (Some(&*old), write.dry_run);
         let request = Attributes::new(Operation::Delete, resource, key, user);
-        self.ask(&Attributes { old, dry_run, options, ..request })
+        let request = Attributes { old, dry_run, options, ..request };
+        self.hear(&request)?;
+        self.ask(&request)
     }
 
     /// A request about a part of an object that is kept nowhere: to bind or to evict a pod, or to be connected with it.
@@ -85,13 +113,15 @@ impl Registry {
         let request = Attributes::new(operation, resource, key, user);
         let (object, dry_run) = (Some(object), write.dry_run);
         let kind = Some(kind);
-        self.ask(&Attributes { subresource, kind, object, dry_run, options, ..request })
+        let request = Attributes { subresource, kind, object, dry_run, options, ..request };
+        self.hear(&request)?;
+        self.ask(&request)
     }
 
     /// Lets policies change what is written, which is complete. Whatever they make of it has the types of its kind, and
     /// is complete as well.
     pub(super) fn mutate(
-        &self,
+        &mut self,
         resource: &'static Resource,
         key: &Key,
         part: Part,
@@ -99,26 +129,16 @@ impl Registry {
         old: Option<&Value>,
         write: Write<'_>,
     ) -> Result<bool, Error> {
-        let asked = !self.policies.mutating.is_empty() && part != Part::Scale;
+        let asked = self.policies.mutates() && part != Part::Scale;
         let Some(user) = write.caller.filter(|_| asked) else { return Ok(false) };
         let (operation, options) = match old {
             Some(_) => (Operation::Update, options("UpdateOptions", write)),
             None => (Operation::Create, options("CreateOptions", write)),
         };
-        let mut turns = Turns::default();
-        let mut changed = object.clone();
-        loop {
-            let request = Attributes::new(operation, resource, key, user);
-            let (subresource, dry_run) = (part.subresource(), write.dry_run);
-            let options = options.clone();
-            let request = Attributes { subresource, old, dry_run, options, ..request };
-            let request = Attributes { object: Some(&changed), ..request };
-            changed = policy::mutate(self, &request, &mut turns)?;
-            if turns.is_second || !turns.wants_second {
-                break;
-            }
-            turns.is_second = true;
-        }
+        let request = Attributes::new(operation, resource, key, user);
+        let (subresource, dry_run) = (part.subresource(), write.dry_run);
+        let request = Attributes { subresource, old, dry_run, options, ..request };
+        let changed = self.change(&request, object.clone())?;
         let has_changed = changed != *object;
         if has_changed {
             *object = changed;
@@ -127,13 +147,51 @@ impl Registry {
         Ok(has_changed)
     }
 
+    /// What policies, and then webhooks, make of an object. Where one of them changes something, those that were asked
+    /// before are asked once more, if they want to.
+    fn change(&mut self, request: &Attributes<'_>, mut object: Value) -> Result<Value, Error> {
+        let (mut policies, mut hooks) = (Turns::default(), Turns::default());
+        let mut warnings = Vec::new();
+        for is_second in [false, true] {
+            if is_second {
+                policies.again(policies.left != object);
+            }
+            let asked = Attributes { object: Some(&object), ..request.clone() };
+            object = policy::mutate(self, &asked, &mut policies)?;
+            policies.left = object.clone();
+            if is_second {
+                hooks.again(hooks.left != object);
+            }
+            let asked = Attributes { object: Some(&object), ..request.clone() };
+            let changed = webhook::mutate(self, &asked, &mut hooks, &mut warnings);
+            self.warnings.append(&mut warnings);
+            object = changed?.unwrap_or_default();
+            hooks.left = object.clone();
+            if !(policies.wants_second || hooks.wants_second) {
+                break;
+            }
+        }
+        Ok(object)
+    }
+
     /// Who is asked about; none: there is nobody to ask, or the server itself writes.
     fn asks_about<'a>(&self, write: Write<'a>) -> Option<&'a User> {
-        if self.policies.validating.is_empty() { None } else { write.caller }
+        write.caller.filter(|_| self.policies.validates() || self.policies.mutates())
+    }
+
+    /// Asks webhooks that change what is written about what is not: they may object.
+    fn hear(&mut self, request: &Attributes<'_>) -> Result<(), Error> {
+        let mut warnings = Vec::new();
+        let heard = webhook::mutate(self, request, &mut Turns::default(), &mut warnings);
+        self.warnings.append(&mut warnings);
+        heard.map(drop)
     }
 
     fn ask(&mut self, request: &Attributes<'_>) -> Result<(), Error> {
         let (decided, warnings) = policy::validate(self, request);
+        self.warnings.extend(warnings);
+        decided?;
+        let (decided, warnings) = webhook::validate(self, request);
         self.warnings.extend(warnings);
         decided
     }

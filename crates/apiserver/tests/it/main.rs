@@ -36,3 +36,5 @@ mod protobuf;
 mod proxy;
 #[cfg(test)]
 mod watches;
+#[cfg(test)]
+mod webhooks;
