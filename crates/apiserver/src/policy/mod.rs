@@ -10,12 +10,14 @@ mod evaluation;
 mod matching;
 mod mutating;
 mod params;
+mod types;
 mod validating;
 pub(crate) mod webhook;
 
 pub(crate) use attributes::{Attributes, Operation};
 pub(crate) use matching::Match;
 pub(crate) use mutating::{Turns, mutate};
+pub(crate) use types::type_checking;
 pub(crate) use validating::validate;
 
 use crate::expression::Expression;

@@ -7,8 +7,8 @@ use crate::admission;
 use crate::error::Error;
 use crate::policy::webhook::Outside;
 use crate::policy::{self, Attributes, Operation, Turns, webhook};
-use crate::resources::Resource;
-use crate::store::Key;
+use crate::resources::{Kind, Resource};
+use crate::store::{Change, Key};
 use serde_json::{Value, json};
 
 impl Registry {
@@ -116,6 +116,24 @@ impl Registry {
         let request = Attributes { subresource, kind, object, dry_run, options, ..request };
         self.hear(&request)?;
         self.ask(&request)
+    }
+
+    /// Says in a policy's status what its expressions mean for the kinds that it is about.
+    pub(super) fn settle_policies(&mut self, change: &Change) {
+        self.policies.follow(change);
+        let (Kind::ValidatingAdmissionPolicy, Some(policy)) = (change.kind, &change.new) else {
+            return;
+        };
+        let (generation, status) =
+            (&policy.value["metadata"]["generation"], &policy.value["status"]);
+        if status["observedGeneration"] == *generation {
+            return;
+        }
+        let mut object = policy.value.clone();
+        let checked = policy::type_checking(&policy.value["spec"], self.customs.kinds());
+        object["status"]["observedGeneration"] = generation.clone();
+        object["status"]["typeChecking"] = checked;
+        self.store.put(change.kind, change.key.clone(), object);
     }
 
     /// Lets policies change what is written, which is complete. Whatever they make of it has the types of its kind, and

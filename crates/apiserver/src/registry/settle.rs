@@ -21,7 +21,7 @@ impl Registry {
             self.settle_budgets(&change, now);
             self.settle_certificates(&change, now);
             self.settle_quotas(&change);
-            self.policies.follow(&change);
+            self.settle_policies(&change);
         }
     }
 

@@ -200,6 +200,9 @@ impl Work<'_> {
             Type::Dyn | Type::Free | Type::Made(_) => Type::Dyn,
             Type::Map(parts) => parts.1.clone(),
             Type::Optional(inner) => Type::optional(self.field(id, &inner.clone(), field)),
+            Type::Schema(schema) => schema
+                .field(field)
+                .unwrap_or_else(|| self.fault(id, format!("undefined field '{field}'"))),
             Type::Object(name) => signatures::field(name, field)
                 .unwrap_or_else(|| self.fault(id, format!("undefined field '{field}'"))),
             other => {

@@ -93,3 +93,37 @@ proptest! {
         let _both = (checker().check(&text), checker().check(&near));
     }
 }
+
+#[test]
+fn fields_of_a_kind_have_types() {
+    let root = crate::resources::Kind::Deployment.resource().root().unwrap();
+    let mut checker = checker();
+    checker.declare("object", Type::of_schema(root));
+    let check = |text: &str| checker.check(text).map(|it| it.to_string());
+    for (text, expected) in [
+        ("object.spec.replicas > 1", "bool"),
+        ("object.metadata.labels", "map(string, string)"),
+        ("object.spec.template.spec.containers.map(c, c.name)", "list(string)"),
+        ("object.spec.strategy.rollingUpdate.maxSurge", "dyn"),
+        (
+            "object == null || object.metadata.creationTimestamp < timestamp('2030-01-01T00:00:00Z')",
+            "bool",
+        ),
+    ] {
+        assert_eq!(check(text).as_deref(), Ok(expected), "{text}");
+    }
+    for (text, expected) in [
+        (
+            "object.spec.replicas > '1'",
+            "found no matching overload for '_>_' applied to '(int, string)'",
+        ),
+        (
+            "'got ' + object.spec.replicas",
+            "found no matching overload for '_+_' applied to '(string, int)'",
+        ),
+        ("object.spec.nothing < 10", "undefined field 'nothing'"),
+    ] {
+        let found = check(text).unwrap_err();
+        assert!(found.contains(expected), "{found}");
+    }
+}

@@ -1,5 +1,6 @@
 //! Types of values, and which of them fit where.
 
+use crate::schema::{self, Root};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -29,11 +30,45 @@ pub(crate) enum Type {
     Object(&'static str),
     /// An object that a mutation makes, whose fields are its kind's.
     Made(String),
+    /// An object of a kind, or a part of one, whose fields its schema has.
+    Schema(Schema),
     /// In signatures: the same wherever it stands.
     Any(char),
 }
 
+/// The fields of an object.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schema(Root<'static>);
+
+impl PartialEq for Schema {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0.types, other.0.types) && self.0.id == other.0.id
+    }
+}
+
+impl Eq for Schema {}
+
 impl Type {
+    /// What a schema describes.
+    pub(crate) fn of_schema(root: Root<'static>) -> Self {
+        match root.node() {
+            _ if root.is_untyped() => Self::Dyn,
+            schema::Type::Text => Self::String,
+            schema::Type::Integer { .. } => Self::Int,
+            schema::Type::Number => Self::Double,
+            schema::Type::Flag => Self::Bool,
+            schema::Type::Bytes => Self::Bytes,
+            schema::Type::Time { .. } => Self::Timestamp,
+            schema::Type::Any | schema::Type::IntegerOrText | schema::Type::Quantity => Self::Dyn,
+            schema::Type::Map { values, .. } => {
+                Self::map(Self::String, Self::of_schema(root.at(*values)))
+            }
+            schema::Type::List { items, .. } => Self::list(Self::of_schema(root.at(*items))),
+            schema::Type::Struct(node) if node.open && node.fields.is_empty() => Self::Dyn,
+            schema::Type::Struct(_) => Self::Schema(Schema(root)),
+        }
+    }
+
     pub(crate) fn list(item: Self) -> Self {
         Self::List(Box::new(item))
     }
@@ -116,9 +151,19 @@ impl fmt::Display for Type {
             Self::Meta(of) => return write!(f, "type({of})"),
             Self::Object(name) => name,
             Self::Made(name) => name,
+            Self::Schema(schema) => match schema.0.node() {
+                schema::Type::Struct(node) => &node.name,
+                _ => "object",
+            },
             Self::Any(letter) => return write!(f, "{letter}"),
         };
         f.write_str(text)
+    }
+}
+
+impl Schema {
+    pub(super) fn field(self, name: &str) -> Option<Type> {
+        self.0.field(name).map(Type::of_schema)
     }
 }
 
@@ -179,6 +224,7 @@ fn fits(one: &Type, two: &Type) -> bool {
             Type::Null
                 | Type::Object(_)
                 | Type::Made(_)
+                | Type::Schema(_)
                 | Type::Duration
                 | Type::Timestamp
                 | Type::Optional(_)
