@@ -22,6 +22,7 @@ mod reviews;
 mod route;
 mod scale;
 mod spdy;
+mod trust;
 mod upgrade;
 mod watch;
 pub(crate) mod webhooks;

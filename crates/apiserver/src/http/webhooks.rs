@@ -1,6 +1,7 @@
 //! Questions to webhooks, over TLS. What they are about and what answers mean, `policy` knows.
 
 use super::containers::{ask as ask_node, place_of};
+use super::trust;
 use crate::containers::ContainerRequest;
 use crate::error::Error;
 use crate::policy::webhook::{Call, Outcome, Target};
@@ -20,10 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// As the real server: 3 MiB.
 const ANSWER_LIMIT: usize = 3 << 20;
@@ -69,8 +67,10 @@ async fn post(
     let stream = connect(server, &call.target, (host, port)).await?;
     let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
-    let stream =
-        tls(&call.authority)?.connect(name, stream).await.map_err(|error| tls_fault(&error))?;
+    let stream = trust::connector(&call.authority)?
+        .connect(name, stream)
+        .await
+        .map_err(|error| tls_fault(&error))?;
     let uid = uid(call);
     let mut review = call.review.clone();
     review["request"]["uid"] = uid.clone().into();
@@ -122,21 +122,6 @@ fn uid(call: &Call) -> String {
     )
 }
 
-/// Who is trusted: those in the webhook's configuration.
-fn tls(authority: &[u8]) -> Result<TlsConnector, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(authority) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    let provider = Arc::new(crypto::ring::default_provider());
-    let config =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|error| error.to_string())?;
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
 /// In the words of Go, for what people meet.
 fn tls_fault(error: &io::Error) -> String {
     let text = error.to_string();
@@ -168,7 +153,9 @@ async fn connect(
     let request = ContainerRequest::Connect { container, port: endpoint.port, reply };
     ask_node(server, request, answer).await.map_err(|error| match error {
         Error::Internal { message } => {
-            format!("dial tcp {}:{}: {message}", endpoint.address, endpoint.port)
+            let refused = message.contains("refused");
+            let why = if refused { "connect: connection refused" } else { &message };
+            format!("dial tcp {}:{}: {why}", endpoint.address, endpoint.port)
         }
         error => error.to_string(),
     })

@@ -42,17 +42,25 @@ impl Drop for Hook {
 }
 
 impl Hook {
-    async fn start() -> Self {
+    /// `is_own`: it is its own authority.
+    async fn start(is_own: bool) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::CommonName, "hooks");
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        params.subject_alt_names = vec![SanType::IpAddress("127.0.0.1".parse().unwrap())];
+        let own = KeyPair::generate().unwrap();
+        let own_key = own.serialize_pem();
+        let authority = CertifiedIssuer::self_signed(params, own).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names = vec![SanType::IpAddress("127.0.0.1".parse().unwrap())];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &authority).unwrap();
-        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        let (served, key) = match is_own {
+            true => (authority.der().to_vec(), own_key),
+            false => (certificate.der().to_vec(), key.serialize_pem()),
+        };
+        let chain = vec![CertificateDer::from(served)];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
         let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
         let acceptor = TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).unwrap()));
@@ -154,7 +162,7 @@ const CONFIG_MAPS: &str = "/api/v1/namespaces/hooked/configmaps";
 
 /// All that is to be seen of webhooks, on either server.
 async fn check(client: &Client) {
-    let hook = Hook::start().await;
+    let (hook, own) = (Hook::start(false).await, Hook::start(true).await);
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     ask(client, "POST", "/api/v1/namespaces", &json!({"metadata": {"name": "hooked"}})).await;
     let again = json!("IfNeeded");
@@ -173,6 +181,7 @@ async fn check(client: &Client) {
             webhook("validating", "configmaps", hook.client("validate")),
             webhook("lost", "endpoints", lost),
             ignored,
+            webhook("own", "resourcequotas", own.client("own")),
             webhook("service", "serviceaccounts", service("nobody")),
             webhook("unknown", "limitranges", stranger),
         ]),
@@ -186,6 +195,11 @@ async fn check(client: &Client) {
     refusals(client, &hook).await;
     changes(client, &hook).await;
     failures(client, &hook, closed).await;
+    let quotas = "/api/v1/namespaces/hooked/resourcequotas";
+    let (code, answer, _) =
+        ask(client, "POST", quotas, &json!({"metadata": {"name": "deny"}})).await;
+    let message = "admission webhook \"own.example.com\" denied the request: not this one";
+    assert_eq!((code, &answer["message"]), (403, &message.into()), "{answer}");
 }
 
 fn object(name: &str) -> Value {
