@@ -1,5 +1,6 @@
 //! What can go wrong with a lab.
 
+use crate::image;
 use crate::plan::PlanError;
 use crate::target::Target;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,8 @@ pub enum Error {
     /// The objects or flags make no network.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error("no such image: {0}")]
+    Image(#[from] image::Problem),
     #[error("{name:?} is no name for a lab: use up to 63 lower-case letters, digits and hyphens")]
     Name { name: String },
     #[error("lab {name} is running already: `podway lab down --name {name}` ends it")]
@@ -138,6 +141,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Error::Plan(_)
+            | Error::Image(_)
             | Error::Name { .. }
             | Error::Target { .. }
             | Error::NotANode { .. }

@@ -1,5 +1,6 @@
 //! What of a lab outlives it, if the user wants so: a directory with the API's store and the lab's network.
 
+use crate::image::Images;
 use crate::plan::Plan;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ pub(crate) struct Network {
     pub(crate) plan: Plan,
     /// Of the API on the machine's loopback.
     pub(crate) port: u16,
+    #[serde(default)]
+    pub(crate) images: Images,
 }
 
 impl Kept {

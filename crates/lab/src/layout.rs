@@ -57,6 +57,9 @@ pub(crate) fn agent_arguments(node: &str) -> PathBuf {
     node_root(node).join("agent-arguments")
 }
 
+/// What stands for which image.
+pub(crate) const IMAGES: &str = "/run/podway/images";
+
 /// What the kubelet of a node keeps.
 pub fn node_root(node: &str) -> PathBuf {
     Path::new(NODES).join(node)

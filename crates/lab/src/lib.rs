@@ -16,6 +16,7 @@
 pub mod console;
 pub mod echo;
 mod error;
+pub mod image;
 mod kept;
 pub mod kubelet;
 pub mod layout;

@@ -1,5 +1,6 @@
 //! What the parts of a lab say to each other: JSON, one message a line.
 
+use crate::image::Images;
 use crate::plan::Plan;
 use crate::{Class, Manifest, Target};
 use ipnet::IpNet;
@@ -15,6 +16,7 @@ pub(crate) struct Order {
     pub(crate) name: String,
     pub(crate) plan: Plan,
     pub(crate) manifests: Vec<Manifest>,
+    pub(crate) images: Images,
     /// The lab's directory outside, which goes with it.
     pub(crate) directory: PathBuf,
     /// Seconds until a cluster that is not ready counts as failed.

@@ -127,6 +127,7 @@ impl Service {
             "kubelet" => {
                 command.arg("--root").arg(layout::node_root(&node.name));
                 command.arg("--cni-conf").arg(layout::cni_conf(&node.name));
+                command.arg("--images").arg(layout::IMAGES);
             }
             _ => {}
         }

@@ -2,6 +2,7 @@
 
 use crate::{manifests, output};
 use clap::{Args, Subcommand, ValueEnum};
+use lab::image::{Images, StandIn};
 use lab::plan::{Families, Wishes};
 use lab::{Manifest, Options, Status, Summary, Target};
 use std::ffi::OsString;
@@ -96,6 +97,15 @@ struct Up {
     /// One more argument for the agent of every node, as --agent-arg=--proxy-mode=ipvs; may be given several times
     #[arg(long = "agent-arg", value_name = "ARG", allow_hyphen_values = true)]
     agent_arguments: Vec<String>,
+    /// A program of this machine that stands for an image, as --image='registry.k8s.io/e2e-test-images/agnhost=./agnhost
+    /// pause': containers run it as the image's entry point, with their arguments or else those that stand here.
+    /// Without =PROGRAM the built-in server stands for the image. The tag may be left out, and HOST/PATH/* means all
+    /// images below; the last that fits counts. May be given several times
+    #[arg(long = "image", value_name = "IMAGE[=PROGRAM [ARG…]]")]
+    images: Vec<StandIn>,
+    /// There are no images but those of --image: others cannot be pulled [default: the built-in server stands for them]
+    #[arg(long)]
+    only_images: bool,
     /// Directory to keep the cluster's objects in: a lab that is started with it goes on where the last one ended
     /// [default: they are in memory and go with the lab]
     #[arg(long, value_name = "DIR")]
@@ -172,6 +182,7 @@ fn up(name: String, options: Up) -> anyhow::Result<ExitCode> {
             agent_arguments: options.agent_arguments,
             client_ip: options.client_ip,
         },
+        images: Images { stand_ins: options.images, only: options.only_images },
         patience: Duration::from_secs(options.timeout),
         data: options.data_dir,
     };

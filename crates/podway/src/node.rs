@@ -24,6 +24,9 @@ pub(crate) struct Kubelet {
     /// Where the agent writes the network configuration [default: ROOT/cni]
     #[arg(long)]
     cni_conf: Option<PathBuf>,
+    /// What stands for which image, as `lab up` writes it [default: the built-in server for all]
+    #[arg(long)]
+    images: Option<PathBuf>,
     /// Where pods' logs go, as NAMESPACE_POD/CONTAINER.log
     #[arg(long)]
     pod_log_dir: Option<PathBuf>,
@@ -58,10 +61,15 @@ pub(crate) struct Console {
 }
 
 pub(crate) fn kubelet(arguments: Kubelet) -> anyhow::Result<ExitCode> {
-    let Kubelet { node, connection, root, cni_conf, pod_log_dir } = arguments;
+    let Kubelet { node, connection, root, cni_conf, images, pod_log_dir } = arguments;
     let mut config = lab::kubelet::Config::new(&node, &root);
     config.cni_conf = cni_conf.unwrap_or(config.cni_conf);
     config.pod_logs = pod_log_dir.unwrap_or(config.pod_logs);
+    if let Some(path) = images {
+        let context = || path.display().to_string();
+        let text = std::fs::read(&path).with_context(context)?;
+        config.images = serde_json::from_slice(&text).with_context(context)?;
+    }
     block_on(async {
         let client = connection.connect().await?;
         lab::kubelet::run(config, client, told_to_end()?).await?;

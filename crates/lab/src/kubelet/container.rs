@@ -4,6 +4,7 @@ use super::Error;
 use super::console::{Console, manner};
 use super::spec::{Role, Spec, Surroundings, expand};
 use super::volumes;
+use crate::image::{self, of_image};
 use kernel::namespace::{Kind, Namespace};
 use kernel::process::{Process, Signal};
 use kernel::spawn::{Place, spawn};
@@ -40,8 +41,21 @@ pub(super) struct Launch {
     pub(super) hostname: Option<String>,
     /// Directories of volumes and where the container finds them.
     pub(super) mounts: Vec<(PathBuf, PathBuf)>,
+    /// What its image's entry point is here, where that is a program.
+    pub(super) program: Option<PathBuf>,
     /// Where people talk to it, if they can.
     pub(super) console: Option<Console>,
+}
+
+/// What a container of a pod finds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Setting {
+    /// What stands for its image, where that is a program.
+    pub(super) program: Option<image::Program>,
+    /// None: the node's own network namespace.
+    pub(super) netns: Option<PathBuf>,
+    pub(super) log: PathBuf,
+    pub(super) mounts: Vec<(PathBuf, PathBuf)>,
 }
 
 /// A container that was started, and who holds its input, if it has one.
@@ -51,17 +65,17 @@ pub(super) struct Started {
 }
 
 impl Launch {
-    /// The container's command, or its arguments alone as an image without an entry point takes them, where this machine
+    /// The container's command, whose program may be the image's; else, where a program stands for the image, that with
+    /// the arguments. Where none does: the command, or its arguments alone as an image without an entry point takes them, where this machine
     /// has the program; else a shell for those that people can talk to, or the built-in server on the declared ports,
     /// or for an init container, which shall end, nothing at all.
     pub(super) fn plan(
         spec: &Spec,
         index: usize,
         surroundings: &Surroundings,
-        netns: Option<&Path>,
-        log: PathBuf,
-        mounts: Vec<(PathBuf, PathBuf)>,
+        setting: Setting,
     ) -> Launch {
+        let Setting { program, netns, log, mounts } = setting;
         let container = &spec.pod.containers[index];
         let mut environment = spec.environment(container, surroundings);
         let written = spec.written(container);
@@ -77,8 +91,15 @@ impl Launch {
         }
         let variables: BTreeMap<_, _> = environment.iter().cloned().collect();
         let path = variables.get("PATH").map(String::as_str).unwrap_or_default();
+        let entry = program.as_ref().filter(|_| container.command.is_empty());
+        let usual = entry.filter(|_| container.args.is_empty()).map(|it| &it.arguments);
         let words = container.command.iter().chain(&container.args);
-        let own: Vec<_> = words.map(|word| expand(word, &variables)).collect();
+        let words = words.map(|word| expand(word, &variables));
+        let words = words.chain(usual.into_iter().flatten().cloned());
+        let entry = entry.map(|program| program.path.to_string_lossy().into_owned());
+        let words = entry.into_iter().chain(words).collect();
+        let program = program.as_ref().map(|program| program.path.clone());
+        let own = of_image(words, program.as_deref());
         let is_there = own.first().is_some_and(|program| has_program(program, path));
         let command = match spec.roles[index] {
             _ if is_there => own,
@@ -86,8 +107,8 @@ impl Launch {
             Role::Init => vec!["true".to_owned()],
             Role::Sidecar | Role::Main | Role::Ephemeral => built_in(container, spec.grace),
         };
-        let (netns, hostname) = (netns.map(Path::to_owned), spec.own_hostname());
-        Launch { command, environment, log, netns, hostname, mounts, console: None }
+        let hostname = spec.own_hostname();
+        Launch { command, environment, log, netns, hostname, mounts, program, console: None }
     }
 
     /// Starts it; it outlives the kubelet, and is its child as long as that lives.
@@ -127,6 +148,7 @@ impl Launch {
         words: &[String],
         output: PipeWriter,
     ) -> Result<Option<Process>, Error> {
+        let words = of_image(words.to_vec(), self.program.as_deref());
         let Some((program, arguments)) = words.split_first() else { return Ok(None) };
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(self.environment.iter().map(|(k, v)| (k, v)));
@@ -271,9 +293,40 @@ mod tests {
             }))
             .unwrap();
             let surroundings = Surroundings { node: "n".into(), ..Surroundings::default() };
-            let launch = Launch::plan(&spec, 0, &surroundings, None, "log".into(), vec![]);
+            let launch = Launch::plan(&spec, 0, &surroundings, Setting::default());
             assert_eq!(launch.command.join(" "), expected);
         }
+    }
+
+    #[test]
+    fn programs_of_images_take_the_containers_arguments() {
+        let rows = [
+            (json!({}), "/opt/tool usual"),
+            (json!({"args": ["a", "$(POD_NAME)"]}), "/opt/tool a p"),
+            (json!({"args": ["sleep", "1"]}), "/opt/tool sleep 1"),
+            (json!({"command": ["/tool"], "args": ["a"]}), "/opt/tool a"),
+            (json!({"command": ["/tool"]}), "/opt/tool"),
+            (json!({"command": ["sleep"], "args": ["1"]}), "sleep 1"),
+            (json!({"command": ["no-such-program"]}), "/proc/self/exe lab-echo --grace 29"),
+        ];
+        let folder = std::env::temp_dir().join(format!("podway-image-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("tool"), "").unwrap();
+        for (mut container, expected) in rows {
+            container["name"] = "c".into();
+            let spec = Spec::parse(&json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+                "spec": {"containers": [container]},
+            }))
+            .unwrap();
+            let program =
+                image::Program { path: folder.join("tool"), arguments: vec!["usual".to_owned()] };
+            let setting = Setting { program: Some(program), ..Setting::default() };
+            let launch = Launch::plan(&spec, 0, &Surroundings::default(), setting);
+            let folder = folder.to_str().unwrap();
+            assert_eq!(launch.command.join(" ").replace(folder, "/opt"), expected);
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod environment;
 mod error;
 mod machine;
 pub(crate) mod marks;
+mod names;
 mod node;
 mod plugins;
 mod probe;
@@ -32,6 +33,7 @@ pub use container::ECHO;
 pub use error::Error;
 pub(crate) use machine::ARCHITECTURE;
 
+use crate::image::Images;
 use crate::layout;
 use client::event::Recorder;
 use client::{Client, Kind, Watch, Watcher, event, watch_kinds};
@@ -62,6 +64,7 @@ pub struct Config {
     pub cni_path: Vec<PathBuf>,
     /// Logs of pods: `NAMESPACE_POD/CONTAINER.log`.
     pub pod_logs: PathBuf,
+    pub images: Images,
     /// How often the Lease is renewed.
     pub renewal: Duration,
 }
@@ -76,6 +79,7 @@ impl Config {
             cni_conf: root.join("cni"),
             cni_path: vec![PathBuf::from("/opt/cni/bin"), PathBuf::from("/usr/lib/cni")],
             pod_logs: layout::node_logs(node).join("pods"),
+            images: Images::default(),
             renewal: Duration::from_millis(300),
         }
     }

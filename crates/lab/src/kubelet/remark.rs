@@ -24,6 +24,14 @@ pub(super) enum Remark {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Happening {
     Pulled,
+    Pulling,
+    /// An image that no registry has.
+    NotPulled(String),
+    PullBackOff(String),
+    /// An image that is not there, and must not be asked for.
+    NeverPull(String),
+    /// What is no name of an image.
+    Malformed(String),
     Created,
     Started,
     Failed(String),
@@ -32,6 +40,31 @@ pub(super) enum Happening {
     Killing(Why),
     PostStartFailed,
     PreStopFailed,
+}
+
+impl Happening {
+    /// The reason and message of a container that waits for its image.
+    pub(super) fn waiting(&self) -> Option<(&'static str, String)> {
+        let not_pulled = |image: &str| format!("no --image of this lab stands for {image:?}");
+        Some(match self {
+            Happening::NotPulled(image) => ("ErrImagePull", not_pulled(image)),
+            Happening::PullBackOff(image) => {
+                let why = not_pulled(image);
+                let message = format!("Back-off pulling image {image:?}: ErrImagePull: {why}");
+                ("ImagePullBackOff", message)
+            }
+            Happening::NeverPull(image) => {
+                let why = "is not present with pull policy of Never";
+                ("ErrImageNeverPull", format!("Container image {image:?} {why}"))
+            }
+            Happening::Malformed(image) => {
+                let why = format!("couldn't parse image name {image:?}: invalid reference format");
+                let message = format!("Failed to apply default image tag {image:?}: {why}");
+                ("InvalidImageName", message)
+            }
+            _ => return None,
+        })
+    }
 }
 
 /// Why a container is asked to end.
@@ -112,6 +145,21 @@ fn of_container(
             let image = &container.image;
             let there = "already present on machine and can be accessed by the pod";
             (Normal, "Pulled", format!("Container image {image:?} {there}"))
+        }
+        Happening::Pulling => (Normal, "Pulling", format!("Pulling image {:?}", container.image)),
+        Happening::PullBackOff(image) => {
+            (Normal, "BackOff", format!("Back-off pulling image {image:?}"))
+        }
+        Happening::NotPulled(_) | Happening::NeverPull(_) | Happening::Malformed(_) => {
+            let (waits, why) = happening.waiting().unwrap_or_default();
+            match happening {
+                Happening::NeverPull(_) => (Warning, waits, why),
+                Happening::Malformed(_) => (Warning, "InspectFailed", why),
+                _ => {
+                    let message = format!("Failed to pull image {:?}: {why}", container.image);
+                    (Warning, "Failed", message)
+                }
+            }
         }
         Happening::Created => (Normal, "Created", "Container created".to_owned()),
         Happening::Started => (Normal, "Started", "Container started".to_owned()),
@@ -250,5 +298,51 @@ mod tests {
         }
         let last = event(&spec("Never"), &of(Killing(Why::Probe(Startup))));
         assert_eq!(last.message, "Container c failed startup probe");
+    }
+
+    #[test]
+    fn images_are_missed_in_the_words_of_kubernetes() {
+        let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+            "spec": {"containers": [{"name": "c", "image": "x:1"}]}});
+        let spec = Spec::parse(&object).unwrap();
+        let absent = "no --image of this lab stands for \"x:1\"";
+        let malformed = "Failed to apply default image tag \"x:1\": couldn't parse image name \"x:1\": invalid reference format";
+        for (happening, reason, message, waits) in [
+            (Happening::Pulling, "Pulling", "Pulling image \"x:1\"".to_owned(), None),
+            (
+                Happening::NotPulled("x:1".into()),
+                "Failed",
+                format!("Failed to pull image \"x:1\": {absent}"),
+                Some(("ErrImagePull", absent.to_owned())),
+            ),
+            (
+                Happening::PullBackOff("x:1".into()),
+                "BackOff",
+                "Back-off pulling image \"x:1\"".to_owned(),
+                Some((
+                    "ImagePullBackOff",
+                    format!("Back-off pulling image \"x:1\": ErrImagePull: {absent}"),
+                )),
+            ),
+            (
+                Happening::NeverPull("x:1".into()),
+                "ErrImageNeverPull",
+                "Container image \"x:1\" is not present with pull policy of Never".to_owned(),
+                Some((
+                    "ErrImageNeverPull",
+                    "Container image \"x:1\" is not present with pull policy of Never".to_owned(),
+                )),
+            ),
+            (
+                Happening::Malformed("x:1".into()),
+                "InspectFailed",
+                malformed.to_owned(),
+                Some(("InvalidImageName", malformed.to_owned())),
+            ),
+        ] {
+            assert_eq!(happening.waiting(), waits, "{reason}");
+            let told = event(&spec, &Remark::Container(0, happening));
+            assert_eq!((told.reason, told.message), (reason.into(), message));
+        }
     }
 }

@@ -86,11 +86,16 @@ impl Spec {
         })
     }
 
-    /// Takes the containers that were known before as they were.
-    pub(super) fn keep(&mut self, before: &Spec) {
+    /// Takes the containers that were known before as they were, but for the images of those that do not run.
+    pub(super) fn keep(&mut self, before: &Spec, runs: impl Fn(usize) -> bool) {
         let known = before.roles.len();
-        let joined = std::mem::take(&mut self.pod.containers).into_iter().skip(known);
-        self.pod.containers = before.pod.containers.iter().cloned().chain(joined).collect();
+        let now = std::mem::take(&mut self.pod.containers);
+        let kept = before.pod.containers.iter().enumerate().map(|(index, container)| {
+            let newer = now.iter().find(|it| it.name == container.name && !runs(index));
+            let image = newer.unwrap_or(container).image.clone();
+            Container { image, ..container.clone() }
+        });
+        self.pod.containers = kept.chain(now.iter().skip(known).cloned()).collect();
         self.roles.resize(self.pod.containers.len(), Role::Ephemeral);
         self.roles[..known].copy_from_slice(&before.roles);
     }
@@ -216,6 +221,15 @@ impl Spec {
         self.object.pointer("/spec/enableServiceLinks") != Some(&Value::Bool(false))
     }
 
+    /// A field of the object.
+    pub(super) fn field(&self, pointer: &str) -> Option<&Value> {
+        self.object.pointer(pointer)
+    }
+
+    pub(super) fn text(&self, pointer: &str) -> Option<&str> {
+        self.field(pointer).and_then(Value::as_str)
+    }
+
     /// A volume of the pod, as written.
     pub(super) fn volume(&self, name: &str) -> Option<&Value> {
         self.volumes().find(|it| it["name"] == name)
@@ -338,7 +352,7 @@ mod tests {
             (json!([]), "i c:1 b:g"),
         ] {
             let mut now = spec("2", guests);
-            now.keep(&known);
+            now.keep(&known, |index| index == 1);
             let named = now.pod.containers.iter().map(|it| format!("{}:{}", it.name, it.image));
             let named = named.collect::<Vec<_>>().join(" ").replace("i:", "i");
             assert_eq!(named, expected);

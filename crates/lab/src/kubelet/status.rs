@@ -37,6 +37,8 @@ pub(super) struct View<'a> {
 pub(super) struct ContainerView<'a> {
     pub(super) name: &'a str,
     pub(super) image: &'a str,
+    /// What stands for it here, where that is a program.
+    pub(super) image_id: String,
     pub(super) role: Role,
     pub(super) policy: Policy,
     /// What it is given, as its spec says it; nothing is enforced.
@@ -56,6 +58,11 @@ pub(super) enum Trouble {
     /// A volume could not be had: what people hear in an Event.
     Mount,
     Start(String),
+    /// Its image could not be had.
+    Image {
+        reason: &'static str,
+        message: String,
+    },
 }
 
 impl ContainerView<'_> {
@@ -153,7 +160,7 @@ impl View<'_> {
         json!({
             "name": container.name,
             "image": container.image,
-            "imageID": "",
+            "imageID": container.image_id,
             "containerID": id,
             "ready": container.is_ready(),
             // Nobody probes a guest.
@@ -173,6 +180,7 @@ impl View<'_> {
                 ("CreateContainerConfigError", Some(why.clone()))
             }
             (Some(Trouble::Start(why)), _) => ("CreateContainerError", Some(why.clone())),
+            (Some(Trouble::Image { reason, message }), _) => (*reason, Some(message.clone())),
             (Some(Trouble::Mount), _) | (None, None) => ("ContainerCreating", None),
             (None, Some(_)) => ("CrashLoopBackOff", self.back_off(container)),
         };
@@ -460,6 +468,7 @@ mod tests {
             resources: spec.resources_of(0),
             name: "c",
             image: "",
+            image_id: String::new(),
             role: Role::Main,
             policy: spec.policy,
             ran: ran.as_ref(),

@@ -4,7 +4,8 @@
 //! A container sees the machine's files, so a volume can only be where there is a directory already, or below `/run`,
 //! which is the lab's own. Others are left out.
 
-use super::environment::SourceError;
+use super::environment::{Services, SourceError};
+use super::names;
 use super::spec::{Spec, Surroundings};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -53,7 +54,37 @@ impl<'a> Volumes<'a> {
             };
             Some((source, PathBuf::from(place)))
         };
-        mounts.filter_map(mount).collect()
+        let mounts: Vec<_> = mounts.filter_map(mount).collect();
+        // What the pod wants there itself goes before what every pod has.
+        let is_free = |place: &&str| mounts.iter().all(|(_, to)| to != Path::new(place));
+        let named = [names::HOSTS, names::RESOLVER].into_iter().filter(is_free);
+        let named = named.map(|place| (self.named(place), PathBuf::from(place)));
+        named.chain(mounts.iter().cloned()).collect()
+    }
+
+    /// Writes how the pod finds others by name.
+    pub(super) fn name(
+        &self,
+        services: &Services,
+        surroundings: &Surroundings,
+    ) -> Result<(), SourceError> {
+        // A machine without one tells nothing.
+        let machine = |place: &str| std::fs::read_to_string(place).unwrap_or_default();
+        let hosts = names::hosts(self.spec, surroundings, &machine(names::HOSTS));
+        let resolver = names::resolver(self.spec, services, &machine(names::RESOLVER));
+        let files = [(names::HOSTS, Some(hosts)), (names::RESOLVER, resolver)];
+        std::fs::create_dir_all(&self.directory)
+            .and_then(|()| {
+                let mut written =
+                    files.into_iter().filter_map(|(place, text)| Some((place, text?)));
+                written.try_for_each(|(place, text)| std::fs::write(self.named(place), text))
+            })
+            .map_err(|source| SourceError::Volume { source })
+    }
+
+    /// Names of volumes have no dot.
+    fn named(&self, place: &str) -> PathBuf {
+        self.directory.join(place.trim_start_matches('/').replace('/', "."))
     }
 
     /// Writes what a container mounts.
@@ -180,6 +211,8 @@ fn period(volume: &Value) -> Duration {
 pub(crate) struct Surface {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) mounts: Vec<(PathBuf, PathBuf)>,
+    /// What the image's entry point is here, where that is a program.
+    pub(crate) program: Option<PathBuf>,
 }
 
 impl Surface {
@@ -213,7 +246,35 @@ pub(crate) fn possible(mounts: &[(PathBuf, PathBuf)]) -> Vec<(PathBuf, PathBuf)>
         let straight = place.components().all(|part| part != Component::ParentDir);
         place.is_dir() || own && straight && std::fs::create_dir_all(place).is_ok()
     };
-    mounts.iter().filter(|(from, to)| from.is_dir() && is_possible(to)).cloned().collect()
+    let fits = |from: &Path, to: &Path| match from.is_dir() {
+        true => is_possible(to),
+        false => from.is_file() && is_file(to),
+    };
+    mounts.iter().filter(|(from, to)| fits(from, to)).cloned().collect()
+}
+
+/// Whether a file is there, or can be: a link may lead to where the lab has its own directory.
+fn is_file(place: &Path) -> bool {
+    let target = std::fs::read_link(place).ok();
+    let target = target.and_then(|target| Some(place.parent()?.join(target)));
+    let straightened = target.map(|target| straightened(&target));
+    let own = straightened.filter(|target| OWN.iter().any(|own| target.starts_with(own)));
+    let make = |path: &PathBuf| {
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        std::fs::File::options().create(true).append(true).open(path)
+    };
+    place.is_file() || own.is_some_and(|path| make(&path).is_ok())
+}
+
+/// Without `..`, by the words alone.
+fn straightened(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut whole, part| {
+        match part {
+            Component::ParentDir => drop(whole.pop()),
+            part => whole.push(part),
+        }
+        whole
+    })
 }
 
 /// Whether the API may have something new for it.
@@ -319,7 +380,12 @@ mod tests {
         let spec = spec();
         let container = spec.written(&spec.pod.containers[0]).unwrap();
         let mounts = Volumes::new(&spec, Path::new("/run/n")).mounts(container);
-        let expected = [("/run/n/volumes/u/config", "/run/config"), ("/srv", "/mnt")];
+        let expected = [
+            ("/run/n/volumes/u/etc.hosts", "/etc/hosts"),
+            ("/run/n/volumes/u/etc.resolv.conf", "/etc/resolv.conf"),
+            ("/run/n/volumes/u/config", "/run/config"),
+            ("/srv", "/mnt"),
+        ];
         assert_eq!(mounts, expected.map(|(from, to)| (from.into(), to.into())));
     }
 

@@ -8,6 +8,7 @@
 
 mod adopt;
 mod advance;
+mod pull;
 mod stop;
 
 use super::container::{Launch, kill_group};
@@ -239,12 +240,12 @@ impl Worker {
         match event {
             Event::Updated(object) => match Spec::parse(&object) {
                 Ok(mut spec) => {
-                    // They never change but in their image and what they need, which means nothing here; others may
-                    // have joined them.
-                    spec.keep(&self.spec);
+                    // They never change but in their image and what they need; others may have joined them.
+                    spec.keep(&self.spec, |index| self.cells[index].process.is_some());
                     let restarting = spec.restarted_since(&self.spec);
                     self.cells.resize_with(spec.pod.containers.len(), Cell::default);
                     (self.record.object, self.spec) = (object, spec);
+                    self.note_images(now);
                     for index in restarting {
                         self.cells[index].kill.get_or_insert(now + self.spec.grace);
                         self.end(index, Why::Resize);
@@ -373,9 +374,12 @@ impl Worker {
         for (index, (container, cell)) in
             self.spec.pod.containers.iter().zip(&self.cells).enumerate()
         {
+            let program = self.program(index);
+            let image_id = program.map(|it| it.path.to_string_lossy().into_owned());
             containers.push(ContainerView {
                 name: &container.name,
                 image: &container.image,
+                image_id: image_id.unwrap_or_default(),
                 role: self.spec.roles[index],
                 policy: self.spec.policy_of(index),
                 resources: self.spec.resources_of(index),

@@ -7,7 +7,7 @@
 //! ```
 
 use super::events::{Event, Events};
-use crate::plan::Plan;
+use crate::plan::{Families, Plan};
 use crate::{Error, Result, layout};
 use apiserver::containers::ContainerRequest;
 use apiserver::{Access, ApiServer, Config, Disk};
@@ -49,13 +49,15 @@ pub(super) async fn serve(
         .service_cidrs()
         .into_iter()
         .filter_map(|cidr| cidr.hosts().find(|it| *it != cidr.network()));
-    let names: Vec<_> = [address.ip(), Ipv4Addr::LOCALHOST.into()].into_iter().chain(own).collect();
+    let advertised = SocketAddr::new(reachable(plan), PORT);
+    let machines = [address.ip(), advertised.ip(), Ipv4Addr::LOCALHOST.into()];
+    let names: Vec<_> = machines.into_iter().chain(own).collect();
     let access = Arc::new(match &disk {
         None => Access::new(&names)?,
         Some(disk) => Access::kept(&names, disk)?,
     });
     let config =
-        Config { service_cidrs, nodes, access: Some(access.clone()), ..Config::new(address) };
+        Config { service_cidrs, nodes, access: Some(access.clone()), ..Config::new(advertised) };
     let server = match disk {
         None => ApiServer::new(&config),
         Some(disk) => ApiServer::on_disk(&config, disk),
@@ -70,10 +72,23 @@ pub(super) async fn serve(
     let listener = listener.map_err(Error::file("listen on", address.to_string()))?;
     let socket = UnixListener::bind(layout::API).map_err(Error::file("listen on", layout::API))?;
     tokio::spawn(server.clone().serve_tls(listener, access.clone(), pending()));
+    if advertised != address {
+        let listener = TcpListener::bind(advertised).await;
+        let listener = listener.map_err(Error::file("listen on", advertised.to_string()))?;
+        tokio::spawn(server.clone().serve_tls(listener, access.clone(), pending()));
+    }
     tokio::spawn(server.clone().serve_tls(outside, access, pending()));
     tokio::spawn(server.serve_unix(socket, pending()));
     let client = client::connect(Some(Path::new(layout::KUBECONFIG)), None).await?;
     Ok(Api { url, client, kubeconfig })
+}
+
+/// Where pods find the API. Those of IPv6 alone have no way to an address of IPv4.
+fn reachable(plan: &Plan) -> IpAddr {
+    match &plan.v6 {
+        Some(v6) if plan.families == Families::V6 => v6.gateway.into(),
+        _ => plan.gateway.into(),
+    }
 }
 
 /// Puts what the API wants of containers into the supervisor's queue.

@@ -45,6 +45,8 @@ impl Cluster {
         let (name, plan) = (order.name.clone(), order.plan.clone());
         let Api { url: server, client, kubeconfig } =
             api::serve(&name, &plan, outside, disk, events).await?;
+        let text = serde_json::json!(order.images).to_string();
+        std::fs::write(layout::IMAGES, text).map_err(Error::file("write", layout::IMAGES))?;
         let nodes = node::all(&plan);
         let (resumes, left_out) = (order.resumes, Vec::new());
         Ok(Cluster { name, plan, server, kubeconfig, client, nodes, resumes, left_out })

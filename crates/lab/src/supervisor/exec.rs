@@ -6,6 +6,7 @@
 //! ```
 
 use super::events::Ends;
+use crate::image::of_image;
 use crate::kubelet::volumes::{self, Surface};
 use crate::layout;
 use apiserver::containers::{Container, Output, Refusal, Session};
@@ -40,6 +41,7 @@ pub(super) fn start(
     ends: &Ends,
 ) -> Result<Session, Refusal> {
     let place = place(container, init).map_err(|error| refusal(&error))?;
+    let command = &*of_image(command.to_vec(), surface(container).program.as_deref());
     let ended = ends.subscribe();
     let (input, inputs) = mpsc::channel(8);
     let (outputs, output) = mpsc::channel(8);

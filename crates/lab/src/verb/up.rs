@@ -1,5 +1,6 @@
 //! `podway lab up`
 
+use crate::image::{Images, StandIn};
 use crate::kept::{Kept, Network};
 use crate::message::{self, Order, Progress, Summary};
 use crate::plan::{Plan, Wishes, plan};
@@ -25,6 +26,8 @@ pub struct Options {
     pub name: String,
     pub manifests: Vec<Manifest>,
     pub wishes: Wishes,
+    /// What stands for which image, besides what does so in the lab that this one goes on with.
+    pub images: Images,
     /// How long to wait for nodes and pods to become ready.
     pub patience: Duration,
     /// Where to keep the cluster's objects, so that a lab can go on with them; none: they go with the lab.
@@ -37,6 +40,7 @@ impl Default for Options {
             name: "default".to_owned(),
             manifests: Vec::new(),
             wishes: Wishes::default(),
+            images: Images::default(),
             patience: Duration::from_secs(60),
             data: None,
         }
@@ -51,6 +55,8 @@ pub fn up(options: Options, progress: impl FnMut(&str)) -> Result<Summary> {
     let kept = options.data.as_deref().map(Kept::open).transpose()?;
     let before = kept.as_ref().map(Kept::network).transpose()?.flatten();
     let plan = choose(&options, kept.as_ref(), before.as_ref())?;
+    let images = checked(options.images)?
+        .after(before.as_ref().map(|it| it.images.clone()).unwrap_or_default());
     let shelf = Shelf::open()?;
     let slot = shelf.slot(&options.name)?;
     let outside = listen(before.as_ref().map(|network| network.port))?;
@@ -60,6 +66,7 @@ pub fn up(options: Options, progress: impl FnMut(&str)) -> Result<Summary> {
         name: options.name,
         plan: plan.clone(),
         manifests: options.manifests,
+        images: images.clone(),
         directory: slot.directory.clone(),
         patience: options.patience.as_secs(),
         data: kept.as_ref().map(|kept| kept.directory.clone()),
@@ -70,10 +77,15 @@ pub fn up(options: Options, progress: impl FnMut(&str)) -> Result<Summary> {
     let outcome = outcome.and_then(|()| follow(front, progress)).and_then(|summary| {
         let (text, path) = kubeconfig(&slot.name)?;
         record::keep(&path, &text)?;
-        kept.map_or(Ok(()), |kept| kept.keep(&Network { plan, port }))?;
+        kept.map_or(Ok(()), |kept| kept.keep(&Network { plan, port, images }))?;
         Ok(summary)
     });
     outcome.map_err(|error| give_up(&shelf, &slot, &supervisor, error))
+}
+
+fn checked(images: Images) -> Result<Images> {
+    let stand_ins = images.stand_ins.into_iter().map(StandIn::check).collect::<Result<_, _>>()?;
+    Ok(Images { stand_ins, ..images })
 }
 
 const LOOPBACK: &str = "the machine's loopback";

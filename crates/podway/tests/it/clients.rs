@@ -54,12 +54,17 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn start() -> Session {
+        Session::with(&[])
+    }
+
+    /// With more arguments of `lab up`.
+    pub(crate) fn with(arguments: &[&str]) -> Session {
         clients();
         let folder = std::env::temp_dir().join(format!("podway-{}", new_name()));
         std::fs::create_dir_all(&folder).unwrap();
         let manifest = folder.join("web.yaml");
         std::fs::write(&manifest, WEB).unwrap();
-        let lab = Lab::up(&[&manifest], &["--nodes", "2"]);
+        let lab = Lab::up(&[&manifest], &[&["--nodes", "2"], arguments].concat());
         let kubeconfig = lab.run("lab kubeconfig");
         assert_eq!(kubeconfig.code, 0, "{kubeconfig:?}");
         std::fs::write(folder.join("kubeconfig"), kubeconfig.stdout).unwrap();

@@ -14,7 +14,7 @@ impl Scratch {
         Scratch(std::env::temp_dir().join(format!("{}-data", new_name())))
     }
 
-    fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.0.to_str().unwrap()
     }
 }

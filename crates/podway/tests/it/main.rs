@@ -16,6 +16,7 @@ mod dual_stack;
 mod elections;
 mod explanations;
 mod faults;
+mod images;
 mod kept;
 mod kubelets;
 mod labs;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::kubelet::container::Setting;
 use kernel::namespace;
 use kernel::process::{Signal, may_administer};
 use kernel::spawn::{Place, spawn};
@@ -26,7 +27,7 @@ fn target(ports: Vec<model::object::pod::ContainerPort>) -> Target {
     });
     let spec = crate::kubelet::spec::Spec::parse(&object).unwrap();
     let surroundings = crate::kubelet::spec::Surroundings::default();
-    let launch = Launch::plan(&spec, 0, &surroundings, None, "log".into(), vec![]);
+    let launch = Launch::plan(&spec, 0, &surroundings, Setting::default());
     let container = Container { ports, ..spec.pod.containers[0].clone() };
     Target { address: Some([127, 0, 0, 1].into()), container, launch }
 }

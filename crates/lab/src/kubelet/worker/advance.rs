@@ -3,7 +3,7 @@
 use super::{Event, SANDBOX_RETRY, Worker};
 use crate::console::socket;
 use crate::kubelet::console::{self, Console};
-use crate::kubelet::container::{Launch, Started, ended};
+use crate::kubelet::container::{Launch, Setting, Started, ended};
 use crate::kubelet::environment::{self, SourceError, Sources};
 use crate::kubelet::probe::{Probes, Purpose};
 use crate::kubelet::prober::{Target, probe};
@@ -126,11 +126,12 @@ impl Worker {
 
     pub(super) fn plan(&mut self, index: usize) -> Launch {
         let container = &self.spec.pod.containers[index];
-        let netns = self.record.sandbox.as_ref().map(|sandbox| sandbox.netns.as_path());
+        let netns = self.record.sandbox.as_ref().map(|sandbox| sandbox.netns.clone());
         let log = self.logs().join(format!("{}.log", container.name));
         let mounts = self.spec.written(container).map(|it| self.volumes().mounts(it));
         let mounts = mounts.unwrap_or_default();
-        let mut launch = Launch::plan(&self.spec, index, &self.surroundings, netns, log, mounts);
+        let setting = Setting { program: self.program(index), netns, log, mounts };
+        let mut launch = Launch::plan(&self.spec, index, &self.surroundings, setting);
         let manner = self.spec.written(container).and_then(console::manner);
         launch.console = manner.map(|manner| Console {
             manner,
@@ -150,6 +151,7 @@ impl Worker {
             Some(written) => Sources::fetch(&self.shared.client, &namespace, written).await?,
             None => Sources::default(),
         };
+        self.volumes().name(&services, &self.surroundings)?;
         if let Some(written) = self.spec.written(container) {
             self.volumes().fill(&self.shared.client, written, &self.surroundings).await?;
         }
@@ -167,9 +169,9 @@ impl Worker {
 
     /// Commands from outside do without what could not be noted.
     fn note_surface(&self, index: usize, launch: &Launch) {
-        let (environment, mounts) = (launch.environment.clone(), launch.mounts.clone());
+        let Launch { environment, mounts, program, .. } = launch.clone();
         let (root, name) = (&self.shared.config.root, &self.spec.pod.containers[index].name);
-        if let Err(error) = (Surface { environment, mounts }).note(root, &self.uid, name) {
+        if let Err(error) = (Surface { environment, mounts, program }).note(root, &self.uid, name) {
             tracing::warn!(pod = %self.spec.pod.meta.key, %error, "not noted down");
         }
     }
@@ -179,10 +181,12 @@ impl Worker {
     }
 
     async fn start(&mut self, index: usize) {
+        if !self.pull(index) {
+            return;
+        }
         if let Err(error) = self.learn(index).await {
             return self.note_ignorance(index, &error);
         }
-        self.remark(Remark::Container(index, Happening::Pulled));
         let launch = self.plan(index);
         self.note_surface(index, &launch);
         self.turn_log(index, &launch);
