@@ -32,6 +32,7 @@ mod server;
 mod store;
 mod table;
 mod time;
+pub mod tls;
 mod yaml;
 
 /// The version of Kubernetes that is spoken, and whose it is.

@@ -1,6 +1,6 @@
 //! `services/proxy` and `pods/proxy`: HTTP requests that the server carries to a pod.
 //!
-//! A place is `NAME`, `NAME:PORT` or `http:NAME:PORT`, a Service's port its number or its name; what follows `proxy` in
+//! A place is `NAME`, `NAME:PORT`, `http:NAME:PORT` or `https:NAME:PORT`, a Service's port its number or its name; what follows `proxy` in
 //! the path is the pod's affair. Headers that are about the client's credential stay here, and redirects to paths of the
 //! pod come back as paths of this server.
 
@@ -13,16 +13,19 @@ use crate::registry::Registry;
 use crate::resources::Kind;
 use crate::server::ApiServer;
 use crate::store::{Key, Object};
+use crate::tls;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
@@ -37,10 +40,27 @@ const NEIGHBOURS: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
+/// How the pod is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    fn prefix(self) -> &'static str {
+        match self {
+            Scheme::Http => "http://",
+            Scheme::Https => "https://",
+        }
+    }
+}
+
 /// Where a request goes.
 struct Target {
     pod: Arc<Object>,
     port: u16,
+    scheme: Scheme,
 }
 
 pub(super) async fn answer(
@@ -49,16 +69,25 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response, Error> {
     let (own, rest) = split(request.uri().path());
-    if rest.is_empty() {
+    if rest.is_empty() && matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(to_its_root(own, request.uri().query()));
     }
+    let rest = if rest.is_empty() { "/" } else { rest };
     let (own, path) = (own.to_owned(), with_query(rest, request.uri().query()));
     let target = server.read(|registry| target(registry, place))?;
     let host = format!("{}:{}", host(&target.pod.value), target.port);
     let stream = connect(server, &target).await?;
     let request = forwarded(request, &path, &host)?;
-    let response = carried(stream, request).await.map_err(unreachable)?;
-    Ok(returned(response, &own, &host))
+    let response = match target.scheme {
+        Scheme::Http => carried(stream, request).await,
+        Scheme::Https => {
+            let address = address(&target.pod.value).unwrap_or(Ipv4Addr::LOCALHOST.into());
+            let stream = tls::to_anybody(stream, &address.to_string(), address).await;
+            carried(stream.map_err(unreachable)?, request).await
+        }
+    };
+    let base = format!("{}{host}", target.scheme.prefix());
+    Ok(returned(response.map_err(unreachable)?, &own, &base))
 }
 
 /// What is before the pod's own path, and that path with its first slash.
@@ -95,22 +124,24 @@ fn target(registry: &Registry, place: &Place) -> Result<Target, Error> {
         [scheme, name, port] => (scheme, name, port),
         _ => return Err(bad()),
     };
-    if name.is_empty() || !["", "http", "https"].contains(&scheme) {
+    let scheme = match scheme {
+        "" | "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        _ => return Err(bad()),
+    };
+    if name.is_empty() {
         return Err(bad());
     }
-    if scheme == "https" {
-        let message = "this server carries plain HTTP to pods only".to_owned();
-        return Err(Error::BadRequest { message });
-    }
     let key = Key::new(place.namespace.as_deref().unwrap_or_default(), name);
-    match place.resource.kind {
-        Kind::Pod => of_pod(registry, &key, port).and_then(|it| it.ok_or_else(bad)),
-        _ => of_service(registry, &key, whole, port),
-    }
+    let (pod, port) = match place.resource.kind {
+        Kind::Pod => of_pod(registry, &key, port)?.ok_or_else(bad)?,
+        _ => of_service(registry, &key, whole, port)?,
+    };
+    Ok(Target { pod, port, scheme })
 }
 
 /// Without a port, the first that the pod names. None: that is no port.
-fn of_pod(registry: &Registry, key: &Key, port: &str) -> Result<Option<Target>, Error> {
+fn of_pod(registry: &Registry, key: &Key, port: &str) -> Result<Option<(Arc<Object>, u16)>, Error> {
     let pod = registry.get(Kind::Pod, key)?;
     let containers = pod.value["spec"]["containers"].as_array().into_iter().flatten();
     let named = containers.filter_map(|it| it["ports"][0]["containerPort"].as_u64()).next();
@@ -118,11 +149,16 @@ fn of_pod(registry: &Registry, key: &Key, port: &str) -> Result<Option<Target>, 
         "" => named.map_or(Some(80), |port| u16::try_from(port).ok()),
         port => port.parse().ok(),
     };
-    Ok(port.map(|port| Target { pod: pod.clone(), port }))
+    Ok(port.map(|port| (pod.clone(), port)))
 }
 
 /// Any of the pods that serve it.
-fn of_service(registry: &Registry, key: &Key, whole: &str, port: &str) -> Result<Target, Error> {
+fn of_service(
+    registry: &Registry,
+    key: &Key,
+    whole: &str,
+    port: &str,
+) -> Result<(Arc<Object>, u16), Error> {
     let service = registry.get(Kind::Service, key)?;
     let ports = service.value["spec"]["ports"].as_array().map_or(&[][..], Vec::as_slice);
     let name = match port.parse::<u64>() {
@@ -149,7 +185,7 @@ fn of_service(registry: &Registry, key: &Key, whole: &str, port: &str) -> Result
     let chosen = usize::try_from(number).ok().and_then(|number| pods.into_iter().nth(number));
     let (pod, port) = chosen.ok_or_else(none)?;
     let pod = registry.get(Kind::Pod, &Key::new(&key.namespace, &pod)).map_err(|_gone| none())?;
-    Ok(Target { pod, port })
+    Ok((pod, port))
 }
 
 /// The pods of a slice that are ready, with the number of the port of this name.
@@ -163,9 +199,16 @@ fn serving<'a>(slice: &'a Value, port: &str) -> impl Iterator<Item = (&'a str, u
     pods.filter_map(move |it| Some((it["targetRef"]["name"].as_str()?, number?)))
 }
 
+fn address(pod: &Value) -> Option<IpAddr> {
+    pod["status"]["podIP"].as_str()?.parse().ok()
+}
+
 fn host(pod: &Value) -> String {
-    let address = pod["status"]["podIP"].as_str().unwrap_or("localhost");
-    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+    match address(pod) {
+        Some(IpAddr::V6(address)) => format!("[{address}]"),
+        Some(IpAddr::V4(address)) => address.to_string(),
+        None => "localhost".to_owned(),
+    }
 }
 
 async fn connect(server: &ApiServer, target: &Target) -> Result<TcpStream, Error> {
@@ -222,7 +265,7 @@ fn strip(headers: &mut HeaderMap) {
 }
 
 async fn carried(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Incoming>,
 ) -> Result<hyper::Response<Incoming>, hyper::Error> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -231,13 +274,12 @@ async fn carried(
     sender.send_request(request).await
 }
 
-/// The answer as the client sees it.
-fn returned(response: hyper::Response<Incoming>, own: &str, host: &str) -> Response {
+/// The answer as the client sees it; links of the pod begin with `base`.
+fn returned(response: hyper::Response<Incoming>, own: &str, base: &str) -> Response {
     let (mut head, mut body) = response.into_parts();
     strip(&mut head.headers);
     if let Some(place) = head.headers.get(header::LOCATION).and_then(|it| it.to_str().ok()) {
-        let here = place.strip_prefix("http://").and_then(|it| it.strip_prefix(host));
-        let path = here.unwrap_or(place);
+        let path = place.strip_prefix(base).unwrap_or(place);
         if path.starts_with('/')
             && !path.starts_with("//")
             && let Ok(moved) = HeaderValue::try_from(format!("{own}{path}"))

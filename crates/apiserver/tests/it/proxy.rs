@@ -4,9 +4,13 @@ use crate::cluster::{Cluster, in_time};
 use apiserver::containers::{ContainerRequest, Refusal};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::{ServerConfig, crypto};
 
 /// Answers each connection's request with what it was, as text, or with a redirect where the path is `/old`.
 async fn echo() -> SocketAddr {
@@ -20,7 +24,27 @@ async fn echo() -> SocketAddr {
     address
 }
 
-async fn answer(mut stream: TcpStream) {
+/// The same behind TLS, with a certificate that nobody vouches for.
+async fn echo_over_tls() -> SocketAddr {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["nobody".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = config.with_single_cert(vec![cert.der().clone()], key).unwrap();
+    let (acceptor, listener) =
+        (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            answer(acceptor.accept(stream).await.unwrap()).await;
+        }
+    });
+    address
+}
+
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let mut text = String::new();
     // Only what is posted has a body.
     let ends = |text: &str| if text.starts_with("POST") { "}" } else { "\r\n\r\n" };
@@ -39,18 +63,20 @@ async fn answer(mut stream: TcpStream) {
     let length = text.len();
     let answer = format!("{head}connection: close\r\ncontent-length: {length}\r\n\r\n{text}");
     stream.write_all(answer.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
 }
 
-/// A cluster whose pods all are that server, on port 8080.
+/// A cluster whose pods all are that server, on port 8080, and on 8443 with TLS.
 async fn cluster() -> Cluster {
     let (sender, mut asked) = mpsc::unbounded_channel();
-    let address = echo().await;
+    let (address, secured) = (echo().await, echo_over_tls().await);
     tokio::spawn(async move {
         while let Some(request) = asked.recv().await {
             let ContainerRequest::Connect { port, reply, .. } = request else { continue };
-            let stream = TcpStream::connect(address).await.unwrap();
+            let to = if port == 8443 { secured } else { address };
+            let stream = TcpStream::connect(to).await.unwrap();
             let refused = || Refusal("connection refused".into());
-            reply.send(if port == 8080 { Ok(stream) } else { Err(refused()) }).ok();
+            reply.send(if [8080, 8443].contains(&port) { Ok(stream) } else { Err(refused()) }).ok();
         }
     });
     Cluster::start(|config| config.nodes = Some(sender)).await
@@ -79,9 +105,9 @@ async fn requests_reach_pods_and_answers_come_back() {
     let cluster = cluster().await;
     let ports = json!([{"containerPort": 8080}]);
     let pod = json!({"metadata": {"name": "a"}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "x", "ports": ports}]}});
-    let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "idle", "port": 81}]}});
+    let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "idle", "port": 81}, {"name": "https", "port": 443}]}});
     let slice = json!({"metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}}, "addressType": "IPv4",
-    "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+    "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}, {"name": "https", "port": 8443, "protocol": "TCP"}],
     "endpoints": [
         {"addresses": ["10.244.0.2"], "targetRef": {"kind": "Pod", "name": "a"}},
         {"addresses": ["10.244.0.3"], "conditions": {"ready": false}, "targetRef": {"kind": "Pod", "name": "gone"}},
@@ -96,6 +122,7 @@ async fn requests_reach_pods_and_answers_come_back() {
         ("GET", "pods/a/proxy/", 200, "GET / HTTP/1.1"),
         ("GET", "pods/a:8080/proxy/x/y%20z?q=1&q=2", 200, "GET /x/y%20z?q=1&q=2 HTTP/1.1"),
         ("POST", "services/web:80/proxy/form", 200, "{\"a\":1}"),
+        ("DELETE", "pods/a/proxy?a=b", 200, "DELETE /?a=b HTTP/1.1"),
         ("DELETE", "services/http:web:http/proxy/thing", 200, "DELETE /thing HTTP/1.1"),
         ("GET", "services/web:http/proxy/", 200, "x-mine: 1"),
         (
@@ -109,7 +136,9 @@ async fn requests_reach_pods_and_answers_come_back() {
         ("GET", "services/web/proxy/", 503, "no endpoints available for service \\\"web\\\""),
         ("GET", "services/nosuch:80/proxy/", 404, "services \\\"nosuch\\\" not found"),
         ("GET", "services/a:b:c:d/proxy/", 400, "invalid service request"),
-        ("GET", "services/https:web:80/proxy/", 400, "plain HTTP"),
+        ("GET", "services/ftp:web:80/proxy/", 400, "invalid service request"),
+        ("GET", "services/https:web:443/proxy/x", 200, "GET /x HTTP/1.1"),
+        ("GET", "pods/https:a:8443/proxy/y", 200, "GET /y HTTP/1.1"),
         ("GET", "pods/a:x/proxy/", 400, "invalid pod request"),
         ("GET", "pods/a:9/proxy/", 503, "error trying to reach service: connection refused"),
     ] {
