@@ -35,6 +35,8 @@ pub(super) struct Launch {
     /// The whole environment.
     pub(super) environment: Vec<(String, String)>,
     pub(super) log: PathBuf,
+    /// Where it starts, if there is such a directory.
+    pub(super) directory: PathBuf,
     /// None: the node's own network namespace.
     pub(super) netns: Option<PathBuf>,
     /// None: the node's own.
@@ -107,8 +109,22 @@ impl Launch {
             Role::Init => vec!["true".to_owned()],
             Role::Sidecar | Role::Main | Role::Ephemeral => built_in(container, spec.grace),
         };
+        // What belongs to a program is beside it, as what belongs to an image is in its directory.
+        let beside = program.as_ref().and_then(|program| program.parent()).map(Path::to_owned);
+        let written = written.and_then(|it| it["workingDir"].as_str()).filter(|it| !it.is_empty());
+        let directory = written.map(PathBuf::from).or(beside).unwrap_or_else(|| "/".into());
         let hostname = spec.own_hostname();
-        Launch { command, environment, log, netns, hostname, mounts, program, console: None }
+        Launch {
+            command,
+            directory,
+            environment,
+            log,
+            netns,
+            hostname,
+            mounts,
+            program,
+            console: None,
+        }
     }
 
     /// Starts it; it outlives the kubelet, and is its child as long as that lives.
@@ -159,7 +175,7 @@ impl Launch {
 
     fn place(&self) -> Result<Place, Error> {
         let netns = self.netns.as_ref().map(|path| Namespace::open(Kind::Net, path)).transpose()?;
-        let (directory, binds) = (Some(PathBuf::from("/")), volumes::possible(&self.mounts));
+        let (directory, binds) = (Some(self.directory.clone()), volumes::possible(&self.mounts));
         let hostname = self.hostname.clone();
         let mount = (!binds.is_empty()).then_some(Kind::Mount);
         let make = mount.into_iter().chain(hostname.is_some().then_some(Kind::Uts)).collect();
@@ -268,7 +284,7 @@ fn group(stat: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn commands_of_unknown_images_become_the_built_in_server() {
@@ -282,6 +298,7 @@ mod tests {
             (json!({"command": ["sleep"], "args": ["1"]}), "sleep 1"),
             (json!({"stdin": true, "ports": ports}), "sh"),
             (json!({"stdin": true, "args": ["sleep", "1"]}), "sleep 1"),
+            (json!({"args": ["sleep", "1"], "workingDir": "/tmp"}), "sleep 1"),
             (json!({"tty": true}), "/proc/self/exe lab-echo --grace 29"),
             (json!({"command": ["/bin/sh", "-c", "$(POD_NAME) $(X)"]}), "/bin/sh -c p $(X)"),
         ];
@@ -295,6 +312,8 @@ mod tests {
             let surroundings = Surroundings { node: "n".into(), ..Surroundings::default() };
             let launch = Launch::plan(&spec, 0, &surroundings, Setting::default());
             assert_eq!(launch.command.join(" "), expected);
+            let directory = spec.field("/spec/containers/0/workingDir").and_then(Value::as_str);
+            assert_eq!(launch.directory, Path::new(directory.unwrap_or("/")));
         }
     }
 
@@ -325,6 +344,7 @@ mod tests {
             let launch = Launch::plan(&spec, 0, &Surroundings::default(), setting);
             let folder = folder.to_str().unwrap();
             assert_eq!(launch.command.join(" ").replace(folder, "/opt"), expected);
+            assert_eq!(launch.directory, Path::new(folder));
         }
         std::fs::remove_dir_all(folder).unwrap();
     }

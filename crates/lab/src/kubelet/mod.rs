@@ -12,6 +12,7 @@ mod console;
 mod container;
 mod environment;
 mod error;
+mod farewell;
 mod machine;
 pub(crate) mod marks;
 mod names;

@@ -63,6 +63,9 @@ pub(super) struct Ended {
     pub(super) exit_code: Option<i32>,
     pub(super) since: String,
     pub(super) until: String,
+    /// Its last words, where it failed and they are asked for.
+    #[serde(default)]
+    pub(super) message: Option<String>,
 }
 
 impl Record {

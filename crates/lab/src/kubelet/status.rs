@@ -67,8 +67,13 @@ pub(super) enum Trouble {
 
 impl ContainerView<'_> {
     fn is_ready(&self) -> bool {
-        self.role != Role::Ephemeral
-            && self.ran.is_some_and(|ran| ran.running.is_some() && ran.ready)
+        match self.role {
+            Role::Ephemeral => false,
+            Role::Init => self.ran.is_some_and(Ran::has_succeeded),
+            Role::Sidecar | Role::Main => {
+                self.ran.is_some_and(|ran| ran.running.is_some() && ran.ready)
+            }
+        }
     }
 
     fn has_begun(&self) -> bool {
@@ -181,10 +186,16 @@ impl View<'_> {
             }
             (Some(Trouble::Start(why)), _) => ("CreateContainerError", Some(why.clone())),
             (Some(Trouble::Image { reason, message }), _) => (*reason, Some(message.clone())),
-            (Some(Trouble::Mount), _) | (None, None) => ("ContainerCreating", None),
+            (Some(Trouble::Mount), _) | (None, None) => (self.beginning(), None),
             (None, Some(_)) => ("CrashLoopBackOff", self.back_off(container)),
         };
         json!({"waiting": without_nulls(json!({"reason": reason, "message": message}))})
+    }
+
+    /// What a container waits for that was not started yet.
+    fn beginning(&self) -> &'static str {
+        let is_first = |it: &ContainerView<'_>| matches!(it.role, Role::Init | Role::Sidecar);
+        if self.containers.iter().any(is_first) { "PodInitializing" } else { "ContainerCreating" }
     }
 
     fn back_off(&self, container: &ContainerView<'_>) -> Option<String> {
@@ -217,12 +228,13 @@ fn ended_state(ended: &Ended) -> Value {
         Some(_) => "Error",
         None => "ContainerStatusUnknown",
     };
-    json!({"terminated": {
+    json!({"terminated": without_nulls(json!({
         "exitCode": ended.code(),
         "reason": reason,
+        "message": ended.message,
         "startedAt": ended.since,
         "finishedAt": ended.until,
-    }})
+    }))})
 }
 
 #[cfg(test)]
@@ -237,7 +249,8 @@ mod tests {
     }
 
     fn ended(exit_code: i32) -> Ran {
-        let last = Ended { exit_code: Some(exit_code), since: "t1".into(), until: "t2".into() };
+        let (since, until) = ("t1".into(), "t2".into());
+        let last = Ended { exit_code: Some(exit_code), since, until, message: None };
         Ran { restarts: 1, last: Some(last), ..Ran::default() }
     }
 
@@ -269,6 +282,27 @@ mod tests {
             let status = view(&spec, &surroundings, &containers).write(&mut BTreeMap::new(), "now");
             let told = &status["containerStatuses"][0];
             assert_eq!((&told["resources"], &told["allocatedResources"]), (given, allocated));
+        }
+    }
+
+    #[test]
+    fn containers_wait_for_those_that_come_first() {
+        for (first, expected) in
+            [(None, "ContainerCreating"), (Some(Role::Init), "PodInitializing")]
+        {
+            let (spec, surroundings) = (spec("Always"), surroundings());
+            let mut view = view(&spec, &surroundings, &[None, None]);
+            view.containers[0].role = first.unwrap_or(Role::Main);
+            let status = view.write(&mut BTreeMap::new(), "now");
+            assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], expected);
+        }
+        for (code, ready) in [(0, true), (1, false)] {
+            let (spec, surroundings, ran) = (spec("Always"), surroundings(), Some(ended(code)));
+            let containers = [ran, None];
+            let mut view = view(&spec, &surroundings, &containers);
+            view.containers[0].role = Role::Init;
+            let status = view.write(&mut BTreeMap::new(), "now");
+            assert_eq!(status["initContainerStatuses"][0]["ready"], ready);
         }
     }
 

@@ -210,6 +210,8 @@ fn period(volume: &Value) -> Duration {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Surface {
     pub(crate) environment: Vec<(String, String)>,
+    /// Where it starts.
+    pub(crate) directory: PathBuf,
     pub(crate) mounts: Vec<(PathBuf, PathBuf)>,
     /// What the image's entry point is here, where that is a program.
     pub(crate) program: Option<PathBuf>,

@@ -21,7 +21,7 @@ use super::remark::{Happening, Remark, Why, event, identity};
 use super::restart::Backoff;
 use super::spec::{Role, Spec, SpecError, Surroundings};
 use super::status::{ContainerView, Trouble, View, is_foreign};
-use super::{Config, clock, marks, publish, sandbox, volumes};
+use super::{Config, clock, farewell, marks, publish, sandbox, volumes};
 use crate::console;
 use client::Client;
 use kernel::process::{Process, Signal};
@@ -308,9 +308,11 @@ impl Worker {
             tokio::time::timeout(LAST_WORDS, super::container::ended(holder)).await.ok();
         }
         (cell.probes, cell.kill, cell.ending) = (None, None, false);
+        let message = self.last_words(index, code);
+        let cell = &mut self.cells[index];
         let ran = self.record.containers.entry(name.clone()).or_default();
         let since = ran.running.take().map(|running| running.since).unwrap_or_default();
-        let ended = Ended { exit_code: code, since, until: clock::now() };
+        let ended = Ended { exit_code: code, since, until: clock::now(), message };
         tracing::info!(pod = %self.spec.pod.meta.key, container = name, code = ended.code(), "ended");
         if self.spec.policy_of(index).restarts(ended.code()) {
             let lifetime = cell.since.map_or(Duration::MAX, |since| now - since);
@@ -324,6 +326,15 @@ impl Worker {
         } else if self.cells[index].waits.is_some() {
             self.remark(Remark::Container(index, Happening::BackOff));
         }
+    }
+
+    /// For its status, where it failed and asks for the end of its log.
+    fn last_words(&self, index: usize, code: Option<i32>) -> Option<String> {
+        let container = &self.spec.pod.containers[index];
+        let policy = &self.spec.written(container)?["terminationMessagePolicy"];
+        let asked = policy == "FallbackToLogsOnError" && code != Some(0);
+        let log = self.logs().join(format!("{}.log", container.name));
+        asked.then(|| farewell::last_words(&log).ok().flatten()).flatten()
     }
 
     fn note_probe(

@@ -169,9 +169,11 @@ impl Worker {
 
     /// Commands from outside do without what could not be noted.
     fn note_surface(&self, index: usize, launch: &Launch) {
-        let Launch { environment, mounts, program, .. } = launch.clone();
+        let Launch { environment, directory, mounts, program, .. } = launch.clone();
         let (root, name) = (&self.shared.config.root, &self.spec.pod.containers[index].name);
-        if let Err(error) = (Surface { environment, mounts, program }).note(root, &self.uid, name) {
+        if let Err(error) =
+            (Surface { environment, directory, mounts, program }).note(root, &self.uid, name)
+        {
             tracing::warn!(pod = %self.spec.pod.meta.key, %error, "not noted down");
         }
     }
