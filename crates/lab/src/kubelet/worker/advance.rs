@@ -189,6 +189,7 @@ impl Worker {
         if let Err(error) = self.learn(index).await {
             return self.note_ignorance(index, &error);
         }
+        self.remark(Remark::Container(index, Happening::Pulled));
         let launch = self.plan(index);
         self.note_surface(index, &launch);
         self.turn_log(index, &launch);

@@ -18,10 +18,7 @@ impl Worker {
         let image = container.image.clone();
         let never = self.spec.written(container).is_some_and(|it| it["imagePullPolicy"] == "Never");
         let told = match self.found(index) {
-            Found::Program(_) | Found::BuiltIn => {
-                self.remark(Remark::Container(index, Happening::Pulled));
-                return true;
-            }
+            Found::Program(_) | Found::BuiltIn => return true,
             Found::Malformed => Happening::Malformed(image),
             Found::Absent if never => Happening::NeverPull(image),
             Found::Absent if self.is_refused(index) => Happening::PullBackOff(image),
