@@ -198,9 +198,13 @@ async fn accept(listener: TcpListener, here: Arc<Here>, mut stages: watch::Recei
             Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }
     }
-    // Who knocks now is heard by nobody, and tries elsewhere; who was let in before is answered, not reset.
+    // Who knocks now is heard by nobody, and tries elsewhere; who was let in before is answered, not reset. Where the
+    // kernel takes no filter from us they go on knocking.
     kernel::filter::admit_no_new(&listener).ok();
-    while let Ok(Ok((stream, _))) = tokio::time::timeout(KNOCK, listener.accept()).await {
+    let end = Instant::now() + HESITATION;
+    while Instant::now() < end
+        && let Ok(Ok((stream, _))) = tokio::time::timeout(KNOCK, listener.accept()).await
+    {
         connections.spawn(converse(stream, Arc::clone(&here), stages.clone()));
     }
     drop(listener);

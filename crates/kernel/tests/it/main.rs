@@ -7,6 +7,7 @@
 
 mod arbitrary;
 mod conntrack;
+mod filter;
 mod ipset;
 mod ipvs;
 mod nft;

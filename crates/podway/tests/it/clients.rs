@@ -90,7 +90,7 @@ impl Session {
     /// As [`Self::kubectl`]; it must succeed, and its output hold this text.
     pub(crate) fn check(&self, kubectl: &str, line: &str, input: &str, expected: &str) {
         let done = self.kubectl(kubectl, line, input);
-        assert_eq!(done.code, 0, "{kubectl} {line}: {done:?}\n{}", self.lab.logs());
+        assert_eq!(done.code, 0, "{kubectl} {line}: {done:?}");
         assert!(
             done.stdout.contains(expected),
             "{kubectl} {line}: {expected:?} is not in {done:?}"

@@ -23,7 +23,7 @@ fn a_killed_agent_or_kubelet_breaks_no_connection() {
         }
     }
     let answers = traffic.stop();
-    assert_eq!(failed(&answers), 0, "of {}: {}", answers.len(), lab.logs());
+    assert_eq!(failed(&answers), 0, "of {}", answers.len());
     assert!(answers.len() > 20, "{} requests are no traffic", answers.len());
 }
 
@@ -36,12 +36,7 @@ fn a_killed_balancer_is_back_at_once() {
         assert_eq!(lab.kill_9(node, "edge"), 1);
         lab.get("client", URL);
         let answers = traffic.stop();
-        assert_eq!(
-            failed(&answers),
-            0,
-            "a balancer without the address carries nothing: {}",
-            lab.logs()
-        );
+        assert_eq!(failed(&answers), 0, "a balancer without the address carries nothing",);
     }
     assert_eq!(lab.kill_9(owner, "edge"), 1);
     wait_until("the virtual IP answers again", || lab.try_get("client", URL).code == 0);

@@ -70,7 +70,7 @@ impl Lab {
         }
         arguments.extend(more.iter().map(OsStr::new));
         let done = podway(&lab.name, &arguments);
-        assert_eq!(done.code, 0, "{}\n{}", done.stderr, lab.logs());
+        assert_eq!(done.code, 0, "{}", done.stderr);
         lab
     }
 
@@ -201,7 +201,7 @@ while not os.path.exists('{}'):
     }
 
     /// Everything that was logged, for a failing test.
-    pub(crate) fn logs(&self) -> String {
+    fn logs(&self) -> String {
         let mut text = String::new();
         let mut verbs = vec!["lab status".to_owned(), "lab logs".to_owned()];
         let nodes = podway(&self.name, &["lab", "status", "-o", "json"]).stdout;
@@ -219,6 +219,9 @@ while not os.path.exists('{}'):
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
         let done = podway(&self.name, &["lab", "down"]);
         if !std::thread::panicking() {
             assert_eq!(done.code, 0, "{done:?}");
