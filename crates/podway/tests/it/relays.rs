@@ -80,7 +80,7 @@ impl Clients {
     }
 
     /// Every request was answered, and every connection that lasts is the one that it was.
-    fn stop(self, lab: &Lab) {
+    fn stop(self) {
         for client in self.fresh {
             let answers = client.stop();
             let failed: Vec<_> = answers.iter().filter(|it| *it != "200").collect();
@@ -136,7 +136,7 @@ fn agents_killed_in_the_middle_of_their_work_cut_and_refuse_no_connection() {
     // What the last agents find they bring to what the cluster wants.
     scale(&lab, 3);
     wait_until("all endpoints are known", || know(&lab, 3));
-    clients.stop(&lab);
+    clients.stop();
     for (node, _) in NODES {
         assert_eq!(relays(&lab, node).len(), 1, "{node}");
     }
@@ -165,7 +165,7 @@ fn a_relay_is_replaced_without_a_refused_connection() {
             }
         }
     }
-    clients.stop(&lab);
+    clients.stop();
     for (node, relay) in staying {
         wait_until("all end but the last one, and the one that stays", || {
             relays(&lab, node).len() == 2
