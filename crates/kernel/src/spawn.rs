@@ -32,8 +32,8 @@ pub struct Place {
     pub death_signal: Option<Signal>,
     /// A file system for `/sys` that shows the devices of the network namespace; needs a mount namespace made.
     pub sysfs: bool,
-    /// Directories and the places where they show instead of what is there, looked up after entering; needs a mount
-    /// namespace made.
+    /// Files and directories, and the places where they show instead of what is there, one after the other, looked up
+    /// after entering; what shows at `/` is the new root, and what is gone shows nowhere. Needs a mount namespace made.
     pub binds: Vec<(PathBuf, PathBuf)>,
     /// Changes of user and group succeed without effect, for a user namespace with one user in it.
     pub sole_user: bool,
@@ -254,11 +254,33 @@ fn bind(binds: &[(CString, CString)]) -> Result<(), Errno> {
     use nix::mount::{MsFlags, mount};
     let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     mount(None::<&str>, c"/", None::<&str>, slave, None::<&str>)?;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     for (from, to) in binds {
-        let (from, flags) = (Some(from.as_c_str()), MsFlags::MS_BIND | MsFlags::MS_REC);
-        mount(from, to.as_c_str(), None::<&str>, flags, None::<&str>)?;
+        let is_root = to.as_c_str() == c"/";
+        let place = if is_root { from } else { to }.as_c_str();
+        match mount(Some(from.as_c_str()), place, None::<&str>, flags, None::<&str>) {
+            // Others may have taken it away meanwhile.
+            Err(Errno::ENOENT) if is_missing(from) => {}
+            other => other?,
+        }
+        if is_root {
+            change_root(place)?;
+        }
     }
     Ok(())
+}
+
+fn is_missing(path: &std::ffi::CStr) -> bool {
+    nix::unistd::access(path, nix::unistd::AccessFlags::F_OK) == Err(Errno::ENOENT)
+}
+
+/// With one name for both, the old root lies upon the new one until it is taken away: no directory is needed for it.
+fn change_root(place: &std::ffi::CStr) -> Result<(), Errno> {
+    use nix::mount::{MntFlags, umount2};
+    nix::unistd::chdir(place)?;
+    nix::unistd::pivot_root(c".", c".")?;
+    umount2(c".", MntFlags::MNT_DETACH)?;
+    nix::unistd::chdir(c"/")
 }
 
 /// Files that the caller inherited without knowing, a pipe of `make` for example, would otherwise stay open for ever.

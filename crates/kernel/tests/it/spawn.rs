@@ -4,7 +4,7 @@ use kernel::namespace::{self, Kind, Namespace};
 use kernel::process::{Process, Signal};
 use kernel::spawn::{Place, spawn};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -172,6 +172,28 @@ fn a_directory_shows_at_another_place_for_one_program_only() {
     assert!(!file.exists(), "nobody else sees it");
     let missing = spawn(shell("true"), place(&base.join("none")));
     assert!(missing.is_err(), "a place that is not there is said");
+    let gone = Place { binds: vec![(base.join("none"), to)], ..place(&base) };
+    assert_eq!(run("echo started", gone), ("started".into(), Some(0)));
+    std::fs::remove_dir_all(base).unwrap();
+}
+
+#[test]
+fn a_program_has_a_root_of_its_own() {
+    let base = std::env::temp_dir().join(format!("podway-root-{}", std::process::id()));
+    let names =
+        ["bin", "lib", "lib64", "usr"].map(|name| (Path::new("/").join(name), base.join(name)));
+    let there: Vec<_> = names.into_iter().filter(|(from, _)| from.exists()).collect();
+    there.iter().for_each(|(_, to)| std::fs::create_dir_all(to).unwrap());
+    std::fs::create_dir(base.join("own")).unwrap();
+    let kinds = world().into_iter().filter(|kind| matches!(kind, Kind::User | Kind::Mount));
+    let root = (base.clone(), PathBuf::from("/"));
+    let after = (PathBuf::from("/bin"), PathBuf::from("/own"));
+    let binds = there.into_iter().chain([root, after]).collect();
+    let place = Place { make: kinds.collect(), binds, ..Place::default() };
+    let (listed, code) = run("pwd; echo /*; test -e /own/sh", place);
+    assert_eq!(code, Some(0), "{listed}");
+    assert!(listed.starts_with("/\n/bin ") && listed.ends_with("/own /usr"), "{listed}");
+    assert!(base.join("usr").read_dir().unwrap().next().is_none(), "nobody else sees it");
     std::fs::remove_dir_all(base).unwrap();
 }
 

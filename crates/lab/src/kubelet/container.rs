@@ -2,8 +2,8 @@
 
 use super::Error;
 use super::console::{Console, manner};
+use super::places::Mounts;
 use super::spec::{Role, Spec, Surroundings, expand};
-use super::volumes;
 use crate::image::{self, of_image};
 use kernel::namespace::{Kind, Namespace};
 use kernel::process::{Process, Signal};
@@ -41,8 +41,7 @@ pub(super) struct Launch {
     pub(super) netns: Option<PathBuf>,
     /// None: the node's own.
     pub(super) hostname: Option<String>,
-    /// Directories of volumes and where the container finds them.
-    pub(super) mounts: Vec<(PathBuf, PathBuf)>,
+    pub(super) mounts: Mounts,
     /// What its image's entry point is here, where that is a program.
     pub(super) program: Option<PathBuf>,
     /// Where people talk to it, if they can.
@@ -57,7 +56,7 @@ pub(super) struct Setting {
     /// None: the node's own network namespace.
     pub(super) netns: Option<PathBuf>,
     pub(super) log: PathBuf,
-    pub(super) mounts: Vec<(PathBuf, PathBuf)>,
+    pub(super) mounts: Mounts,
 }
 
 /// A container that was started, and who holds its input, if it has one.
@@ -175,7 +174,7 @@ impl Launch {
 
     fn place(&self) -> Result<Place, Error> {
         let netns = self.netns.as_ref().map(|path| Namespace::open(Kind::Net, path)).transpose()?;
-        let (directory, binds) = (Some(self.directory.clone()), volumes::possible(&self.mounts));
+        let (directory, binds) = (Some(self.directory.clone()), self.mounts.binds()?);
         let hostname = self.hostname.clone();
         let mount = (!binds.is_empty()).then_some(Kind::Mount);
         let make = mount.into_iter().chain(hostname.is_some().then_some(Kind::Uts)).collect();

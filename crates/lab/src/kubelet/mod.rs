@@ -17,6 +17,7 @@ mod machine;
 pub(crate) mod marks;
 mod names;
 mod node;
+mod places;
 mod plugins;
 mod probe;
 mod prober;

@@ -1,11 +1,9 @@
 //! Volumes that a container mounts: directories of the node, filled with what the API has, shown at the container's
-//! places. Pure, but for [`Volumes::fill`].
-//!
-//! A container sees the machine's files, so a volume can only be where there is a directory already, or below `/run`,
-//! which is the lab's own. Others are left out.
+//! places ([`Mounts`]). Pure, but for [`Volumes::fill`].
 
 use super::environment::{Services, SourceError};
 use super::names;
+use super::places::Mounts;
 use super::spec::{Spec, Surroundings};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,8 +15,6 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-/// The lab's own directory, and how else it is called.
-const OWN: [&str; 2] = ["/run", "/var/run"];
 /// ConfigMaps and Secrets are read again so often.
 const REFRESH: Duration = Duration::from_secs(10);
 /// Seconds for which a token is asked for where nothing is said.
@@ -40,17 +36,21 @@ impl<'a> Volumes<'a> {
         Volumes { spec, directory: directory(root, &spec.pod.meta.uid) }
     }
 
-    /// What a container mounts: the volume's directory and the place.
-    pub(super) fn mounts(&self, container: &Value) -> Vec<(PathBuf, PathBuf)> {
+    /// What a container mounts: the volume's directory, or a part of it, and the place.
+    pub(super) fn mounts(&self, container: &Value) -> Mounts {
         let mounts = list(&container["volumeMounts"]).iter();
         let mount = |mount: &Value| {
             let (name, place) = (mount["name"].as_str()?, mount["mountPath"].as_str()?);
-            let whole = mount["subPath"].as_str().is_none_or(str::is_empty);
-            let volume = self.spec.volume(name).filter(|_| whole)?;
+            let volume = self.spec.volume(name)?;
+            let part = mount["subPath"].as_str().filter(|it| !it.is_empty());
             let source = match volume.pointer("/hostPath/path").and_then(Value::as_str) {
                 Some(path) => PathBuf::from(path),
                 None if is_ours(volume) => self.directory.join(name),
                 None => return None,
+            };
+            let source = match part {
+                Some(part) => source.join(Some(part).filter(|it| is_within(it))?),
+                None => source,
             };
             Some((source, PathBuf::from(place)))
         };
@@ -59,7 +59,10 @@ impl<'a> Volumes<'a> {
         let is_free = |place: &&str| mounts.iter().all(|(_, to)| to != Path::new(place));
         let named = [names::HOSTS, names::RESOLVER].into_iter().filter(is_free);
         let named = named.map(|place| (self.named(place), PathBuf::from(place)));
-        named.chain(mounts.iter().cloned()).collect()
+        let wanted = named.chain(mounts.iter().cloned()).collect();
+        // Names of volumes have no dot.
+        let doubles = self.directory.join(format!("{}.doubles", text(container, "name")));
+        Mounts { wanted, doubles }
     }
 
     /// Writes how the pod finds others by name.
@@ -102,9 +105,18 @@ impl<'a> Volumes<'a> {
                     volume: name.to_owned(),
                     why: Box::new(why),
                 })?;
+                self.make_part(name, mount)?;
             }
         }
         Ok(())
+    }
+
+    /// A part of a volume that is not there is an empty directory.
+    fn make_part(&self, volume: &str, mount: &Value) -> Result<(), SourceError> {
+        let part = mount["subPath"].as_str().filter(|part| is_within(part));
+        let missing = part.map(|part| self.directory.join(volume).join(part));
+        let Some(missing) = missing.filter(|it| !it.exists()) else { return Ok(()) };
+        std::fs::create_dir_all(missing).map_err(|source| SourceError::Volume { source })
     }
 
     /// Without surroundings, files that tell of them stay as they are.
@@ -212,7 +224,7 @@ pub(crate) struct Surface {
     pub(crate) environment: Vec<(String, String)>,
     /// Where it starts.
     pub(crate) directory: PathBuf,
-    pub(crate) mounts: Vec<(PathBuf, PathBuf)>,
+    pub(crate) mounts: Mounts,
     /// What the image's entry point is here, where that is a program.
     pub(crate) program: Option<PathBuf>,
 }
@@ -239,44 +251,6 @@ impl Surface {
 /// Where the volumes of a pod are.
 pub(super) fn directory(root: &Path, uid: &str) -> PathBuf {
     root.join("volumes").join(uid)
-}
-
-/// Mounts whose places are there, or can be made, because they are below a directory that is the lab's own.
-pub(crate) fn possible(mounts: &[(PathBuf, PathBuf)]) -> Vec<(PathBuf, PathBuf)> {
-    let is_possible = |place: &Path| {
-        let own = OWN.iter().any(|own| place.starts_with(own));
-        let straight = place.components().all(|part| part != Component::ParentDir);
-        place.is_dir() || own && straight && std::fs::create_dir_all(place).is_ok()
-    };
-    let fits = |from: &Path, to: &Path| match from.is_dir() {
-        true => is_possible(to),
-        false => from.is_file() && is_file(to),
-    };
-    mounts.iter().filter(|(from, to)| fits(from, to)).cloned().collect()
-}
-
-/// Whether a file is there, or can be: a link may lead to where the lab has its own directory.
-fn is_file(place: &Path) -> bool {
-    let target = std::fs::read_link(place).ok();
-    let target = target.and_then(|target| Some(place.parent()?.join(target)));
-    let straightened = target.map(|target| straightened(&target));
-    let own = straightened.filter(|target| OWN.iter().any(|own| target.starts_with(own)));
-    let make = |path: &PathBuf| {
-        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-        std::fs::File::options().create(true).append(true).open(path)
-    };
-    place.is_file() || own.is_some_and(|path| make(&path).is_ok())
-}
-
-/// Without `..`, by the words alone.
-fn straightened(path: &Path) -> PathBuf {
-    path.components().fold(PathBuf::new(), |mut whole, part| {
-        match part {
-            Component::ParentDir => drop(whole.pop()),
-            part => whole.push(part),
-        }
-        whole
-    })
 }
 
 /// Whether the API may have something new for it.
@@ -324,8 +298,7 @@ fn chosen(mut files: Files, items: &Value) -> Files {
 fn write(directory: &Path, files: &Files) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
     for (path, bytes) in files {
-        let within = Path::new(path).components().all(|it| matches!(it, Component::Normal(_)));
-        if !within || path.is_empty() {
+        if !is_within(path) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("no path in a volume: {path}"),
@@ -341,6 +314,11 @@ fn write(directory: &Path, files: &Files) -> io::Result<()> {
         std::fs::rename(&draft, &path)?;
     }
     Ok(())
+}
+
+fn is_within(path: &str) -> bool {
+    let mut parts = Path::new(path).components();
+    parts.all(|it| matches!(it, Component::Normal(_))) && !path.is_empty()
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -364,11 +342,14 @@ mod tests {
         let mount = |name: &str, place: &str| json!({"name": name, "mountPath": place});
         let mut part = mount("config", "/etc/one");
         part["subPath"] = "one".into();
+        let mut outside = part.clone();
+        outside["subPath"] = "../other".into();
         let mounts = json!([
             mount("config", "/run/config"),
             mount("claim", "/data"),
             mount("host", "/mnt"),
-            part
+            part,
+            outside
         ]);
         Spec::parse(&json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "uid": "u"},
@@ -387,8 +368,9 @@ mod tests {
             ("/run/n/volumes/u/etc.resolv.conf", "/etc/resolv.conf"),
             ("/run/n/volumes/u/config", "/run/config"),
             ("/srv", "/mnt"),
+            ("/run/n/volumes/u/config/one", "/etc/one"),
         ];
-        assert_eq!(mounts, expected.map(|(from, to)| (from.into(), to.into())));
+        assert_eq!(mounts.wanted, expected.map(|(from, to)| (from.into(), to.into())));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use super::events::Ends;
 use crate::image::of_image;
-use crate::kubelet::volumes::{self, Surface};
+use crate::kubelet::volumes::Surface;
 use crate::layout;
 use apiserver::containers::{Container, Output, Refusal, Session};
 use bytes::Bytes;
@@ -78,7 +78,7 @@ fn place(container: &Container, init: u32) -> kernel::Result<spawn::Place> {
     enter.push(Namespace::open(Kind::Net, &netns)?);
     let (make, sole_user) = (vec![Kind::Mount, Kind::Uts], is_sole_user());
     let surface = surface(container);
-    let (directory, binds) = (Some(surface.directory), volumes::possible(&surface.mounts));
+    let (directory, binds) = (Some(surface.directory), surface.mounts.binds()?);
     let hostname = surface.environment.into_iter().find(|(name, _)| name == "HOSTNAME");
     let hostname = hostname.map(|(_, name)| name);
     let place = spawn::Place { enter, make, binds, sole_user, directory, ..Default::default() };

@@ -3,6 +3,7 @@
 use crate::clients::{KUBECTLS, Session, clients};
 use crate::labs::wait_until;
 use serde_json::json;
+use std::path::Path;
 
 #[test]
 fn roles_decide_for_others_and_for_pods() {
@@ -103,4 +104,59 @@ fn volumes_hold_what_the_api_has() {
     });
     let others = session.kubectl(KUBECTLS[1], "exec deployment/web -- ls /tmp", "");
     assert!(!others.stdout.lines().any(|name| name == "made"), "{others:?}");
+}
+
+#[test]
+fn volumes_are_at_places_that_no_machine_has() {
+    let session = Session::start();
+    let made = "create configmap settings --from-literal=color=blue --from-literal=size=big";
+    session.check(KUBECTLS[1], made, "", "created");
+    let mount = |name: &str, place: &str| json!({"name": name, "mountPath": place});
+    let mut file = mount("settings", "/etc/podway-test/file");
+    file["subPath"] = "size".into();
+    let mut part = mount("scratch", "/podway-test/part");
+    part["subPath"] = "a/b".into();
+    let mounts = json!([
+        mount("settings", "/podway-test/scratch/nested"),
+        mount("settings", "/podway-test/deep/er"),
+        mount("settings", "/etc/podway-test/all"),
+        mount("scratch", "/podway-test/scratch"),
+        file,
+        part,
+    ]);
+    let script = "cd /podway-test; cat deep/er/color /etc/podway-test/all/color /etc/podway-test/file \
+        scratch/nested/size; echo; test -d /proc/self -a -c /dev/null -a -e /etc/passwd && echo whole; \
+        echo x | tee part/made other; sleep 60";
+    let probe =
+        json!({"exec": {"command": ["cat", "/podway-test/deep/er/color", "/podway-test/other"]}});
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "reader"},
+        "spec": {"terminationGracePeriodSeconds": 0,
+            "volumes": [{"name": "settings", "configMap": {"name": "settings"}}, {"name": "scratch", "emptyDir": {}}],
+            "containers": [{"name": "c", "image": "x", "command": ["sh", "-c", script],
+                "readinessProbe": probe, "volumeMounts": mounts}]},
+    });
+    session.check(KUBECTLS[1], "apply -f -", &pod.to_string(), "created");
+    session.check(KUBECTLS[1], "wait --for=condition=Ready pod/reader --timeout=30s", "", "met");
+    let log = session.kubectl(KUBECTLS[1], "logs reader", "").stdout;
+    assert_eq!(log, "bluebluebigbig\nwhole\nx\n");
+    for (path, expected) in [
+        ("/podway-test/deep/er/color", "blue"),
+        ("/etc/podway-test/file", "big"),
+        ("/podway-test/scratch/a/b/made", "x\n"),
+        ("/podway-test/other", "x\n"),
+    ] {
+        session.check(KUBECTLS[1], &format!("exec reader -- cat {path}"), "", expected);
+    }
+    let words = session.folder.join("words");
+    std::fs::write(&words, "hello").unwrap();
+    let copy = format!("cp --no-preserve {} reader:/podway-test/scratch/words", words.display());
+    session.check(KUBECTLS[1], &copy, "", "");
+    session.check(KUBECTLS[1], "exec reader -- cat /podway-test/scratch/words", "", "hello");
+    session.check(KUBECTLS[1], "delete pod reader", "", "deleted");
+    drop(session);
+    for place in ["/podway-test", "/etc/podway-test"] {
+        assert!(!Path::new(place).exists(), "{place}");
+    }
+    assert!(Path::new("/etc/passwd").exists(), "what a container shared with the machine stays");
 }
