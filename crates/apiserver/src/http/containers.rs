@@ -1,6 +1,6 @@
 //! `pods/log`, `pods/exec` and `pods/attach`.
 
-use super::reply::{Reply, Response};
+use super::reply::{Reply, Response, Stream};
 use super::route::Place;
 use super::upgrade::Handshake;
 use super::{remote, websocket};
@@ -79,6 +79,25 @@ pub(super) async fn logs(
     place: &Place,
     query: &str,
 ) -> Result<Reply, Error> {
+    let pieces = log(server, place, query).await?;
+    Ok(Reply::stream(pieces).media("text/plain"))
+}
+
+/// The same in the messages of a WebSocket.
+pub(super) async fn logs_in_messages(
+    server: &Arc<ApiServer>,
+    place: &Place,
+    mut request: Request<Incoming>,
+) -> Result<Response, Error> {
+    let handshake = Handshake::of(&request, &websocket::READING, &[])?;
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let pieces = log(server, place, &query).await?;
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(websocket::tell(upgrade, handshake.protocol(), pieces));
+    Ok(handshake.accept())
+}
+
+async fn log(server: &Arc<ApiServer>, place: &Place, query: &str) -> Result<Stream, Error> {
     let mut wish = Wish::parse(query)?;
     let pod = server.read(|registry| registry.get(place.resource.kind, &place.key()))?;
     let container = locate(&pod.value, wish.container.as_deref())?;
@@ -95,7 +114,7 @@ pub(super) async fn logs(
     let (reply, answer) = oneshot::channel();
     let request = ContainerRequest::Logs { container, options: wish.log, reply };
     let pieces = ask(server, request, answer).await?;
-    Ok(Reply::stream(pieces, wish.limit).media("text/plain"))
+    Ok(Stream::up_to(wish.limit, pieces))
 }
 
 pub(super) async fn exec(
@@ -126,7 +145,9 @@ fn converse(
 ) -> Response {
     let upgrade = hyper::upgrade::on(&mut *request);
     match handshake {
-        Handshake::WebSocket { .. } => drop(tokio::spawn(websocket::serve(upgrade, session))),
+        Handshake::WebSocket { protocol, .. } => {
+            drop(tokio::spawn(websocket::serve(upgrade, protocol, session)));
+        }
         Handshake::Spdy { .. } => {
             let query = request.uri().query().unwrap_or_default();
             let streams = remote::Streams::of(query);

@@ -98,6 +98,13 @@ async fn dispatch(
         Some(Route::Objects(place)) if place.subresource.is_some_and(|it| it.is_connection()) => {
             connect(server, &place, request, user).await
         }
+        Some(Route::Objects(place))
+            if place.subresource == Some(Subresource::Log)
+                && request.method() == Method::GET
+                && upgrade::is_wanted(&request) =>
+        {
+            containers::logs_in_messages(&server, &place, request).await
+        }
         route => handle(server, route, customs, request, user).await.map(Reply::into_response),
     }
 }

@@ -51,16 +51,10 @@ impl Reply {
         reply.code(error.code())
     }
 
-    /// A body that comes in pieces, up to `limit` bytes.
-    pub(super) fn stream(pieces: mpsc::Receiver<Bytes>, limit: Option<usize>) -> Self {
-        let left = limit.unwrap_or(usize::MAX);
+    /// A body that comes in pieces.
+    pub(super) fn stream(pieces: Stream) -> Self {
         let (media, warnings) = (JSON.to_owned(), Vec::new());
-        Self {
-            code: 200,
-            media,
-            warnings,
-            body: Either::Right(Stream { pieces, left, under_way: None }),
-        }
+        Self { code: 200, media, warnings, body: Either::Right(pieces) }
     }
 
     /// JSON in another medium; all else is what it is.
@@ -135,7 +129,20 @@ pub(super) struct Stream {
 impl Stream {
     /// All that comes.
     pub(super) fn of(pieces: mpsc::Receiver<Bytes>) -> Self {
-        Self { pieces, left: usize::MAX, under_way: None }
+        Self::up_to(None, pieces)
+    }
+
+    /// So many bytes at most.
+    pub(super) fn up_to(limit: Option<usize>, pieces: mpsc::Receiver<Bytes>) -> Self {
+        Self { pieces, left: limit.unwrap_or(usize::MAX), under_way: None }
+    }
+}
+
+impl Stream {
+    /// The next piece; none: there are no more.
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await?;
+        frame.ok()?.into_data().ok()
     }
 }
 

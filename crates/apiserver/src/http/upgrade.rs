@@ -24,6 +24,11 @@ const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-v
 /// Bytes of a tunnel that are on their way at once.
 const PIECE: usize = 64 << 10;
 
+/// Whether the client asks for a WebSocket.
+pub(super) fn is_wanted<T>(request: &Request<T>) -> bool {
+    request.headers().contains_key(SEC_WEBSOCKET_KEY)
+}
+
 /// How the client wants to talk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Handshake {
@@ -32,7 +37,8 @@ pub(super) enum Handshake {
 }
 
 impl Handshake {
-    /// The first of the client's protocols that is one of ours: those of WebSockets, or those within SPDY.
+    /// The first of the client's protocols that is one of ours: those of WebSockets, or those within SPDY. One without
+    /// a name is for clients that name none.
     pub(super) fn of<T>(
         request: &Request<T>,
         websocket: &[&'static str],
@@ -72,7 +78,9 @@ impl Handshake {
         match self {
             Self::WebSocket { accept, protocol } => {
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-                headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+                if !protocol.is_empty() {
+                    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+                }
                 if let Ok(accept) = HeaderValue::try_from(accept) {
                     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
                 }
@@ -89,8 +97,9 @@ impl Handshake {
 /// Offers may stand in one header or in several.
 fn chosen(headers: &HeaderMap, name: &HeaderName, own: &[&'static str]) -> Option<&'static str> {
     let offered = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    let mut offered = offered.flat_map(|value| value.split(',')).map(str::trim);
-    offered.find_map(|name| own.iter().copied().find(|own| *own == name))
+    let offered = offered.flat_map(|value| value.split(',')).map(str::trim);
+    let none = (!headers.contains_key(name)).then_some("");
+    offered.chain(none).find_map(|name| own.iter().copied().find(|own| *own == name))
 }
 
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -174,7 +183,7 @@ pub(super) async fn pour(
 mod tests {
     use super::*;
 
-    const SPOKEN: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+    const SPOKEN: [&str; 3] = ["v5.channel.k8s.io", "v4.channel.k8s.io", ""];
 
     #[test]
     fn the_client_chooses_the_protocol() {
@@ -202,6 +211,13 @@ mod tests {
         let offer = request("SPDY/3.1", STREAM_PROTOCOL, "portforward.k8s.io");
         let accepted = Handshake::of(&offer, &SPOKEN, &["portforward.k8s.io"]).unwrap().accept();
         assert_eq!(accepted.headers()[STREAM_PROTOCOL], "portforward.k8s.io");
+        let mut unnamed = request("websocket", CONNECTION, "Upgrade");
+        let handshake = Handshake::of(&unnamed, &SPOKEN, &[]).unwrap();
+        assert!(!handshake.accept().headers().contains_key(SEC_WEBSOCKET_PROTOCOL));
+        unnamed.headers_mut().remove(UPGRADE);
+        assert_eq!(Handshake::of(&unnamed, &SPOKEN, &[]).unwrap_err().code(), 400);
+        let unnamed = request("websocket", CONNECTION, "Upgrade");
+        assert_eq!(Handshake::of(&unnamed, &SPOKEN[..2], &[]).unwrap_err().code(), 400);
         let bare = Request::new(());
         assert_eq!(Handshake::of(&bare, &SPOKEN, &[]).unwrap_err().code(), 400);
     }

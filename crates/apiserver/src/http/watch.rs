@@ -6,7 +6,7 @@
 
 use super::accept::{Medium, View};
 use super::query::Query;
-use super::reply::Reply;
+use super::reply::{Reply, Stream};
 use super::route::Place;
 use crate::error::{Cause, Error, Reason};
 use crate::protobuf;
@@ -80,7 +80,7 @@ pub(super) fn start(server: &Arc<ApiServer>, place: &Place, query: &Query) -> Re
         // Either way the stream ends here, and the client knows how to come back.
         watcher.run(start, end).await.unwrap_or(());
     });
-    let reply = Reply::stream(pieces, None);
+    let reply = Reply::stream(Stream::of(pieces));
     Ok(match query.form.medium {
         Medium::Protobuf => reply.media("application/vnd.kubernetes.protobuf;stream=watch"),
         _ => reply,

@@ -441,7 +441,18 @@ fn the_python_client_works() {
     command.env("KUBECONFIG", session.folder.join("kubeconfig"));
     let done = Done::of(&command.output().unwrap());
     assert_eq!(done.code, 0, "{done:?}");
+    let why = "command terminated with non-zero exit code: exit status 3";
+    let protocols = [
+        "v5.channel.k8s.io",
+        "v4.base64.channel.k8s.io",
+        "channel.k8s.io",
+        "base64.channel.k8s.io",
+    ];
+    let protocols = protocols.map(Some).into_iter().chain([None]);
+    let logs = [Some("binary.k8s.io"), Some("base64.binary.k8s.io"), None];
     let expected = json!({
+        "sockets": protocols.map(|name| json!([name, "out\n", why])).collect::<Vec<_>>(),
+        "logs": logs.map(|name| json!([name, {"": "hello\n"}])),
         "version": "36",
         "data": {"a": "1", "b": "2"},
         "pods": 2,
