@@ -160,6 +160,8 @@ impl Registry {
         let has_changed = changed != *object;
         if has_changed {
             *object = changed;
+            // What its schema does not know, nobody is told of.
+            resource.custom_version().into_iter().for_each(|it| drop(it.complete(object)));
             admission::complete(resource, object, old);
         }
         Ok(has_changed)

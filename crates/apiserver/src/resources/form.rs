@@ -23,12 +23,17 @@ impl Resource {
         (self.group, self.version) == (stored.group, stored.version)
     }
 
-    /// An object of a custom kind that was stored before its schema had a default is shown with it all the same.
-    fn is_shown_as_stored(&self) -> bool {
-        self.is_stored() && !self.custom_version().is_some_and(|version| version.schema().fills())
+    /// An object of a custom kind that was stored before its schema had a default is shown with it all the same, and
+    /// one that was stored in another version, in this.
+    fn is_shown_as_stored(&self, object: &Value) -> bool {
+        let own = |version: &custom::Version| {
+            let stored = object["apiVersion"].as_str().and_then(|it| it.rsplit('/').next());
+            stored == Some(self.version) && !version.schema().fills()
+        };
+        self.is_stored() && self.custom_version().is_none_or(own)
     }
 
-    fn custom_version(&self) -> Option<&'static custom::Version> {
+    pub(crate) fn custom_version(&self) -> Option<&'static custom::Version> {
         match self.kind {
             Kind::Custom(custom) => custom.version(self.version),
             _ => None,
@@ -37,7 +42,7 @@ impl Resource {
 
     /// A stored object's text in this form.
     pub(crate) fn text(&self, object: &Object) -> Bytes {
-        match self.is_shown_as_stored() {
+        match self.is_shown_as_stored(&object.value) {
             true => object.json(),
             false => self.shown(&object.value).to_string().into(),
         }
@@ -45,7 +50,7 @@ impl Resource {
 
     /// A stored object in this form.
     pub(crate) fn shown<'a>(&self, object: &'a Value) -> Cow<'a, Value> {
-        if self.is_shown_as_stored() {
+        if self.is_shown_as_stored(object) {
             return Cow::Borrowed(object);
         }
         let mut object = object.clone();

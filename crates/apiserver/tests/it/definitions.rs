@@ -220,6 +220,34 @@ async fn each_version_has_its_own_schema() {
 }
 
 #[tokio::test]
+async fn an_object_of_a_version_that_was_stored_before_is_one_of_that_which_is_now() {
+    let cluster = Cluster::start(|_| {}).await;
+    let definitions = cluster.all("apiextensions.k8s.io/v1", "CustomResourceDefinition");
+    let mut definition = definition();
+    for version in definition["spec"]["versions"].as_array_mut().unwrap() {
+        version["schema"] = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    }
+    definitions.create(&PostParams::default(), &object(definition.clone())).await.unwrap();
+    let kites = cluster.api("example.com/v1", "Kite");
+    let made = kite("a", json!({"colour": "red"}));
+    kites.create(&PostParams::default(), &made).await.unwrap();
+    for (at, storage) in [(0, false), (1, true)] {
+        definition["spec"]["versions"][at]["storage"] = storage.into();
+    }
+    let change = Patch::Merge(json!({"spec": definition["spec"]}));
+    let params = PatchParams::default();
+    definitions.patch("kites.example.com", &params, &change).await.unwrap();
+    let other = cluster.api("example.com/v1beta1", "Kite");
+    let shown = other.get("a").await.unwrap();
+    assert_eq!(shown.types.unwrap().api_version, "example.com/v1beta1");
+    let change = Patch::Merge(json!({"spec": {"size": 1}}));
+    let changed = other.patch("a", &params, &change).await.unwrap();
+    assert_eq!(changed.data["spec"], json!({"colour": "red", "size": 1}));
+    let shown = kites.get("a").await.unwrap();
+    assert_eq!(shown.types.unwrap().api_version, "example.com/v1");
+}
+
+#[tokio::test]
 async fn a_name_belongs_to_one_definition_of_a_group() {
     let cluster = Cluster::start(|_| {}).await;
     let (definitions, _) = declared(&cluster).await;

@@ -310,3 +310,42 @@ async fn webhooks_of_the_real_server() {
     };
     check(&real.client().await).await;
 }
+
+#[tokio::test]
+async fn what_a_webhook_adds_to_a_custom_object_has_to_be_in_its_schema() {
+    let cluster = Cluster::start(|_| {}).await;
+    let client = &cluster.client;
+    let hook = Hook::start(false).await;
+    ask(client, "POST", "/api/v1/namespaces", &json!({"metadata": {"name": "hooked"}})).await;
+    let data = |fields: Value| {
+        json!({"openAPIV3Schema": {"type": "object", "properties": {
+            "data": {"type": "object", "properties": fields}}}})
+    };
+    let text = json!({"type": "string"});
+    for (plural, kind, schema, seen) in [
+        (
+            "kites",
+            "Kite",
+            data(json!({"own": text, "seen": text})),
+            json!({"own": "x", "seen": "/mutate"}),
+        ),
+        ("gulls", "Gull", data(json!({"own": text})), json!({"own": "x"})),
+    ] {
+        let versions = json!([{"name": "v1", "served": true, "storage": true, "schema": schema}]);
+        let definition = json!({"metadata": {"name": format!("{plural}.example.com")}, "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
+            "versions": versions}});
+        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        assert_eq!(ask(client, "POST", path, &definition).await.0, 201);
+        let mut webhook = webhook("mutating", plural, hook.client("mutate"));
+        webhook["rules"][0]["apiGroups"] = json!(["example.com"]);
+        let body = json!({"metadata": {"name": plural}, "webhooks": [webhook]});
+        let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+        assert_eq!(ask(client, "POST", path, &body).await.0, 201);
+        let object = json!({"apiVersion": "example.com/v1", "kind": kind,
+            "metadata": {"name": "changed"}, "data": {"own": "x"}});
+        let path = format!("/apis/example.com/v1/namespaces/hooked/{plural}");
+        let (code, made, _) = ask(client, "POST", &path, &object).await;
+        assert_eq!((code, &made["data"]), (201, &seen), "{made}");
+    }
+}

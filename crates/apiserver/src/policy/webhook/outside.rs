@@ -42,7 +42,8 @@ pub(crate) struct Call {
 impl Call {
     /// The same question has the same answer.
     fn key(&self) -> String {
-        format!("{:?} {}", self.target, self.review)
+        let Self { target, authority, timeout_seconds, review } = self;
+        format!("{target:?} {} {timeout_seconds} {review}", authority.escape_ascii())
     }
 }
 
@@ -76,5 +77,31 @@ impl Outside {
 
     pub(crate) fn answer(&mut self, call: &Call, outcome: Outcome) {
         self.answers.insert(call.key(), outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_webhook_answered_is_no_other_ones_answer() {
+        let call = |path: &str, authority: &str, timeout_seconds| Call {
+            target: Target::Url(format!("https://h/{path}")),
+            authority: authority.into(),
+            timeout_seconds,
+            review: Value::Null,
+        };
+        let mut outside = Outside::default();
+        outside.answer(&call("a", "trusted", 1), Ok(Value::Null));
+        for (asked, known) in [
+            (call("a", "trusted", 1), true),
+            (call("a", "other", 1), false),
+            (call("b", "trusted", 1), false),
+            (call("a", "trusted", 2), false),
+        ] {
+            assert_eq!(outside.ask(asked.clone()).is_some(), known, "{asked:?}");
+        }
+        assert_eq!(outside.take_open().len(), 3);
     }
 }
