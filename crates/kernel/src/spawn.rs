@@ -276,10 +276,17 @@ fn is_missing(path: &std::ffi::CStr) -> bool {
 
 /// With one name for both, the old root lies upon the new one until it is taken away: no directory is needed for it.
 fn change_root(place: &std::ffi::CStr) -> Result<(), Errno> {
-    use nix::mount::{MntFlags, umount2};
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
     nix::unistd::chdir(place)?;
-    nix::unistd::pivot_root(c".", c".")?;
-    umount2(c".", MntFlags::MNT_DETACH)?;
+    match nix::unistd::pivot_root(c".", c".") {
+        Ok(()) => umount2(c".", MntFlags::MNT_DETACH)?,
+        // The first root of a kernel, an initramfs, cannot be taken away: the new one lies upon it.
+        Err(Errno::EINVAL) => {
+            mount(Some(c"."), c"/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
+            nix::unistd::chroot(c".")?;
+        }
+        Err(other) => return Err(other),
+    }
     nix::unistd::chdir(c"/")
 }
 
