@@ -3,6 +3,7 @@
 //! Wording and codes: `k8s.io/apimachinery/pkg/api/errors`, which clients match on.
 
 use crate::resources::Resource;
+use base64::DecodeError;
 use serde_json::{Value, json};
 
 /// Why a request failed.
@@ -483,6 +484,15 @@ fn about(resource: &Resource, kind: &str, name: &str) -> Value {
         details["group"] = resource.group.into();
     }
     details
+}
+
+/// In the words of Go.
+pub(crate) fn illegal_base64(error: &DecodeError, text: &str) -> String {
+    let at = match error {
+        DecodeError::InvalidByte(at, _) => *at,
+        _ => text.len().saturating_sub(1),
+    };
+    format!("illegal base64 data at input byte {at}")
 }
 
 #[cfg(test)]

@@ -23,6 +23,31 @@ const LIMIT: i64 = 1_000_000;
 /// What all evaluations in a scope may cost together (`RuntimeCELCostBudget`).
 const BUDGET: i64 = 10_000_000;
 
+/// Words that CEL keeps for itself.
+pub(crate) const RESERVED: [&str; 21] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
 /// A text that is CEL, ready to be evaluated.
 #[derive(Debug, Clone)]
 pub(crate) struct Expression {

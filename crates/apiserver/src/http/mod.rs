@@ -2,6 +2,7 @@
 
 mod accept;
 mod accounts;
+mod backend;
 mod caller;
 mod connection;
 mod containers;

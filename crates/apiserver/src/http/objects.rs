@@ -5,7 +5,7 @@ use super::query::Query;
 use super::reply::Reply;
 use super::route::Place;
 use super::success;
-use crate::error::{Cause, Error, Reason};
+use crate::error::{Cause, Error, Reason, illegal_base64};
 use crate::patch::Patch;
 use crate::policy::Operation;
 use crate::protobuf;
@@ -13,8 +13,8 @@ use crate::registry::{Deleted, Part, Registry, Write};
 use crate::server::{ApiServer, now};
 use crate::store::{Key, Object};
 use crate::table;
+use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use base64::{DecodeError, Engine};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::Request;
@@ -170,13 +170,8 @@ fn parse_token(token: &str) -> Result<(u64, Option<Key>), Error> {
         let message = format!("invalid continue token: continue key is not valid{why}");
         Error::BadRequest { message }
     };
-    let plain = URL_SAFE_NO_PAD.decode(token).map_err(|error| {
-        let at = match error {
-            DecodeError::InvalidByte(at, _) => at,
-            _ => token.len().saturating_sub(1),
-        };
-        bad(format!(": illegal base64 data at input byte {at}"))
-    })?;
+    let plain = URL_SAFE_NO_PAD.decode(token);
+    let plain = plain.map_err(|error| bad(format!(": {}", illegal_base64(&error, token))))?;
     let parts = || {
         let mut parts = std::str::from_utf8(&plain).ok()?.splitn(3, '/');
         let revision = parts.next()?.parse().ok()?;

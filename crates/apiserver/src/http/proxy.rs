@@ -4,10 +4,9 @@
 //! the path is the pod's affair. Headers that are about the client's credential stay here, and redirects to paths of the
 //! pod come back as paths of this server.
 
-use super::containers::{ask, place_of};
+use super::backend;
 use super::reply::{Response, Stream};
 use super::route::Place;
-use crate::containers::ContainerRequest;
 use crate::error::Error;
 use crate::registry::Registry;
 use crate::resources::Kind;
@@ -22,12 +21,10 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// What is between two neighbours only (RFC 9110 §7.6.1).
 const NEIGHBOURS: [HeaderName; 7] = [
@@ -76,7 +73,11 @@ pub(super) async fn answer(
     let (own, path) = (own.to_owned(), with_query(rest, request.uri().query()));
     let target = server.read(|registry| target(registry, place))?;
     let host = format!("{}:{}", host(&target.pod.value), target.port);
-    let stream = connect(server, &target).await?;
+    let stream = backend::connect(server, &target.pod.value, target.port).await;
+    let stream = stream.map_err(|error| match error {
+        Error::Internal { message } => unreachable(message),
+        error => error,
+    })?;
     let request = forwarded(request, &path, &host)?;
     let response = match target.scheme {
         Scheme::Http => carried(stream, request).await,
@@ -160,43 +161,15 @@ fn of_service(
     port: &str,
 ) -> Result<(Arc<Object>, u16), Error> {
     let service = registry.get(Kind::Service, key)?;
-    let ports = service.value["spec"]["ports"].as_array().map_or(&[][..], Vec::as_slice);
-    let name = match port.parse::<u64>() {
+    let unavailable = |message| Error::Unavailable { message };
+    let name = match port.parse() {
         Err(_) => port,
-        Ok(number) => {
-            let found = ports.iter().find(|it| it["port"] == number);
-            let missing = || {
-                let name = &key.name;
-                format!("no service port {number} found for service {name:?}")
-            };
-            let found = found.ok_or_else(|| Error::Unavailable { message: missing() })?;
-            found["name"].as_str().unwrap_or_default()
-        }
+        Ok(number) => backend::port_name(&service.value, key, number).map_err(unavailable)?,
     };
-    let mut pods = Vec::new();
-    for (_, slice) in registry.store.list(Kind::EndpointSlice, Some(&key.namespace), None) {
-        if slice.value["metadata"]["labels"]["kubernetes.io/service-name"] == *key.name {
-            pods.extend(serving(&slice.value, name).map(|(pod, port)| (pod.to_owned(), port)));
-        }
-    }
-    let none =
-        || Error::Unavailable { message: format!("no endpoints available for service {whole:?}") };
-    let number = RandomState::new().hash_one(whole) % (pods.len().max(1) as u64);
-    let chosen = usize::try_from(number).ok().and_then(|number| pods.into_iter().nth(number));
-    let (pod, port) = chosen.ok_or_else(none)?;
-    let pod = registry.get(Kind::Pod, &Key::new(&key.namespace, &pod)).map_err(|_gone| none())?;
-    Ok((pod, port))
-}
-
-/// The pods of a slice that are ready, with the number of the port of this name.
-fn serving<'a>(slice: &'a Value, port: &str) -> impl Iterator<Item = (&'a str, u16)> {
-    let ports = slice["ports"].as_array().map_or(&[][..], Vec::as_slice);
-    let named = ports.iter().find(|it| it["name"].as_str().unwrap_or_default() == port);
-    let number = named.and_then(|it| u16::try_from(it["port"].as_u64()?).ok());
-    let endpoints = slice["endpoints"].as_array().into_iter().flatten();
-    let ready = endpoints.filter(|it| it["conditions"]["ready"] != false);
-    let pods = ready.filter(|it| it["targetRef"]["kind"] == "Pod");
-    pods.filter_map(move |it| Some((it["targetRef"]["name"].as_str()?, number?)))
+    let none = || unavailable(format!("no endpoints available for service {whole:?}"));
+    let endpoint =
+        backend::endpoint(registry, key, name, |it| it.pod.is_some()).ok_or_else(none)?;
+    Ok((endpoint.pod.ok_or_else(none)?, endpoint.port))
 }
 
 fn address(pod: &Value) -> Option<IpAddr> {
@@ -209,16 +182,6 @@ fn host(pod: &Value) -> String {
         Some(IpAddr::V4(address)) => address.to_string(),
         None => "localhost".to_owned(),
     }
-}
-
-async fn connect(server: &ApiServer, target: &Target) -> Result<TcpStream, Error> {
-    let container = place_of(&target.pod.value)?;
-    let (reply, answer) = oneshot::channel();
-    let request = ContainerRequest::Connect { container, port: target.port, reply };
-    ask(server, request, answer).await.map_err(|error| match error {
-        Error::Internal { message } => unreachable(message),
-        error => error,
-    })
 }
 
 fn unreachable(why: impl std::fmt::Display) -> Error {

@@ -1,14 +1,12 @@
 //! Questions to webhooks, over TLS. What they are about and what answers mean, `policy` knows.
 
-use super::containers::{ask as ask_node, place_of};
+use super::backend;
 use super::trust;
-use crate::containers::ContainerRequest;
-use crate::error::Error;
 use crate::policy::webhook::{Call, Outcome, Target};
-use crate::registry::Registry;
+use crate::registry::Random;
 use crate::resources::Kind;
 use crate::server::ApiServer;
-use crate::store::{Key, Object};
+use crate::store::Key;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
@@ -17,10 +15,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 /// As the real server: 3 MiB.
@@ -37,11 +33,26 @@ pub(crate) async fn ask(server: &ApiServer, call: &Call) -> Outcome {
     };
     let asked = post(server, call, (&host, port, &path));
     let outcome = tokio::time::timeout(Duration::from_secs(call.timeout_seconds), asked).await;
-    let outcome = outcome.unwrap_or_else(|_elapsed| Err("context deadline exceeded".to_owned()));
-    outcome.map_err(|why| match why.strip_prefix("webhook: ") {
-        Some(why) => why.to_owned(),
-        None => format!("Post {shown:?}: {why}"),
+    let late = || Fault::Way("context deadline exceeded".to_owned());
+    let outcome = outcome.unwrap_or_else(|_elapsed| Err(late()));
+    outcome.map_err(|fault| match fault {
+        Fault::Answer(why) => why,
+        Fault::Way(why) => format!("Post {shown:?}: {why}"),
     })
+}
+
+/// Why there is no review.
+enum Fault {
+    /// The question or its answer did not arrive.
+    Way(String),
+    /// What was answered is none.
+    Answer(String),
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Self {
+        Self::Way(why)
+    }
 }
 
 /// Host, port and path.
@@ -63,7 +74,7 @@ async fn post(
     server: &ApiServer,
     call: &Call,
     (host, port, path): (&str, u16, &str),
-) -> Result<Value, String> {
+) -> Result<Value, Fault> {
     let stream = connect(server, &call.target, (host, port)).await?;
     let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
@@ -71,7 +82,8 @@ async fn post(
         .connect(name, stream)
         .await
         .map_err(|error| tls_fault(&error))?;
-    let uid = uid(call);
+    // Of this question alone; nothing depends on what it is.
+    let uid = Random::new(RandomState::new().hash_one(call.timeout_seconds)).uid();
     let mut review = call.review.clone();
     review["request"]["uid"] = uid.clone().into();
     let request = Request::post(format!("{path}?timeout={}s", call.timeout_seconds))
@@ -91,35 +103,19 @@ async fn post(
     let text = body.map_err(|error| error.to_string())?.to_bytes();
     if !status.is_success() {
         let shown = String::from_utf8_lossy(&text).trim().to_owned();
-        return Err(match shown.is_empty() {
-            true => "webhook: the server rejected our request for an unknown reason".to_owned(),
+        return Err(Fault::Answer(match shown.is_empty() {
+            true => "the server rejected our request for an unknown reason".to_owned(),
             false => format!(
-                "webhook: an error on the server ({shown:?}) has prevented the request from succeeding"
+                "an error on the server ({shown:?}) has prevented the request from succeeding"
             ),
-        });
+        }));
     }
-    let mut answer: Value = serde_json::from_slice(&text).map_err(|error| {
-        format!("webhook: couldn't get version/kind; json parse error: {error}")
-    })?;
-    if let Some(fields) = answer.as_object_mut() {
-        fields.insert("request".into(), json!({"uid": uid}));
-        return Ok(answer);
-    }
-    Err("webhook: couldn't get version/kind; json parse error: no object".to_owned())
-}
-
-/// Of this question alone; nothing depends on what it is (RFC 9562, version 4).
-fn uid(call: &Call) -> String {
-    let draw = || RandomState::new().hash_one(call.timeout_seconds);
-    let (a, b) = (draw(), draw());
-    format!(
-        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
-        a >> 32,
-        a >> 16 & 0xffff,
-        a & 0xfff,
-        b >> 48 & 0xfff,
-        b & 0xffff_ffff_ffff
-    )
+    let no_review =
+        |why: &str| Fault::Answer(format!("couldn't get version/kind; json parse error: {why}"));
+    let answer = serde_json::from_slice(&text).map_err(|error| no_review(&error.to_string()))?;
+    let Value::Object(mut answer) = answer else { return Err(no_review("no object")) };
+    answer.insert("request".into(), json!({"uid": uid}));
+    Ok(answer.into())
 }
 
 /// In the words of Go, for what people meet.
@@ -144,20 +140,20 @@ async fn connect(
         return dial(host, port).await;
     };
     let key = Key::new(namespace, name);
-    let endpoint = server.read(|registry| endpoint(registry, &key, *number))?;
+    let endpoint = server.read(|registry| {
+        let service = registry.store.get(Kind::Service, &key);
+        let service = service.ok_or_else(|| format!("service {name:?} not found"))?;
+        let port = backend::port_name(&service.value, &key, (*number).into())?;
+        let none = || format!("no endpoints available for service {name:?}");
+        backend::endpoint(registry, &key, port, |_| true).ok_or_else(none)
+    })?;
     let (Some(pod), true) = (&endpoint.pod, server.nodes.is_some()) else {
         return dial(&endpoint.address, endpoint.port).await;
     };
-    let container = place_of(&pod.value).map_err(|error| error.to_string())?;
-    let (reply, answer) = oneshot::channel();
-    let request = ContainerRequest::Connect { container, port: endpoint.port, reply };
-    ask_node(server, request, answer).await.map_err(|error| match error {
-        Error::Internal { message } => {
-            let refused = message.contains("refused");
-            let why = if refused { "connect: connection refused" } else { &message };
-            format!("dial tcp {}:{}: {why}", endpoint.address, endpoint.port)
-        }
-        error => error.to_string(),
+    backend::connect(server, &pod.value, endpoint.port).await.map_err(|error| {
+        let why = error.to_string();
+        let why = if why.contains("refused") { "connect: connection refused" } else { &why };
+        format!("dial tcp {}:{}: {why}", endpoint.address, endpoint.port)
     })
 }
 
@@ -170,44 +166,4 @@ async fn dial(host: &str, port: u16) -> Result<TcpStream, String> {
         };
         format!("dial tcp {host}:{port}: {why}")
     })
-}
-
-/// One of those that serve a Service.
-struct Endpoint {
-    pod: Option<Arc<Object>>,
-    address: String,
-    port: u16,
-}
-
-fn endpoint(registry: &Registry, key: &Key, number: u16) -> Result<Endpoint, String> {
-    let service = registry.store.get(Kind::Service, key);
-    let service = service.ok_or_else(|| format!("service {:?} not found", key.name))?;
-    let mut ports = service.value["spec"]["ports"].as_array().into_iter().flatten();
-    let port = ports.find(|it| it["port"] == number);
-    let port =
-        port.ok_or_else(|| format!("no service port {number} found for service {:?}", key.name))?;
-    let name = port["name"].as_str().unwrap_or_default();
-    let mut found = Vec::new();
-    for (_, slice) in registry.store.list(Kind::EndpointSlice, Some(&key.namespace), None) {
-        if slice.value["metadata"]["labels"]["kubernetes.io/service-name"] != *key.name {
-            continue;
-        }
-        let mut ports = slice.value["ports"].as_array().into_iter().flatten();
-        let port = ports.find(|it| it["name"].as_str().unwrap_or_default() == name);
-        let Some(port) = port.and_then(|it| u16::try_from(it["port"].as_u64()?).ok()) else {
-            continue;
-        };
-        let endpoints = slice.value["endpoints"].as_array().into_iter().flatten();
-        let ready = endpoints.filter(|it| it["conditions"]["ready"] != false);
-        found.extend(ready.filter_map(|it| {
-            let pod = it["targetRef"]["name"].as_str().filter(|_| it["targetRef"]["kind"] == "Pod");
-            let pod =
-                pod.and_then(|pod| registry.store.get(Kind::Pod, &Key::new(&key.namespace, pod)));
-            Some(Endpoint { pod, address: it["addresses"][0].as_str()?.to_owned(), port })
-        }));
-    }
-    let draw = RandomState::new().hash_one(&key.name) % (found.len().max(1) as u64);
-    let chosen = usize::try_from(draw).ok().filter(|at| *at < found.len());
-    let chosen = chosen.map(|at| found.swap_remove(at));
-    chosen.ok_or_else(|| format!("no endpoints available for service {:?}", key.name))
 }

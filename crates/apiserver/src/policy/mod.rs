@@ -21,7 +21,8 @@ pub(crate) use types::type_checking;
 pub(crate) use validating::validate;
 
 use crate::expression::Expression;
-use crate::resources::Kind;
+use crate::registry::Registry;
+use crate::resources::{Kind, Resource};
 use crate::store::Change;
 use mutating::Mutation;
 use serde_json::Value;
@@ -52,10 +53,32 @@ impl Set {
         self.policies.is_empty() || self.bindings.is_empty()
     }
 
-    fn bindings_of<'a>(&'a self, policy: &'a str) -> impl Iterator<Item = (&'a str, &'a Binding)> {
-        let bindings = self.bindings.iter().map(|(name, binding)| (&**name, binding));
-        bindings.filter(move |(_, binding)| binding.policy == policy)
+    /// The policies that are about a request, once for each binding by which they are.
+    fn about(&self, registry: &Registry, request: &Attributes<'_>) -> Vec<Bound<'_>> {
+        if self.is_empty() || is_exempt(request.resource.kind) {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for (name, policy) in &self.policies {
+            let Some(form) = policy.constraints.form(registry, request) else { continue };
+            for (binding_name, binding) in &self.bindings {
+                let applies = |it: &Match| it.narrows_to(registry, request);
+                if binding.policy == **name && binding.resources.as_ref().is_none_or(applies) {
+                    found.push(Bound { name, policy, binding_name, binding, form });
+                }
+            }
+        }
+        found
     }
+}
+
+/// A policy that is to be asked, by a binding, and the form of the object that it wants to see.
+struct Bound<'a> {
+    name: &'a str,
+    policy: &'a Policy,
+    binding_name: &'a str,
+    binding: &'a Binding,
+    form: &'static Resource,
 }
 
 impl Policies {

@@ -3,7 +3,7 @@
 //! Wording: `k8s.io/apiserver/pkg/admission/plugin/policy/{generic,mutating}`.
 
 use super::evaluation::{Evaluation, told};
-use super::{Attributes, Policy, is_exempt, params};
+use super::{Attributes, Bound, Policy, params};
 use crate::error::Error;
 use crate::expression::{Expression, to_json};
 use crate::managed::{self, typed};
@@ -84,47 +84,38 @@ pub(crate) fn mutate(
     turns: &mut Turns,
 ) -> Result<Value, Error> {
     let mut object = request.object.cloned().unwrap_or_default();
-    let set = &registry.policies.mutating;
-    if set.is_empty() || is_exempt(request.resource.kind) || request.object.is_none() {
+    if request.object.is_none() {
         return Ok(object);
     }
     let mut faults = Vec::new();
-    for (name, policy) in &set.policies {
-        let Some(form) = policy.constraints.form(registry, request) else { continue };
-        for (binding_name, binding) in set.bindings_of(name) {
-            let applies = |it: &super::Match| it.narrows_to(registry, request);
-            if !binding.resources.as_ref().is_none_or(applies) {
+    for bound in registry.policies.mutating.about(registry, request) {
+        let Bound { name, policy, binding_name, binding, form } = bound;
+        let mut fault = |why: String| {
+            if !policy.ignores_failures {
+                faults.push(format!(
+                    "policy '{name}' with binding '{binding_name}' denied request: {why}"
+                ));
+            }
+        };
+        let (kind, reference) = (policy.params.as_ref(), binding.param_ref.as_ref());
+        let params = match params::collect(registry, kind, reference, request) {
+            Ok(params) => params,
+            Err(why) => {
+                fault(why.to_string());
                 continue;
             }
-            let mut fault = |why: String| {
-                if !policy.ignores_failures {
-                    faults.push(format!(
-                        "policy '{name}' with binding '{binding_name}' denied request: {why}"
-                    ));
-                }
-            };
-            let (kind, reference) = (policy.params.as_ref(), binding.param_ref.as_ref());
-            let params = match params::collect(registry, kind, reference, request) {
-                Ok(params) => params,
-                Err(why) => {
-                    fault(why.to_string());
-                    continue;
-                }
-            };
-            for param in params {
-                let of = param
-                    .as_ref()
-                    .map(|it| &it["metadata"])
-                    .map(|it| (&it["namespace"], &it["name"]));
-                let who = format!("{name} {binding_name} {of:?}");
-                if !turns.asks(&who) {
-                    continue;
-                }
-                let before = object.clone();
-                let work = Work { registry, policy, request, form, param: param.as_ref() };
-                work.run(&mut object, &mut fault)?;
-                turns.asked(who, object != before, policy.wants_again);
+        };
+        for param in params {
+            let of =
+                param.as_ref().map(|it| &it["metadata"]).map(|it| (&it["namespace"], &it["name"]));
+            let who = format!("{name} {binding_name} {of:?}");
+            if !turns.asks(&who) {
+                continue;
             }
+            let before = object.clone();
+            let work = Work { registry, policy, request, form, param: param.as_ref() };
+            work.run(&mut object, &mut fault)?;
+            turns.asked(who, object != before, policy.wants_again);
         }
     }
     match faults.first() {
@@ -163,10 +154,11 @@ impl Work<'_> {
         for mutation in &self.policy.mutations {
             let mut evaluation = self.evaluation(object);
             let (Mutation::Apply(expression) | Mutation::Patch(expression)) = mutation;
-            let made = match evaluation.evaluate(expression) {
-                Ok(made) => to_json(&made).unwrap_or_default(),
+            let made = evaluation.evaluate(expression).map_err(|why| told(expression, &why));
+            let made = match made.and_then(|made| to_json(&made).ok_or("it is no object".into())) {
+                Ok(made) => made,
                 Err(why) => {
-                    fault(told(expression, &why));
+                    fault(why);
                     continue;
                 }
             };

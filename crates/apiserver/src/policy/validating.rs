@@ -3,7 +3,7 @@
 //! Wording: `k8s.io/apiserver/pkg/admission/plugin/policy/validating`.
 
 use super::evaluation::{Evaluation, told};
-use super::{Attributes, Binding, Policy, Validation, is_exempt, params};
+use super::{Attributes, Binding, Bound, Policy, Validation, params};
 use crate::error::Error;
 use crate::registry::Registry;
 use crate::resources::Resource;
@@ -30,38 +30,28 @@ pub(crate) fn validate(
     request: &Attributes<'_>,
 ) -> (Result<(), Error>, Vec<String>) {
     let mut warnings = Vec::new();
-    let set = &registry.policies.validating;
-    if set.is_empty() || is_exempt(request.resource.kind) {
-        return (Ok(()), warnings);
-    }
     let mut denied = None;
-    for (name, policy) in &set.policies {
-        let Some(form) = policy.constraints.form(registry, request) else { continue };
-        for (binding_name, binding) in set.bindings_of(name) {
-            let applies = |it: &super::Match| it.narrows_to(registry, request);
-            if !binding.resources.as_ref().is_none_or(applies) {
+    for bound in registry.policies.validating.about(registry, request) {
+        let Bound { name, policy, binding_name, binding, form } = bound;
+        let found = match objections(registry, policy, binding, request, form) {
+            Ok(found) => found,
+            Err(_why) if policy.ignores_failures => continue,
+            Err(why) => {
+                let named = why.is_of_binding().then_some(binding_name);
+                let objection = Objection::new(why.to_string());
+                denied.get_or_insert_with(|| refusal(request, name, named, objection));
                 continue;
             }
-            let found = match objections(registry, policy, binding, request, form) {
-                Ok(found) => found,
-                Err(_why) if policy.ignores_failures => continue,
-                Err(why) => {
-                    let named = why.is_of_binding().then_some(binding_name);
-                    let objection = Objection::new(why.to_string());
-                    denied.get_or_insert_with(|| refusal(request, name, named, objection));
-                    continue;
-                }
-            };
-            for objection in found {
-                if binding.warns {
-                    let message = &objection.message;
-                    warnings.push(format!(
-                        "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{binding_name}': {message}"
-                    ));
-                }
-                if binding.denies && denied.is_none() {
-                    denied = Some(refusal(request, name, Some(binding_name), objection));
-                }
+        };
+        for objection in found {
+            if binding.warns {
+                let message = &objection.message;
+                warnings.push(format!(
+                    "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{binding_name}': {message}"
+                ));
+            }
+            if binding.denies && denied.is_none() {
+                denied = Some(refusal(request, name, Some(binding_name), objection));
             }
         }
     }

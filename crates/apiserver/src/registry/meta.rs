@@ -11,12 +11,12 @@ use serde_json::{Map, Value, json};
 
 /// Makes uids and name suffixes: `SplitMix64`, so that a seed fixes them all.
 #[derive(Debug)]
-pub(super) struct Random {
+pub(crate) struct Random {
     state: u64,
 }
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { state: seed }
     }
 
@@ -28,7 +28,7 @@ impl Random {
     }
 
     /// RFC 9562, version 4.
-    fn uid(&mut self) -> String {
+    pub(crate) fn uid(&mut self) -> String {
         let (a, b) = (self.next(), self.next());
         let (high, low) = (a & !0xf000 | 0x4000, b & !(0b11 << 62) | 0b10 << 62);
         format!(

@@ -25,6 +25,7 @@ mod track;
 
 pub(crate) use definitions::Customs;
 pub(crate) use delete::{Deleted, Deletion, Propagation};
+pub(crate) use meta::Random;
 pub(crate) use scale::view as scale_view;
 
 use crate::access::{Access, User};
@@ -38,7 +39,6 @@ use crate::resources::{Kind, Resource, StatusRule};
 use crate::rights::{bootstrap, escalation};
 use crate::schema;
 use crate::store::{Key, Object, Store};
-use meta::Random;
 use serde_json::Value;
 use std::sync::Arc;
 

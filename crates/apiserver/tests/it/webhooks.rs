@@ -126,6 +126,10 @@ async fn answer(
         response["patch"] = STANDARD.encode(json!(changes).to_string()).into();
         response["patchType"] = "JSONPatch".into();
     }
+    if name == "garbled" {
+        response["patch"] = "!!".into();
+        response["patchType"] = "JSONPatch".into();
+    }
     let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
     Ok(Response::new(Full::new(Bytes::from(review.to_string()))))
 }
@@ -228,6 +232,13 @@ async fn refusals(client: &Client, hook: &Hook) {
             500,
             failed(
                 "\"mutating.example.com\": failed to call webhook: an error on the server (\"out of order\") has prevented the request from succeeding",
+            ),
+        ),
+        (
+            "garbled",
+            500,
+            failed(
+                "\"mutating.example.com\": failed to call webhook: illegal base64 data at input byte 0",
             ),
         ),
         (

@@ -3,35 +3,12 @@
 use super::{list, text};
 use crate::admission::causes::Causes;
 use crate::admission::names;
+use crate::expression::RESERVED;
 use crate::expression::check::{Checker, Type};
 use serde_json::Value;
 
 /// The longest text of an annotation for the audit log, in octets.
 const LONGEST_ANNOTATION: usize = 5 * 1024;
-/// What no variable can be called.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// The expressions of one object; variables are known to those that come after them.
 pub(super) struct Expressions {

@@ -84,19 +84,25 @@ impl Type {
     /// What a name stands for that is a type's.
     pub(super) fn named(name: &str) -> Option<Self> {
         let found = match name {
+            "null_type" => Self::Null,
+            "list" => Self::list(Self::Dyn),
+            "map" => Self::map(Self::Dyn, Self::Dyn),
+            "type" => Self::Meta(Box::new(Self::Dyn)),
+            other => Self::plain(other)?,
+        };
+        Some(Self::Meta(Box::new(found)))
+    }
+
+    fn plain(name: &str) -> Option<Self> {
+        Some(match name {
             "bool" => Self::Bool,
             "int" => Self::Int,
             "uint" => Self::UInt,
             "double" => Self::Double,
             "string" => Self::String,
             "bytes" => Self::Bytes,
-            "null_type" => Self::Null,
-            "list" => Self::list(Self::Dyn),
-            "map" => Self::map(Self::Dyn, Self::Dyn),
-            "type" => Self::Meta(Box::new(Self::Dyn)),
             _ => return None,
-        };
-        Some(Self::Meta(Box::new(found)))
+        })
     }
 
     /// As signatures write it.
@@ -116,17 +122,11 @@ impl Type {
         }
         match text {
             "dyn" => Self::Dyn,
-            "bool" => Self::Bool,
-            "int" => Self::Int,
-            "uint" => Self::UInt,
-            "double" => Self::Double,
-            "string" => Self::String,
-            "bytes" => Self::Bytes,
             "null" => Self::Null,
             "duration" => Self::Duration,
             "timestamp" => Self::Timestamp,
             "A" | "B" => Self::Any(if text == "A" { 'A' } else { 'B' }),
-            other => Self::Object(other),
+            other => Self::plain(other).unwrap_or(Self::Object(other)),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Wording: `k8s.io/apiserver/pkg/admission/plugin/webhook/{request,errors}`.
 
 use super::super::Attributes;
-use crate::error::Error;
+use crate::error::{Error, illegal_base64};
 use crate::resources::Resource;
 use crate::schema::decode;
 use base64::Engine;
@@ -20,8 +20,20 @@ pub(super) struct Answer {
     patch: Option<Vec<u8>>,
 }
 
+/// What it wants changed, not yet read.
+pub(super) fn patch(review: &Value) -> Result<Option<Vec<u8>>, String> {
+    let text = review["response"]["patch"].as_str().filter(|patch| !patch.is_empty());
+    let decoded = text.map(|text| STANDARD.decode(text).map_err(|it| illegal_base64(&it, text)));
+    decoded.transpose()
+}
+
 impl Answer {
-    pub(super) fn read(review: &Value, version: &str, changes: bool) -> Result<Self, String> {
+    pub(super) fn read(
+        review: &Value,
+        patch: Option<Vec<u8>>,
+        version: &str,
+        changes: bool,
+    ) -> Result<Self, String> {
         let text = |field: &str| review[field].as_str().unwrap_or_default();
         let (kind, group_version) = (text("kind"), text("apiVersion"));
         let response = &review["response"];
@@ -39,9 +51,8 @@ impl Answer {
                 "expected webhook response of {version}, Kind=AdmissionReview, got {group_version}, Kind={kind}"
             ));
         }
-        let patch = response["patch"].as_str().filter(|patch| !patch.is_empty());
         let patch_type = response["patchType"].as_str();
-        match (changes, patch, patch_type) {
+        match (changes, &patch, patch_type) {
             (true, Some(_), None) if is_v1 => {
                 return Err("webhook returned response.patch but not response.patchType".into());
             }
@@ -64,7 +75,7 @@ impl Answer {
             allowed: response["allowed"] == true,
             status: response["status"].clone(),
             warnings: warnings.filter_map(Value::as_str).map(str::to_owned).collect(),
-            patch: patch.and_then(|patch| STANDARD.decode(patch).ok()),
+            patch,
         })
     }
 

@@ -107,11 +107,14 @@ impl Hook {
         outcome: &Result<Value, String>,
         changes: bool,
     ) -> Result<Option<Answer>, Error> {
-        let failed = match outcome {
-            Ok(review) => match Answer::read(review, self.review_version, changes) {
-                Ok(answer) => return Ok(Some(answer)),
-                Err(why) => format!("received invalid webhook response: {why}"),
-            },
+        let read = outcome.as_ref().map_err(Clone::clone);
+        let failed = match read.and_then(|review| Ok((review, answer::patch(review)?))) {
+            Ok((review, patch)) => {
+                match Answer::read(review, patch, self.review_version, changes) {
+                    Ok(answer) => return Ok(Some(answer)),
+                    Err(why) => format!("received invalid webhook response: {why}"),
+                }
+            }
             Err(why) => format!("failed to call webhook: {why}"),
         };
         if self.policy.ignores_failures {

@@ -4,7 +4,7 @@
 
 use super::Verdict;
 use crate::error::{Cause, Reason};
-use crate::expression::{Expression, Scope};
+use crate::expression::{Expression, RESERVED, Scope};
 use cel::Value as Cel;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -14,30 +14,6 @@ use std::collections::BTreeMap;
 pub(super) struct Rules {
     programs: BTreeMap<String, Result<Expression, String>>,
 }
-
-/// Words that CEL keeps for itself; fields of that name are `__name__`.
-const RESERVED: [&str; 20] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-];
 
 impl Rules {
     pub(super) fn is_empty(&self) -> bool {
@@ -172,5 +148,6 @@ fn escaped(value: &Value) -> Value {
 }
 
 fn identifier(name: &str) -> String {
+    // Fields of such a name are `__name__`.
     if RESERVED.contains(&name) { format!("__{name}__") } else { name.to_owned() }
 }
