@@ -94,7 +94,8 @@ impl Mask {
 /// They stand in the order of their times, which are whole seconds: one more or less goes by from run to run.
 fn sort_managers(managers: &mut Value) {
     let key = |manager: &Value| {
-        ["manager", "operation", "subresource", "apiVersion"].map(|field| manager[field].to_string())
+        ["manager", "operation", "subresource", "apiVersion"]
+            .map(|field| manager[field].to_string())
     };
     if let Some(list) = managers.as_array_mut() {
         list.sort_by_key(key);
