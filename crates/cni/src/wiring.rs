@@ -7,7 +7,8 @@ use kernel::namespace::{Namespace, in_netns};
 use kernel::netlink::Socket;
 use kernel::route::{self, Change, NewLink, Peer};
 use netstate::{Address, Link, LinkKind, Mac, Route};
-use std::net::IpAddr;
+use ipnet::{IpNet, Ipv6Net};
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
 
 /// First octets of the addresses at the two ends, locally administered; the four others are the pod's IP address.
@@ -115,9 +116,12 @@ impl Cable {
     }
 
     fn host_addresses(&self) -> Vec<Address> {
-        let device = &self.host_end.name;
-        let on = |address| Address { device: device.clone(), net: host(address) };
-        self.addresses.iter().map(|(_, pool)| on(pool.gateway())).collect()
+        let on = |net| Address { device: self.host_end.name.clone(), net };
+        let of = |(_, pool): &(IpAddr, Pool)| {
+            let gateway = pool.gateway();
+            [Some(on(host(gateway))), gateway.is_ipv6().then(|| on(solicitor()))]
+        };
+        self.addresses.iter().flat_map(of).flatten().collect()
     }
 
     /// The gateway is on the link, everything else behind it.
@@ -158,6 +162,15 @@ impl Cable {
         let (addresses, routes) = (self.host_addresses(), self.host_routes());
         verify_end(&mut Socket::route()?, &self.host_end, &addresses, &routes)
     }
+}
+
+/// A link-local address for the node's end of every cable.
+///
+/// Neighbour solicitations for packets that the node passes on to the pod come from one (RFC 4861, section 7.2.2).
+/// The kernel's own would do, but is looked for duplicates first, and until then, two seconds, the pod is out of reach.
+fn solicitor() -> IpNet {
+    let address = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    IpNet::V6(Ipv6Net::new_assert(address, 64))
 }
 
 /// Has the node pass on packets of the address's family.

@@ -1,9 +1,10 @@
 //! Calls that change a node.
 
 use crate::space::{Pod, call, config, on_a_node, reserved, wait_until_gone, with};
-use kernel::namespace::{in_netns, unpin};
+use kernel::namespace::{Namespace, in_netns, unpin};
 use kernel::netlink::Socket;
 use kernel::route::{self, Change};
+use netstate::Address;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -30,12 +31,15 @@ fn ask(to: SocketAddr) -> IpAddr {
     answer.parse().unwrap()
 }
 
-/// Tells `times` clients their own address.
-fn tell(listener: &TcpListener, times: usize) {
-    for _ in 0..times {
-        let (mut stream, client) = listener.accept().unwrap();
-        write!(stream, "{}", client.ip()).unwrap();
-    }
+/// Tells clients of port 80 in `netns` their own address, as long as the test runs.
+fn tell(netns: &Namespace, any: &str) {
+    let listener = in_netns(netns, || TcpListener::bind((any, 80)).unwrap()).unwrap();
+    std::thread::spawn(move || {
+        loop {
+            let (mut stream, client) = listener.accept().unwrap();
+            write!(stream, "{}", client.ip()).unwrap();
+        }
+    });
 }
 
 #[test]
@@ -47,15 +51,11 @@ fn pods_reach_each_other_and_their_node() {
         assert_eq!(address(&first).to_string(), "10.244.0.2");
         assert_eq!(address(&second).to_string(), "10.244.0.3");
 
-        let listener =
-            in_netns(&two.netns, || TcpListener::bind(("0.0.0.0", 80)).unwrap()).unwrap();
+        tell(&two.netns, "0.0.0.0");
         let to = SocketAddr::new(address(&second), 80);
-        std::thread::scope(|scope| {
-            scope.spawn(|| tell(&listener, 3));
-            assert_eq!(in_netns(&one.netns, || ask(to)).unwrap(), address(&first));
-            assert_eq!(in_netns(&two.netns, || ask(to)).unwrap(), address(&second));
-            assert_eq!(ask(to).to_string(), "10.244.0.1", "the node speaks as the gateway");
-        });
+        assert_eq!(in_netns(&one.netns, || ask(to)).unwrap(), address(&first));
+        assert_eq!(in_netns(&two.netns, || ask(to)).unwrap(), address(&second));
+        assert_eq!(ask(to).to_string(), "10.244.0.1", "the node speaks as the gateway");
         let routes = route::routes(&mut Socket::route().unwrap()).unwrap();
         let route = routes.iter().find(|it| it.destination.addr() == address(&first)).unwrap();
         assert_eq!((route.device.as_str(), route.protocol), ("pdw0a1b2c3d", 77));
@@ -233,18 +233,22 @@ fn a_pod_has_an_address_of_each_family() {
         assert_eq!(addresses(&second), ["10.244.0.3/32", "fd00:244::3/128"]);
         assert_eq!(reserved().len(), 4);
 
-        let listener = in_netns(&two.netns, || TcpListener::bind(("::", 80)).unwrap()).unwrap();
+        tell(&two.netns, "::");
         let to = |text: &str| SocketAddr::new(text.parse().unwrap(), 80);
-        std::thread::scope(|scope| {
-            scope.spawn(|| tell(&listener, 3));
-            let answer = in_netns(&one.netns, || ask(to("fd00:244::3"))).unwrap();
-            assert_eq!(answer.to_string(), "fd00:244::2");
-            let answer = in_netns(&one.netns, || ask(to("10.244.0.3"))).unwrap();
-            assert_eq!(answer.to_canonical().to_string(), "10.244.0.2");
-            assert_eq!(ask(to("fd00:244::3")).to_string(), "fd00:244::1", "the node");
-        });
+        let answer = in_netns(&one.netns, || ask(to("fd00:244::3"))).unwrap();
+        assert_eq!(answer.to_string(), "fd00:244::2");
+        let answer = in_netns(&one.netns, || ask(to("10.244.0.3"))).unwrap();
+        assert_eq!(answer.to_canonical().to_string(), "10.244.0.2");
+        assert_eq!(ask(to("fd00:244::3")).to_string(), "fd00:244::1", "the node");
         let checked = with(&config, json!({"prevResult": first}));
         assert_eq!(one.call("CHECK", &checked), (0, Value::Null));
+        let solicitor = Address {
+            device: "pdw0a1b2c3d".to_owned(),
+            net: "fe80::1/64".parse().unwrap(),
+        };
+        change(&[Change::DeleteAddress(solicitor)]);
+        let (exit, error) = one.call("CHECK", &checked);
+        assert_eq!((exit, &error["code"]), (1, &json!(103)), "{error}");
         for pod in [&one, &two] {
             assert_eq!(pod.call("DEL", &config), (0, Value::Null));
         }
