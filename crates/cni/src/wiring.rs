@@ -2,12 +2,12 @@
 
 use crate::Error;
 use crate::ipam::{Pool, everywhere, host};
+use ipnet::{IpNet, Ipv6Net};
 use kernel::Errno;
 use kernel::namespace::{Namespace, in_netns};
 use kernel::netlink::Socket;
 use kernel::route::{self, Change, NewLink, Peer};
 use netstate::{Address, Link, LinkKind, Mac, Route};
-use ipnet::{IpNet, Ipv6Net};
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
 

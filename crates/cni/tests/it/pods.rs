@@ -242,10 +242,8 @@ fn a_pod_has_an_address_of_each_family() {
         assert_eq!(ask(to("fd00:244::3")).to_string(), "fd00:244::1", "the node");
         let checked = with(&config, json!({"prevResult": first}));
         assert_eq!(one.call("CHECK", &checked), (0, Value::Null));
-        let solicitor = Address {
-            device: "pdw0a1b2c3d".to_owned(),
-            net: "fe80::1/64".parse().unwrap(),
-        };
+        let solicitor =
+            Address { device: "pdw0a1b2c3d".to_owned(), net: "fe80::1/64".parse().unwrap() };
         change(&[Change::DeleteAddress(solicitor)]);
         let (exit, error) = one.call("CHECK", &checked);
         assert_eq!((exit, &error["code"]), (1, &json!(103)), "{error}");
