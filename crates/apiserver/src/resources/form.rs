@@ -24,11 +24,11 @@ impl Resource {
     }
 
     /// An object of a custom kind that was stored before its schema had a default is shown with it all the same, and
-    /// one that was stored in another version, in this.
-    fn is_shown_as_stored(&self, object: &Value) -> bool {
+    /// one that was stored in another version, in this. `api_version` is that of the object, asked for where it matters:
+    /// a list of thousands must not look into each.
+    fn is_shown_as_stored<'a>(&self, api_version: impl FnOnce() -> Cow<'a, Value>) -> bool {
         let own = |version: &custom::Version| {
-            let stored = object["apiVersion"].as_str().and_then(|it| it.rsplit('/').next());
-            stored == Some(self.version) && !version.schema().fills()
+            !version.schema().fills() && *api_version() == self.api_version()
         };
         self.is_stored() && self.custom_version().is_none_or(own)
     }
@@ -42,7 +42,7 @@ impl Resource {
 
     /// A stored object's text in this form.
     pub(crate) fn text(&self, object: &Object) -> Bytes {
-        match self.is_shown_as_stored(&object.value) {
+        match self.is_shown_as_stored(|| object.look(&["apiVersion"])) {
             true => object.json(),
             false => self.shown(&object.value).to_string().into(),
         }
@@ -50,7 +50,7 @@ impl Resource {
 
     /// A stored object in this form.
     pub(crate) fn shown<'a>(&self, object: &'a Value) -> Cow<'a, Value> {
-        if self.is_shown_as_stored(object) {
+        if self.is_shown_as_stored(|| Cow::Borrowed(&object["apiVersion"])) {
             return Cow::Borrowed(object);
         }
         let mut object = object.clone();
@@ -134,7 +134,8 @@ fn name(fields: &mut Map<String, Value>, resource: &Resource) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{FORMS, built_in};
+    use super::super::{FORMS, Kind, built_in};
+    use crate::store::Object;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -150,6 +151,14 @@ mod tests {
             prop_assert_eq!(event.shown(&stored).into_owned(), object);
             prop_assert!(event.stored_path(&path).ends_with(path.split_once('.').map_or("", |it| it.1)));
         }
+    }
+
+    #[test]
+    fn text_that_is_shown_as_stored_is_not_parsed() {
+        let pod = built_in().find(|it| it.kind == Kind::Pod).unwrap();
+        let object = Object::unsaved(json!({"apiVersion": "v1", "kind": "Pod"})).cooled();
+        assert_eq!(pod.text(&object), object.json());
+        assert!(!object.is_warm());
     }
 
     #[test]

@@ -74,12 +74,12 @@ impl Object {
     }
 
     /// Whether its tree is there.
-    pub(super) fn is_warm(&self) -> bool {
+    pub(crate) fn is_warm(&self) -> bool {
         self.value.parsed.get().is_some()
     }
 
     /// The same text without a tree.
-    pub(super) fn cooled(&self) -> Self {
+    pub(crate) fn cooled(&self) -> Self {
         Self::cold(self.json())
     }
 }
